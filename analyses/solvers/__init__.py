@@ -1,0 +1,1 @@
+"""Pure solvers on arrays."""

@@ -1,0 +1,1 @@
+"""From a table of prompts to activations on disk, and back."""

@@ -1,0 +1,1 @@
+"""Run a Hugging Face model and read, or edit, what passes through each layer."""

@@ -1,0 +1,1 @@
+"""One module per library that can run a model for us; each is imported only when it is asked for."""

@@ -1,0 +1,1 @@
+"""The front door: studies, the command line, plots and the report."""

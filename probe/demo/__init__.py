@@ -1,0 +1,1 @@
+"""The model pair with a known answer that ships with layerprobe."""

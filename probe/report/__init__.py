@@ -1,0 +1,1 @@
+"""The per-layer report: one HTML file that opens offline."""
