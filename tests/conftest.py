@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+collect_ignore = ["checks"]  # scripts of `make check`, not tests
 
 
 @pytest.fixture(scope="session")

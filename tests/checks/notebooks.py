@@ -1,4 +1,4 @@
-"""Run every notebook of examples/ from top to bottom, in its own folder; the committed ones carry no output."""
+"""Run every notebook of examples/ from top to bottom, in its own folder."""
 
 import sys
 import time
