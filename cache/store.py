@@ -1,0 +1,357 @@
+"""`ActivationStore`: activations with everything that is known of their rows, on disk or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+
+import numpy as np
+
+from ..hooks.errors import LayerprobeError
+from .columns import PromptColumns
+from .lens_table import LensTable
+
+if TYPE_CHECKING:
+    import torch
+
+Rows = slice | Sequence[int] | np.ndarray | None
+
+
+class Values(Protocol):
+    """Where the numbers lie: an HDF5 file, several of them, or plain arrays."""
+
+    def stored(self, site: str) -> np.ndarray:
+        """[layers, rows, *shape]; bfloat16 as its uint16 bits; one layer for a site that has none."""
+        ...
+
+    def check_written(self, rows: np.ndarray | slice) -> None:
+        """Raise where one of these rows was never written."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store says of itself, apart from its rows."""
+
+    sites: tuple[str, ...]
+    layers: Mapping[str, tuple[int, ...]]
+    """Site -> layers held, ascending; () for `embed` and `final_norm`."""
+    dtype: str
+    """`float32`, `float16`, `bfloat16` or `float64`."""
+    tokens: str = "last"
+    model_name: str = "arrays"
+    dataset_name: str = "arrays"
+    complete: bool = True
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
+    """Exact float32 values of bfloat16 bits.
+
+    >>> bfloat16_to_float32(np.array([0x3F80, 0xC000], dtype=np.uint16))
+    array([ 1., -2.], dtype=float32)
+    """
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+class ActivationStore:
+    """Activations of a set of prompts at some sites and layers, and what is known of each row.
+
+    File-backed stores (`open_store`, `capture`) and in-memory ones (`from_arrays`) behave alike. One row
+    per prompt for rules that pick or pool one token; several for `all` and spans, in example, then position order.
+    """
+
+    def __init__(
+        self,
+        info: StoreInfo,
+        columns: PromptColumns,
+        values: Values,
+        *,
+        examples: np.ndarray,
+        positions: np.ndarray,
+        lens: LensTable | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self._info = info
+        self._columns = columns
+        self._values = values
+        self._examples = examples
+        self._positions = positions
+        self._lens = lens
+        self._path = path
+
+    # what it is
+    @property
+    def path(self) -> Path | None:
+        """The file, or None in memory."""
+        return self._path
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row was written."""
+        return self._info.complete
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of every activation array."""
+        return len(self._examples)
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts behind the rows."""
+        return len(self._columns)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites held, without layers."""
+        return self._info.sites
+
+    @property
+    def tokens(self) -> str:
+        """The token rule that made the rows."""
+        return self._info.tokens
+
+    @property
+    def model_name(self) -> str:
+        """A short name of the model, for tables."""
+        return self._info.model_name
+
+    @property
+    def dataset_name(self) -> str:
+        """A short name of the prompts, for tables."""
+        return self._info.dataset_name
+
+    @property
+    def dtype(self) -> str:
+        """The type stored."""
+        return self._info.dtype
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the numbers came to be: versions, options, times."""
+        return dict(self._info.provenance)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree for two captures to be the same."""
+        return dict(self._info.identity)
+
+    def layers(self, site: str) -> tuple[int, ...]:
+        """Layers held of a site, ascending; () for a site that has none."""
+        return tuple(self._info.layers[self._known(site)])
+
+    def shape(self, site: str) -> tuple[int, ...]:
+        """Shape of one row at a site, such as (d_model,) or (heads, d_head)."""
+        return tuple(self._values.stored(self._known(site)).shape[2:])
+
+    # rows
+    @property
+    def examples(self) -> np.ndarray:
+        """[rows] int64 prompt of each row."""
+        return self._examples
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[rows] int64 token position in the prompt, -1 where a row pools several tokens."""
+        return self._positions
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """[rows] tokens of each row's prompt, or None where nobody gave them."""
+        return self._per_row(self._columns.lengths)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """[rows] prompt ids."""
+        return self._columns.ids[self._examples]
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """[rows] keys of rows that must never straddle a split, or None."""
+        return self._per_row(self._columns.groups)
+
+    @property
+    def pairs(self) -> np.ndarray | None:
+        """[rows] keys of contrastive pairs, or None."""
+        return self._per_row(self._columns.pairs)
+
+    @property
+    def splits(self) -> np.ndarray | None:
+        """[rows] names of given splits, or None."""
+        return self._per_row(self._columns.splits)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Label columns held."""
+        return tuple(self._columns.labels)
+
+    def labels(self, name: str) -> np.ndarray:
+        """[rows] one label column.
+
+        Raises:
+            LayerprobeError: when there is no such column; the message lists those there are.
+        """
+        if name not in self._columns.labels:
+            raise LayerprobeError(
+                f"no label column {name!r} in this store, which has {list(self.label_names) or 'none'}: "
+                f"name one of those, or capture again with labels=[{name!r}, ...]"
+            )
+        return self._columns.labels[name][self._examples]
+
+    @property
+    def texts(self) -> list[str] | None:
+        """[prompts] text of each *prompt* as the model saw it, or None where nobody gave any."""
+        return None if self._columns.texts is None else list(self._columns.texts)
+
+    def token_ids(self) -> list[np.ndarray] | None:
+        """[prompts] int32 token ids of each *prompt*, or None where nobody gave any."""
+        if self._columns.token_ids is None or self._columns.token_starts is None:
+            return None
+        return np.split(self._columns.token_ids, self._columns.token_starts[1:-1])
+
+    def spans(self, name: str) -> np.ndarray:
+        """[prompts, 2] character offsets of a span column, -1 where a prompt has none."""
+        if name not in self._columns.spans:
+            raise LayerprobeError(
+                f"no span column {name!r} in this store: it has {list(self._columns.spans) or 'none'}"
+            )
+        return self._columns.spans[name]
+
+    # values
+    @overload
+    def activations(
+        self, site: str, layer: int | None = ..., *, rows: Rows = ..., as_torch: Literal[False] = ...
+    ) -> np.ndarray: ...
+    @overload
+    def activations(
+        self, site: str, layer: int | None = ..., *, rows: Rows = ..., as_torch: Literal[True]
+    ) -> torch.Tensor: ...
+    def activations(
+        self, site: str, layer: int | None = None, *, rows: Rows = None, as_torch: bool = False
+    ) -> np.ndarray | torch.Tensor:
+        """Activations of a site.
+
+        Args:
+            site: such as `resid_post`.
+            layer: one layer, counted from 0; None for all of them.
+            rows: a slice, indices or a boolean mask; None for all.
+            as_torch: a tensor; bfloat16 is then mapped as it is instead of copied to float32.
+
+        Returns:
+            [rows, *shape] for one layer (or a site without layers), [layers, rows, *shape] for all. A
+            read-only map of the file for float32 and float16 slices of a file-backed store.
+
+        Raises:
+            LayerprobeError: for a site or layer not held, and for rows that were never written.
+        """
+        selection = self._selection(rows)
+        self._values.check_written(selection)
+        array = self._values.stored(self._known(site))
+        if layer is not None or not self._info.layers[site]:
+            array = array[self._layer_index(site, layer)][selection]
+        else:
+            array = array[:, selection]
+        if as_torch:
+            return _to_torch(array, self.dtype)
+        return bfloat16_to_float32(array) if self.dtype == "bfloat16" else array
+
+    def iter_rows(self, site: str, layer: int | None = None, batch: int = 1024) -> Iterator[np.ndarray]:
+        """The rows of a site in order, `batch` at a time: memory stays bounded whatever the file's size."""
+        for start in range(0, self.n_rows, batch):
+            yield self.activations(site, layer, rows=slice(start, min(start + batch, self.n_rows)))
+
+    @property
+    def lens(self) -> LensTable | None:
+        """Logit-lens readouts, where captured."""
+        return self._lens
+
+    # helpers
+    def _known(self, site: str) -> str:
+        if site not in self._info.sites:
+            raise LayerprobeError(
+                f"site {site!r} is not in this store, which has {', '.join(self.sites) or 'none'}: "
+                f"capture with sites=[{site!r}, ...]"
+            )
+        return site
+
+    def _layer_index(self, site: str, layer: int | None) -> int:
+        held = self.layers(site)
+        if not held:
+            return 0
+        if layer not in held:
+            raise LayerprobeError(
+                f"layer {layer} of {site} is not in this store, which has layers {_ranges(held)}"
+            )
+        return held.index(layer)
+
+    def _selection(self, rows: Rows) -> np.ndarray | slice:
+        if rows is None:
+            return slice(0, self.n_rows)
+        if isinstance(rows, slice):
+            return slice(*rows.indices(self.n_rows))
+        index = np.asarray(rows)
+        if index.dtype == bool:
+            if index.shape != (self.n_rows,):
+                raise LayerprobeError(
+                    f"a mask of shape {index.shape} was given for a store of {self.n_rows} rows"
+                )
+            return np.flatnonzero(index)
+        if index.size and (index.min() < -self.n_rows or index.max() >= self.n_rows):
+            raise LayerprobeError(f"row {int(index.max())} was asked of a store of {self.n_rows} rows")
+        return index.astype(np.int64)
+
+    def _per_row(self, values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[self._examples]
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __repr__(self) -> str:
+        parts = []
+        for site in self.sites:
+            held = len(self.layers(site))
+            shape = " x ".join(str(size) for size in self.shape(site))
+            parts.append(f"{site}: {f'{held} layers x ' if held else ''}{self.n_rows:,} rows x {shape}")
+        if self.lens is not None:
+            parts.append(f"lens: {len(self.lens.layers)} layers x {self.n_rows:,} rows")
+        state = "complete" if self.complete else "INCOMPLETE"
+        where = "in memory" if self.path is None else str(self.path)
+        return f"ActivationStore({'; '.join(parts)}, {self.dtype}, {state}, tokens={self.tokens!r}, {where})"
+
+
+def _to_torch(array: np.ndarray, dtype: str) -> torch.Tensor:
+    import torch
+
+    if not array.flags.writeable:
+        array = np.array(array, copy=True)  # torch has no read-only tensors
+    if dtype == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """`0-3, 7` rather than a list that fills the screen."""
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][1] + 1:
+            parts[-1][1] = layer
+        else:
+            parts.append([layer, layer])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
+
+
+def open_store(path: str | Path) -> ActivationStore:
+    """Open a store, memory-mapped.
+
+    Args:
+        path: a file written by `capture`, or an index written by `layerprobe merge`.
+
+    Raises:
+        LayerprobeError: when there is no such file, it is no store, or its structure is damaged.
+    """
+    from .reader import open_file
+
+    return open_file(Path(path))
