@@ -4,8 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+
+def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """A 1-D array as stores keep columns: numbers and booleans as they are, all else as str.
+
+    None stays None among strings and becomes NaN among numbers.
+
+    >>> as_column(["a", None, 3])
+    array(['a', None, '3'], dtype=object)
+    >>> as_column([1, None])
+    array([ 1., nan])
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return values
+    present = [value for value in values if value is not None]
+    if present and all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in present):
+        if len(present) == len(values):
+            return np.asarray(values)
+        return np.asarray([np.nan if value is None else float(value) for value in values])
+    out = np.empty(len(values), dtype=object)
+    out[:] = [None if value is None else str(value) for value in values]
+    return out
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..hooks.errors import LayerprobeError
-from .columns import PromptColumns
+from .columns import PromptColumns, as_column
 from .lens_table import LensTable
 from .store import ActivationStore, StoreInfo
 
@@ -28,16 +28,6 @@ class ArrayValues:
 
     def check_written(self, rows: np.ndarray | slice) -> None:
         """Everything in memory is written."""
-
-
-def object_array(values: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """A 1-D array as stores keep columns: numbers and booleans as they are, all else as str."""
-    array = np.asarray(values)
-    if array.dtype.kind in "biuf":
-        return array
-    out = np.empty(len(values), dtype=object)
-    out[:] = [value if value is None else str(value) for value in values]
-    return out
 
 
 def from_arrays(
@@ -102,7 +92,7 @@ def from_arrays(
     def column(name: str, values: Any) -> np.ndarray | None:
         if values is None:
             return None
-        array = object_array(values)
+        array = as_column(values)
         if array.shape != (n_prompts,):
             raise LayerprobeError(
                 f"{name} has shape {array.shape}, expected one value for each of {n_prompts} prompts"

@@ -61,7 +61,8 @@ class ActivationStore:
     """Activations of a set of prompts at some sites and layers, and what is known of each row.
 
     File-backed stores (`open_store`, `capture`) and in-memory ones (`from_arrays`) behave alike. One row
-    per prompt for rules that pick or pool one token; several for `all` and spans, in example, then position order.
+    per prompt for rules that pick or pool one token; several for `all` and spans, in example, then position
+    order.
     """
 
     def __init__(
