@@ -1,0 +1,102 @@
+"""A suppression result in sentences and in a figure."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from .result import AnalysisResult
+
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
+
+
+def interval(row: Any) -> str:
+    """ "[lo, hi]" of a row; empty where there is none."""
+    return "" if pd.isna(row["lo"]) else f" [{row['lo']:.2f}, {row['hi']:.2f}]"
+
+
+def verdict_sentence(row: Any, model: str) -> str:
+    """One verdict in words, with its numbers."""
+    where = "" if row["subset"] == "all" else f" where {row['subset']}"
+    index = f"suppression index {row['index']:.2f} [{row['index_lo']:.2f}, {row['index_hi']:.2f}]"
+    leads = (
+        f"the answer's lead is {row['peak']:.2f} logits at layer {row['peak_layer']} "
+        f"and {row['final']:.2f} at the end"
+    )
+    if row["verdict"] == "none":
+        return (
+            f"{model}{where}: no evidence of suppression; {leads} ({index}, "
+            f"handoff in {row['handoff_rate']:.0%} of prompts)."
+        )
+    span = "" if pd.isna(row["onset_lo"]) else f" [{row['onset_lo']:.0f}, {row['onset_hi']:.0f}]"
+    timing = "late" if row["late"] else "early, not late"
+    done = "overridden" if row["verdict"] == "override" else "weakened by half or more"
+    return (
+        f"{model}{where}: the answer is represented and then {done}; {leads} ({index}, family-wise "
+        f"p = {row['p_familywise']:.3g}, handoff in {row['handoff_rate']:.0%} of prompts). "
+        f"The lead is lost at layer {row['onset_layer']:.0f}{span}: {timing}."
+    )
+
+
+def summarise(result: "AnalysisResult") -> list[str]:
+    """One sentence per subset, and one per difference between subsets."""
+    sentences = [verdict_sentence(row, row["model"]) for _, row in result.frames["verdicts"].iterrows()]
+    table = result.table
+    gaps = table[(table["metric"] == "suppression_index") & table["subset"].str.contains(" − ", regex=False)]
+    seen = set()
+    for _, row in gaps.iterrows():
+        names = frozenset(row["subset"].split(" − "))
+        if names in seen:  # A − B and B − A are one comparison of two values
+            continue
+        seen.add(names)
+        off = row["lo"] > 0 or row["hi"] < 0
+        sentences.append(
+            f"{row['model']}, {row['subset']}: the indices differ by {row['estimate']:.2f}{interval(row)}"
+            + (", an interval off zero." if off else "; the interval covers zero.")
+        )
+    return sentences
+
+
+def draw(result: "AnalysisResult") -> "Figure":
+    """LD per layer with its interval, one line per subset (and model)."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    curves = result.table[
+        (result.table["metric"] == "logit_difference")
+        & ~result.table["subset"].str.contains(" − ", regex=False)
+    ]
+    if "reference" in curves:
+        curves = curves[curves["reference"].isna()]
+    for number, ((model, subset), part) in enumerate(curves.groupby(["model", "subset"], sort=False)):
+        add_band(figure, part, f"{model}, {subset}", COLOURS[number % len(COLOURS)])
+    figure.add_hline(y=0, line={"color": "black", "width": 1})
+    figure.update_layout(
+        title="Lead of the answer over the foil, read through the lens",
+        template="plotly_white",
+        xaxis_title="layer",
+        yaxis_title="logit difference (answer − foil)",
+    )
+    return figure
+
+
+def add_band(figure: Any, part: pd.DataFrame, name: str, colour: str, *, dash: str = "solid") -> None:
+    """A line with its interval as a shaded band."""
+    part = part.sort_values("layer")
+    x, lo, hi = (np.asarray(part[column], dtype=float) for column in ("layer", "lo", "hi"))
+    figure.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([hi, lo[::-1]]),
+        fill="toself",
+        fillcolor=colour,
+        opacity=0.18,
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=x, y=part["estimate"], mode="lines+markers", name=name, line={"color": colour, "dash": dash}
+    )

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from analyses.lens_worlds import EARLY, FLAT, OVERRIDDEN, world
+
+from layerprobe.analyses.resampling import exact_binomial_bound
+from layerprobe.analyses.result import read_result
+from layerprobe.analyses.suppression import suppression
+from layerprobe.hooks.errors import LayerprobeError
+
+
+def run(store, **options):
+    return suppression(
+        store, target="answer", foil="foil", **{"n_bootstrap": 300, "n_permutations": 300, **options}
+    )
+
+
+def row(result, metric, subset):
+    table = result.table
+    return table[(table["metric"] == metric) & (table["subset"] == subset)].iloc[0]
+
+
+def test_a_planted_override_is_found_late_on_sensitive_rows_only():
+    result = run(world(), by="sensitive")
+    verdicts = result.frames["verdicts"].set_index("subset")
+    assert verdicts.loc["sensitive=sensitive", "verdict"] == "override"
+    assert verdicts.loc["sensitive=benign", "verdict"] == "none"
+    assert verdicts.loc["sensitive=sensitive", "late"]
+    onset = row(result, "onset_layer", "sensitive=sensitive")
+    assert onset["lo"] <= 5 <= onset["hi"] and onset["estimate"] == 5
+    index = row(result, "suppression_index", "sensitive=sensitive")
+    assert index["lo"] < 13 < index["hi"] and index["p"] < 0.01
+    benign = row(result, "suppression_index", "sensitive=benign")
+    assert benign["lo"] < 0 < benign["hi"]
+    gap = row(result, "suppression_index", "sensitive=sensitive − sensitive=benign")
+    assert gap["lo"] > 0 and gap["p"] < 0.01
+    assert row(result, "divergence_layer", "sensitive=sensitive − sensitive=benign")["estimate"] == 5
+    text = str(result.summary())
+    assert "no evidence of suppression" in text and "overridden" in text
+    assert all(any(ch.isdigit() for ch in sentence) for sentence in result.summary())
+
+
+def test_nothing_is_found_where_nothing_happens():
+    result = run(world(sensitive=FLAT), by="sensitive")
+    assert set(result.frames["verdicts"]["verdict"]) == {"none"}
+    assert "overridden" not in str(result.summary())
+
+
+def test_an_early_override_is_not_called_late():
+    verdict = (
+        run(world(sensitive=EARLY), by="sensitive")
+        .frames["verdicts"]
+        .set_index("subset")
+        .loc["sensitive=sensitive"]
+    )
+    assert verdict["verdict"] == "override" and not verdict["late"] and verdict["onset_layer"] == 3
+
+
+def test_false_alarms_and_coverage_on_noise():
+    n, alarms, covered = 120, 0, 0
+    for seed in range(n):
+        result = run(
+            world(sensitive=FLAT, noise=3.0, seed=seed, n_groups=24),
+            n_bootstrap=200,
+            n_permutations=200,
+            n_splits=4,
+        )
+        index = row(result, "suppression_index", "all")
+        alarms += index["p"] <= 0.05
+        covered += not index["lo"] <= 0 <= index["hi"]
+    assert alarms <= exact_binomial_bound(n, 0.05)[1]
+    assert covered <= exact_binomial_bound(n, 0.07)[1]  # percentile intervals of 24 groups are a little short
+
+
+def test_a_plain_peak_minus_end_is_positive_on_noise_and_ours_is_not():
+    plain, ours = [], []
+    for seed in range(40):
+        store = world(sensitive=[5.0] * 8, benign=[5.0] * 8, noise=3.0, seed=seed, n_groups=24)
+        result = run(store, n_bootstrap=2, n_permutations=10)
+        curve = result.table[result.table["metric"] == "logit_difference"]["estimate"].to_numpy()
+        plain.append(curve[2:7].max() - curve[-1])
+        ours.append(row(result, "suppression_index", "all")["estimate"])
+    assert np.mean(plain) > 0.5
+    assert abs(np.mean(ours)) < 3 * np.std(ours) / np.sqrt(len(ours))
+
+
+def test_row_order_changes_nothing():
+    first = run(world(), by="sensitive")
+    store = world()
+    order = np.random.default_rng(3).permutation(store.n_rows)
+    from analyses.lens_worlds import lens_table
+
+    from layerprobe.cache.memory import from_arrays
+
+    difference = np.asarray(store.lens.candidate_logits)[..., 0, 0] * 2
+    shuffled = from_arrays(
+        {"resid_post": np.zeros((8, len(order), 2), np.float32)},
+        labels={"sensitive": store.labels("sensitive")[order]},
+        groups=store.groups[order],
+        lens=lens_table(difference[:, order]),
+        model_name="instruct",
+    )
+    second = run(shuffled, by="sensitive")
+    np.testing.assert_allclose(
+        first.table["estimate"].astype(float), second.table["estimate"].astype(float), atol=1e-6
+    )
+
+
+def test_it_reads_back_and_draws(tmp_path):
+    result = run(world(), by="sensitive")
+    again = read_result(result.to_parquet(tmp_path / "s.parquet"))
+    assert str(again.summary()) == str(result.summary())
+    assert len(result.plot().data) == 4
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"target": "nothing"}, "lens_tokens"),
+        ({"by": "sensitive", "contrast": "odd"}, "benign"),
+        ({"groups": np.zeros(160)}, "groups"),
+        ({"by": "missing"}, "missing"),
+    ],
+)
+def test_bad_input_names_the_next_step(options, words):
+    with pytest.raises(LayerprobeError, match=words):
+        suppression(world(), **{"target": "answer", "foil": "foil", "n_bootstrap": 10, **options})
+
+
+def test_layers_short_of_the_output_are_refused():
+    store = world(sensitive=OVERRIDDEN)
+    from layerprobe.analyses.trajectories import read_trajectory
+
+    with pytest.raises(LayerprobeError, match="up to layer 7"):
+        read_trajectory(store.lens, "answer", "foil", n_layers=12)
