@@ -1,0 +1,55 @@
+"""What every engine does, so that the rest of the package never asks which one it has."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..interventions import Intervention
+from ..sites import SiteAt
+
+Select = Callable[[SiteAt, Tensor], Any]
+Edits = Mapping[SiteAt, Sequence[Intervention]]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs the blocks, hands out what passes each site, and puts edits in force.
+
+    A value is offered to `select` after the edits at its site. Values are [batch, tokens, *shape] on the device of their layer.
+    """
+
+    name: str
+
+    def available(self, at: SiteAt) -> str | None:
+        """None where the engine can give this site of this model; else why it cannot."""
+        ...
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, sites: Sequence[SiteAt],
+                select: Select, edits: Edits, start: tuple[int, Tensor] | None = None) -> dict[SiteAt, Any]:  # fmt: skip
+        """Run up to the last of `sites` (no language-model head) and return what `select` kept of each."""
+        ...
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, positions: Tensor | None,
+               edits: Edits, start: tuple[int, Tensor] | None = None) -> Tensor:  # fmt: skip
+        """Logits [batch, tokens, vocabulary], or [batch, P, vocabulary] at `positions` [batch, P]."""
+        ...
+
+    def generate(
+        self, input_ids: Tensor, attention_mask: Tensor, edits: Edits, options: Mapping[str, Any]
+    ) -> Tensor:
+        """Token ids [batch, tokens + new] of prompt and continuation."""
+        ...
+
+
+def keep_copy(at: SiteAt, value: Tensor) -> Tensor:
+    """The default `select`: a copy, since models go on to change some tensors in place."""
+    return value.detach().clone()
+
+
+def owned(kept: Any, value: Tensor) -> Any:
+    """What `select` kept, copied if it still shares memory with the value (a view), which the model may overwrite."""
+    if isinstance(kept, Tensor) and kept.untyped_storage().data_ptr() == value.untyped_storage().data_ptr():
+        return kept.detach().clone(memory_format=torch.contiguous_format)
+    return kept

@@ -1,0 +1,363 @@
+"""One model, whichever engine runs it: read its sites, get its logits, let it write, edit it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import edits as edit_rules
+from .anatomy import Anatomy, text_config
+from .engines.base import Engine, Select, keep_copy
+from .errors import LayerprobeError
+from .identity import ModelIdentity
+from .interventions import Intervention
+from .lens import Lens, LensReadout
+from .run import Activations, pad, run_texts
+from .sites import SiteAt, parse_sites, site_info
+from .tokens import Encoding, check_tokenizer, encode
+
+
+class Model:
+    """A loaded model; make one with `load_model`.
+
+    Attributes:
+        hf: the transformers module that the engine runs.
+        tokenizer: its fast tokenizer, or None.
+        anatomy: where it keeps its parts.
+        engine: what runs it.
+        name: short name for tables and plots.
+        source: folder or hub id.
+    """
+
+    def __init__(self, hf: nn.Module, *, engine: Engine, anatomy: Anatomy, tokenizer: Any, name: str, source: str,
+                 identity: Callable[[], ModelIdentity]) -> None:  # fmt: skip
+        self.hf = hf
+        self.engine = engine
+        self.anatomy = anatomy
+        self.tokenizer = tokenizer
+        self.name = name
+        self.source = source
+        self._identify = identity
+        self._edits: list[Intervention] = []
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration, of the text model where the model is a multimodal wrapper."""
+        return text_config(self.hf.config)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks L; layers are 0 to L - 1."""
+        return self.anatomy.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.anatomy.d_model
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads of a layer."""
+        return self.anatomy.n_heads
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key and value heads of a layer."""
+        return self.anatomy.n_kv_heads
+
+    @property
+    def d_head(self) -> int:
+        """Width of a head."""
+        return self.anatomy.d_head
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding matrix."""
+        return int(self.config.vocab_size)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
+        return _context_length(self.config)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the residual stream."""
+        body = self.hf.get_submodule(self.anatomy.body)
+        return next(p.dtype for p in body.parameters() if p.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the embedding (the first one, where layers are spread over several)."""
+        body: Any = self.hf.get_submodule(self.anatomy.body)
+        hook = getattr(body.get_input_embeddings(), "_hf_hook", None)  # accelerate: weights may rest on meta
+        device = getattr(hook, "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+        return next(body.get_input_embeddings().parameters()).device
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Hashes and versions that say exactly what this is."""
+        return self._identify()
+
+    @cached_property
+    def lens(self) -> Lens:
+        """The logit lens.
+
+        Raises:
+            LayerprobeError: the model has no unembedding.
+        """
+        from .head import Head
+
+        head = Head.of(self.hf, self.anatomy)
+        if head is None:
+            raise LayerprobeError(
+                f"{self.name} has no unembedding, hence no lens: load a causal language model"
+            )
+        return Lens(head, device=self.device)
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.name!r}: {self.n_layers} layers x {self.d_model}, {self.n_heads} heads, "
+            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name})"
+        )
+
+    # -- sites ---------------------------------------------------------------------------------------------------------
+
+    def parse_sites(self, sites: Sequence[str | SiteAt] | str) -> tuple[SiteAt, ...]:
+        """Expand a selection such as `["resid_post[-4:]", "embed"]` and check that this model has it all."""
+        parsed = parse_sites(sites, self.n_layers)
+        self.check_sites(parsed)
+        return parsed
+
+    def check_sites(self, sites: Sequence[SiteAt]) -> None:
+        """Refuse sites that this model or engine cannot give.
+
+        Raises:
+            LayerprobeError: naming the first such site and why.
+        """
+        for at in sites:
+            if at.layer is not None and not 0 <= at.layer < self.n_layers:
+                raise LayerprobeError(
+                    f"{at} is out of range: {self.name} has layers 0 to {self.n_layers - 1}"
+                )
+            reason = self.engine.available(at)
+            if reason is not None:
+                raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
+
+    def site_shape(self, site: str | SiteAt) -> tuple[int, ...]:
+        """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention pattern."""
+        name = site.site if isinstance(site, SiteAt) else site
+        layer = site.layer if isinstance(site, SiteAt) else None
+        site_info(name)
+        a = self.anatomy
+        shapes = {
+            "head_out": (a.n_heads, a.d_head),
+            "q": (a.n_heads, a.d_head),
+            "k": (a.n_kv_heads, a.d_head),
+            "v": (a.n_kv_heads, a.d_head),
+            "attn_pattern": (a.n_heads, -1),
+        }
+        if name in shapes:
+            return shapes[name]
+        if name in ("mlp_act", "router_logits"):
+            return (edit_rules.inner_width(self.hf, self.anatomy, name, layer),)
+        return (a.d_model,)
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def encode(self, prompt: Any) -> Encoding:
+        """Tokenise a text or a list of chat messages, see `tokens.encode`."""
+        return encode(self.tokenizer, prompt)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *, sites: Sequence[SiteAt | str],
+                select: Select | None = None, position_ids: Tensor | None = None,
+                start: tuple[int, Tensor] | None = None) -> dict[SiteAt, Any]:  # fmt: skip
+        """Run up to the last requested block, without the language-model head, and keep what `select` returns at each site.
+
+        Args:
+            input_ids: int64 [B, T], padded on either side.
+            attention_mask: [B, T], 1 at real tokens (or an explicit 4-D mask that transformers accepts, with position_ids).
+            sites: sites at layers.
+            select: (site, value [B, T, *shape] on its device) -> what to keep; None keeps a copy of the value (of `lens`, a
+                `LensReadout` with leading axes [B, T]). It sees values after the edits in force.
+            position_ids: int64 [B, T]; None counts each row's real tokens, so that padding changes nothing.
+            start: (layer, resid [B, T, d_model]): skip the blocks before `layer` and begin with this as its input
+                (`resid_pre` of that layer); embedding and masks come from `input_ids`.
+
+        Raises:
+            LayerprobeError: a site that the model lacks, tensors whose shapes do not fit, ids out of range.
+        """
+        at = parse_sites(list(sites), self.n_layers)
+        self.check_sites(at)
+        ids, mask, positions = self._inputs(input_ids, attention_mask, position_ids)
+        edit_rules.check_start(self, start, ids)
+        late = [str(a) for a in at if start is not None and edit_rules.before(a, start[0])]
+        if late:
+            raise LayerprobeError(
+                f"start=({start[0]}, ...) skips {', '.join(late)}: ask for layers from {start[0]} on"
+            )  # type: ignore[index]
+        keep = select if select is not None else self._keep
+        return self.engine.forward(ids, mask, positions, at, keep, self._grouped(), start)
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, *, positions: Tensor | None = None,
+               position_ids: Tensor | None = None, start: tuple[int, Tensor] | None = None) -> Tensor:  # fmt: skip
+        """The model's own logits.
+
+        Args:
+            input_ids, attention_mask, position_ids, start: as in `forward`.
+            positions: int64 [B] or [B, P] columns of `input_ids`; the head is then run on these tokens alone.
+
+        Returns:
+            [B, T, vocabulary]; [B, vocabulary] for positions [B]; [B, P, vocabulary] for [B, P].
+        """
+        ids, mask, where = self._inputs(input_ids, attention_mask, position_ids)
+        edit_rules.check_start(self, start, ids)
+        wanted = None if positions is None else torch.as_tensor(positions).to(ids.device).long()
+        if wanted is not None and (wanted.dim() not in (1, 2) or len(wanted) != len(ids)):
+            raise LayerprobeError(
+                f"positions has shape {tuple(wanted.shape)}: give [B] or [B, P] with B = {len(ids)}"
+            )
+        one = wanted is not None and wanted.dim() == 1
+        out = self.engine.logits(
+            ids, mask, where, wanted.unsqueeze(1) if one else wanted, self._grouped(), start
+        )  # type: ignore[union-attr]
+        return out.squeeze(1) if one else out
+
+    def run(self, texts: Sequence[Any] | str, *, sites: Sequence[str | SiteAt] | str, tokens: str = "all",
+            batch_size: int = 16) -> Activations:  # fmt: skip
+        """Activations of a few texts, in memory, for a look; `capture` is for many.
+
+        Args:
+            texts: texts, or lists of chat messages.
+            sites: selections, as in `parse_sites`.
+            tokens: "all", "last" or "first" (first that is not special).
+            batch_size: texts run at once.
+        """
+        return run_texts(
+            self,
+            [texts] if isinstance(texts, str) else list(texts),
+            self.parse_sites(sites),
+            tokens,
+            batch_size,
+        )
+
+    def generate(self, texts: Sequence[Any] | str, max_new_tokens: int = 20, **options: Any) -> list[str]:
+        """The continuation of each text, greedy unless told otherwise, under the edits in force.
+
+        Args:
+            texts: texts, or lists of chat messages.
+            max_new_tokens: at most so many.
+            **options: passed to transformers' `generate` (do_sample, temperature, ...).
+        """
+        rows = [self.encode(t).input_ids for t in ([texts] if isinstance(texts, str) else texts)]
+        ids, mask = pad(rows, side="left", device=self.device)
+        new = self.generate_ids(ids, mask, max_new_tokens=max_new_tokens, **options)[:, ids.shape[1] :]
+        return [self.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+
+    def generate_ids(
+        self, input_ids: Tensor, attention_mask: Tensor, *, max_new_tokens: int = 20, **options: Any
+    ) -> Tensor:
+        """Token ids [B, T + new] of left-padded prompts and their continuations."""
+        if not bool(torch.as_tensor(attention_mask)[:, -1].all()):
+            raise LayerprobeError(
+                "generation needs left padding: the last column of attention_mask must be all ones"
+            )
+        fill = {"pad_token_id": _pad_id(self.tokenizer, self.config)}
+        chosen = {"do_sample": False, **fill, **options, "max_new_tokens": max_new_tokens}
+        ids, mask, _ = self._inputs(input_ids, attention_mask, None)
+        return self.engine.generate(ids, mask, self._grouped(), chosen)
+
+    # -- editing -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def edit(self, *interventions: Intervention) -> Iterator["Model"]:
+        """Put interventions in force within the block: in `forward`, `logits`, `run`, `generate` and during capture.
+
+        They compose in the order given, contexts nest, and they are gone after the block however it ends.
+
+        Raises:
+            LayerprobeError: a site, layer, head or shape that this model does not have, before anything runs.
+        """
+        checked = [edit_rules.checked(self, intervention) for intervention in interventions]
+        before = list(self._edits)
+        self._edits = [*before, *checked]
+        try:
+            yield self
+        finally:
+            self._edits = before
+
+    def _grouped(self) -> dict[SiteAt, list[Intervention]]:
+        grouped: dict[SiteAt, list[Intervention]] = {}
+        for edit in self._edits:
+            grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(edit)
+        return grouped
+
+    def check(self) -> None:
+        """Stub."""
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _keep(self, at: SiteAt, value: Tensor) -> Any:
+        if at.site != "lens":
+            return keep_copy(at, value)
+        assert at.layer is not None
+        out = self.lens.read(value.flatten(0, 1), layer=at.layer)
+        shaped = {k: None if v is None else v.unflatten(0, value.shape[:2]) for k, v in vars(out).items()}
+        return LensReadout(**shaped)
+
+    def _inputs(
+        self, input_ids: Tensor, mask: Tensor, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        ids = torch.as_tensor(input_ids).to(self.device).long()
+        mask = torch.as_tensor(mask).to(self.device)
+        if ids.dim() != 2 or (mask.dim() == 2 and mask.shape != ids.shape):
+            raise LayerprobeError(
+                f"input_ids {tuple(ids.shape)} and attention_mask {tuple(mask.shape)} must both be [B, T]"
+            )
+        if ids.shape[1] > self.max_length:
+            raise LayerprobeError(
+                f"{ids.shape[1]} tokens are more than the context of {self.name} ({self.max_length}): shorten the text"
+            )
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.vocab_size:
+            raise LayerprobeError(
+                f"token ids {low}..{high} are outside the vocabulary 0..{self.vocab_size - 1}: wrong tokenizer?"
+            )
+        if mask.dim() == 2:
+            mask = mask.long()
+            if positions is None:
+                positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return ids, mask, None if positions is None else torch.as_tensor(positions).to(self.device).long()
+
+    def check_tokenizer(self) -> None:
+        """Raise where there is no fast tokenizer."""
+        check_tokenizer(self.tokenizer)
+
+
+def _context_length(config: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            # RoBERTa's table begins with padding_idx + 1 unused rows
+            spare = (
+                int(config.pad_token_id or 0) + 1
+                if getattr(config, "model_type", "") in ("roberta", "xlm-roberta")
+                else 0
+            )
+            return value - spare
+    return 1 << 30
+
+
+def _pad_id(tokenizer: Any, config: Any) -> int:
+    for holder in (tokenizer, config):
+        for name in ("pad_token_id", "eos_token_id"):
+            value = getattr(holder, name, None)
+            value = value[0] if isinstance(value, list) else value
+            if value is not None:
+                return int(value)
+    return 0
