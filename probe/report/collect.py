@@ -1,0 +1,141 @@
+"""The results of a folder as the report's sections take them: one table per kind, and words about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ...hooks.errors import LayerprobeError
+
+if TYPE_CHECKING:
+    from ...analyses.result import AnalysisResult
+
+ALL = "all prompts"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored result with what the manifest says of it."""
+
+    name: str
+    result: AnalysisResult
+    models: tuple[str, ...]
+    options: dict[str, Any]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The tidy table, with `model` and `subset` always there."""
+        table = self.result.table.copy()
+        if "model" not in table and len(self.models) == 1:
+            table.insert(0, "model", self.models[0])
+        table["subset"] = table["subset"].fillna(ALL) if "subset" in table else ALL
+        table["subset"] = table["subset"].replace({"all": ALL, "": ALL})
+        return table
+
+    def sentences(self) -> list[str]:
+        """What the analysis itself says of its numbers."""
+        try:
+            return [str(line) for line in self.result.summary()]
+        except LayerprobeError:
+            return list(self.result.notes)
+
+
+def same_question(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Entries that ask one question of several models, together; the key is a short name of the question."""
+    questions: dict[str, list[Entry]] = {}
+    for entry in entries:
+        options = {
+            k: v for k, v in entry.options.items() if k not in ("models",) and v not in (None, [], {}, ())
+        }
+        key = repr(sorted((k, repr(v)) for k, v in options.items()))
+        questions.setdefault(key, []).append(entry)
+    return questions
+
+
+def joined(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Their tables, one under the other."""
+    return pd.concat([e.table for e in entries], ignore_index=True)
+
+
+def ordered(values: Iterable[Any]) -> list[str]:
+    """Distinct values in order of appearance."""
+    return list(dict.fromkeys(str(v) for v in values if v is not None and v == v))
+
+
+def where_words(options: dict[str, Any]) -> str:
+    """The row filter of an analysis in words."""
+    where = options.get("where") or {}
+    return " and ".join(f"{column} = {value}" for column, value in where.items())
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for reading.
+
+    >>> number(0.98765), number(1234.5), number(None), number(0.00001)
+    ('0.988', '1,234', '–', '1.0e-05')
+    """
+    if value is None or value != value:
+        return "–"
+    value = float(value)
+    if value != 0 and abs(value) < 10**-digits:
+        return f"{value:.1e}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{digits if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}".replace("-", "−")
+
+
+def with_interval(row: dict[str, Any], digits: int = 3) -> str:
+    """An estimate with its interval, or with the reason why there is none; never a bare number.
+
+    >>> with_interval({"estimate": 0.9, "lo": 0.85, "hi": 0.95})
+    '0.900 [0.850, 0.950]'
+    >>> with_interval({"estimate": 0.9, "lo": None, "note": "two groups"})
+    '0.900 (no interval: two groups)'
+    """
+    value = number(row.get("estimate"), digits)
+    lo, hi, note = row.get("lo"), row.get("hi"), row.get("note")
+    if value == "–":
+        return f"– ({note})" if isinstance(note, str) and note else "–"
+    if lo is not None and lo == lo and hi == hi:
+        return f"{value} [{number(lo, digits)}, {number(hi, digits)}]"
+    return f"{value} (no interval: {note})" if isinstance(note, str) and note else f"{value} (no interval)"
+
+
+def layer_ranges(layers: Iterable[int]) -> str:
+    """Layer numbers as ranges.
+
+    >>> layer_ranges([2, 3, 4, 7])
+    '2–4, 7'
+    """
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
+
+
+def words(name: str) -> str:
+    """A metric's or column's name for reading.
+
+    >>> words("davies_bouldin"), words("logit_difference"), words("auroc")
+    ('Davies-Bouldin', 'logit difference', 'AUROC')
+    """
+    known = {
+        "auroc": "AUROC",
+        "r2": "R²",
+        "davies_bouldin": "Davies-Bouldin",
+        "calinski_harabasz": "Calinski-Harabasz",
+        "xie_beni": "Xie-Beni",
+        "dunn": "Dunn",
+        "silhouette": "silhouette",
+        "cka_debiased": "debiased CKA",
+        "kl_to_final": "KL to the final distribution",
+        "zscored": "z-scored",
+        "aqi": "AQI",
+    }
+    return known.get(name, name.replace("_", " "))

@@ -1,0 +1,87 @@
+"""At a glance: one row per model, one column per question, every cell with its number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
+from .parts import table
+from .section_lens import subset_words
+from .section_probes import HEADLINE, above_chance, per_layer
+from .section_separation import LEADING_SPACE, SMALL_IS_SEPARATE, with_z
+
+
+def at_a_glance(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Any] | None:
+    """The table at the top of the report; None where there is nothing of one model to put into it."""
+    columns: list[tuple[str, dict[str, str]]] = []
+    for kind, make in (("suppression", _suppression), ("linear_probe", _probe), ("separation", _separation)):
+        for group in same_question(e for e in entries if e.result.kind == kind).values():
+            columns += make(group)
+    columns = columns[:8]
+    models = [n for n in names if any(n in cells for _, cells in columns)]
+    if not models:
+        return None
+    body = [[m, *(cells.get(m, "–") for _, cells in columns)] for m in models]
+    caption = "Estimates with 95 % intervals; p-values are family-wise over all layers"
+    return table(["model", *(title for title, _ in columns)], body, caption=caption)
+
+
+def _suppression(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
+    rows = joined(group)
+    index = rows[rows["metric"] == "suppression_index"]
+    plain = [s for s in ordered(index["subset"]) if " − " not in s and " - " not in s]
+    where = where_words(group[0].options)
+    columns = []
+    for subset in plain:
+        here = index[index["subset"] == subset].drop_duplicates("model")
+        title = "suppression index" + ("" if subset == ALL else f", {subset_words(subset)} prompts")
+        title += f" ({where})" if where else ""
+        columns.append((title, {r["model"]: with_interval(r, 2) for r in here.to_dict("records")}))
+    return columns
+
+
+def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
+    rows, options = joined(group), group[0].options
+    metric = next((m for m in HEADLINE if (rows["metric"] == m).any()), rows["metric"].iloc[0])
+    cells = {}
+    for model in ordered(rows["model"]):
+        mine = rows[rows["model"] == model]
+        curve = per_layer(mine, metric)
+        nested = (
+            mine[(mine["metric"] == metric) & mine["layer"].isna()] if "layer" in mine else curve.iloc[:0]
+        )
+        tested = f"above chance in {above_chance(curve)}"
+        cells[model] = f"{with_interval(nested.to_dict('records')[0])}; {tested}" if len(nested) else tested
+    return [(f"probe for “{options.get('label', 'label')}” ({words(metric)})", cells)]
+
+
+def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
+    rows = with_z(joined(group))
+    if "space" in rows and (rows["space"] == LEADING_SPACE).any():
+        rows = rows[rows["space"] == LEADING_SPACE]
+    rows = rows[rows["layer"].notna()]
+    metric = "silhouette" if (rows["metric"] == "silhouette").any() else ordered(rows["metric"])[0]
+    rows = rows[rows["metric"] == metric]
+    cells = {}
+    for model in ordered(rows["model"]):
+        mine = rows[rows["model"] == model].sort_values("layer")
+        last = mine.iloc[-1]
+        cells[model] = (
+            f"z {number(last['z'], 1)} at layer {last['layer']}; beyond chance in {above_chance(mine)}"
+        )
+    turned = " (turned over)" if metric in SMALL_IS_SEPARATE else ""
+    label = group[0].options.get("label", "label")
+    return [(f"separation of “{label}” ({words(metric)}{turned})", cells)]
+
+
+def verdicts(entries: Sequence[Entry]) -> pd.DataFrame:
+    """One row per model and subset with what the suppression analysis concluded; empty where none ran."""
+    frames = []
+    for entry in entries:
+        frame = entry.result.frames.get("verdicts")
+        if entry.result.kind == "suppression" and frame is not None:
+            frames.append(frame if "model" in frame else frame.assign(model=", ".join(entry.models)))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

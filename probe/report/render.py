@@ -1,0 +1,59 @@
+"""The plain dict as one HTML page; everything from outside is escaped, nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(report: dict[str, Any]) -> str:
+    """The report as one self-contained HTML file.
+
+    Args:
+        report: from `summarise`. Titles, labels, prompts and model names in it are treated as hostile.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["numbers"] = numbers
+    figures = {f["id"]: f["plotly"] for s in report["sections"] for f in s["figures"]}
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        facts=report["facts"],
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        plotly=Markup(get_plotlyjs()) if figures else "",
+        figures=Markup(script_json(figures)),
+    )
+    return page
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in.
+
+    >>> script_json({"a": "</script>"})
+    '{"a": "\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(value, sort_keys=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def numbers(sentence: str) -> Any:
+    """The sentence with its numbers set in bold; the rest escaped."""
+    from markupsafe import Markup, escape
+
+    found = re.compile(r"(?<![\w.])([-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?%?)(?![\w])")
+    parts = found.split(sentence)
+    return Markup("").join(Markup("<b>{}</b>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))

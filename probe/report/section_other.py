@@ -1,0 +1,59 @@
+"""Any other kind of result: its own sentences, its own figure, its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...hooks.errors import LayerprobeError
+from ..plots import FONT, NEUTRAL
+from .collect import Entry, where_words, words
+from .parts import figure, frame_table, section
+
+TITLES = {
+    "aqi": "Alignment Quality Index",
+    "alignment_quality": "Alignment Quality Index",
+    "drift": "Drift between two reference clusters",
+    "behaviour": "What the models answer",
+    "attribution": "Which parts write the answer?",
+    "ablation": "Which parts cause it?",
+    "patching": "Where does it pass through?",
+    "similarity": "Similarity of representations",
+}
+
+
+def other_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[str, Any]]:
+    """One section per result."""
+    return [_section(entry, len(entries) > 1) for entry in entries]
+
+
+def _section(entry: Entry, several: bool) -> dict[str, Any]:
+    title = TITLES.get(entry.result.kind, words(entry.result.kind).capitalize())
+    if several and entry.models:
+        title += f": {', '.join(entry.models)}"
+    figures = []
+    try:
+        drawn = restyled(entry.result.plot())
+    except LayerprobeError:
+        drawn = None
+    sentences = entry.sentences()
+    if drawn is not None:
+        caption = f"{title}" + (f", {where_words(entry.options)}" if entry.options.get("where") else "")
+        figures.append(
+            figure(drawn, name=entry.name, caption=caption, alt=" ".join(sentences[:3]) or caption)
+        )
+    tables = [frame_table(entry.result.table, caption=f"{entry.name}: every row")]
+    return section(title, id=f"{entry.name.lower()}", sentences=sentences, figures=figures, tables=tables)
+
+
+def restyled(fig: Any) -> Any:
+    """A figure of an analysis in the page's style: transparent, its text left to the page."""
+    fig.update_layout(
+        template="none",
+        font={"family": FONT, "size": 13, "color": NEUTRAL},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    fig.update_xaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
+    fig.update_yaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
+    return fig

@@ -1,0 +1,165 @@
+"""Linear probes: the curve over layers with interval, chance, null band and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..plots import curve, grey_band, level, panels, style_of
+from .collect import (
+    Entry,
+    joined,
+    layer_ranges,
+    number,
+    ordered,
+    same_question,
+    where_words,
+    with_interval,
+    words,
+)
+from .parts import figure, section, table
+
+HEADLINE = ("auroc", "balanced_accuracy", "accuracy", "r2", "pearson")
+CHANCE = {"auroc": 0.5, "r2": 0.0, "pearson": 0.0}
+BASELINES = {
+    "baseline_text": ("bag of words", "dash"),
+    "baseline_length": ("prompt length", "dashdot"),
+    "baseline_majority": ("majority class", "longdash"),
+}
+
+
+def probe_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[str, Any]]:
+    """One section per label that was probed."""
+    return [_section(group, names) for group in same_question(entries).values()]
+
+
+def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
+    rows = joined(entries)
+    options = entries[0].options
+    label, method = options.get("label", "label"), options.get("method", "logistic")
+    metric = next((m for m in HEADLINE if (rows["metric"] == m).any()), rows["metric"].iloc[0])
+    curves = per_layer(rows, metric)
+    models = [n for n in names if (curves["model"] == n).any()] or ordered(curves["model"])
+    where = where_words(options)
+    title = f"Can a linear probe read “{label}”?"
+    parts: dict[str, Any] = {"sentences": [s for e in entries for s in e.sentences()]}
+    if len(curves):
+        parts["figures"] = [_figure(curves, models, metric, label, method, where)]
+        parts["tables"] = [_layer_table(curves, models, metric, label)]
+    else:
+        parts["figures"] = []
+    parts["lead"] = (
+        f"Held-out {words(metric)} of a {words(method)} probe for “{label}” at every layer"
+        + (f", on prompts with {where}" if where else "")
+        + ". A probe shows what can be read off the activations, not whether the model uses it."
+    )
+    return section(title, **parts)
+
+
+def per_layer(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of one metric that belong to one layer each: whole models, not heads, not nested choices."""
+    found = rows[(rows["metric"] == metric) & rows["layer"].notna()] if "layer" in rows else rows.iloc[:0]
+    if "head" in found:
+        found = found[found["head"].isna()]
+    if "split" in found and found["split"].nunique() > 1:
+        usual = found["split"].value_counts().index[0]
+        found = found[found["split"] == usual]
+    return found.drop_duplicates(["model", "subset", "site", "layer"])
+
+
+def _figure(
+    rows: pd.DataFrame, models: Sequence[str], metric: str, label: str, method: str, where: str
+) -> dict[str, Any]:
+    sites = ordered(rows["site"])
+    fig = panels(1, len(sites), titles=sites if len(sites) > 1 else (), y_title=words(metric))
+    for column, site in enumerate(sites, start=1):
+        here = rows[rows["site"] == site]
+        _null_band(fig, here, (1, column))
+        for model in models:
+            mine = here[here["model"] == model]
+            if len(mine):
+                flags = (
+                    (mine.sort_values("layer")["p_familywise"] < 0.05).tolist()
+                    if "p_familywise" in mine
+                    else None
+                )
+                curve(
+                    fig,
+                    mine,
+                    name=model,
+                    style=style_of(model, models),
+                    at=(1, column),
+                    legend=column == 1,
+                    filled=flags,
+                )
+        _reference_lines(fig, here, metric, (1, column))
+    best = [_reading(rows[rows["model"] == m], m, metric) for m in models]
+    caption = (
+        f"{words(metric)} by layer, with 95 % intervals"
+        + (". Filled markers: family-wise p < 0.05" if "p_familywise" in rows else "")
+        + ". Grey band: central 95 % of the permutation null. Lines: chance and baselines without a model."
+    )
+    return figure(fig, name=f"probe {label} {method} {metric} {where}", caption=caption, alt=" ".join(best))
+
+
+def _null_band(fig: Any, rows: pd.DataFrame, at: tuple[int, int]) -> None:
+    if not {"null_mean", "null_sd"} <= set(rows):
+        return
+    band = rows.assign(
+        lo=rows["null_mean"] - 1.96 * rows["null_sd"], hi=rows["null_mean"] + 1.96 * rows["null_sd"]
+    )
+    band = band.groupby("layer", as_index=False).agg({"lo": "min", "hi": "max"}).dropna()
+    if len(band):
+        grey_band(fig, band, name="permutation null", at=at, legend=at[1] == 1)
+
+
+def _reference_lines(fig: Any, rows: pd.DataFrame, metric: str, at: tuple[int, int]) -> None:
+    if metric in CHANCE:
+        level(fig, CHANCE[metric], label="chance", at=at, above=False)
+    for column, (label, dash) in BASELINES.items():
+        values = rows[column].dropna().unique() if column in rows else []
+        for value in sorted(float(v) for v in values)[:1]:
+            if metric in CHANCE and abs(value - CHANCE[metric]) < 1e-9:
+                continue  # the line of chance already says it
+            level(fig, value, label=f"{label} {value:.2f}", dash=dash, at=at)
+
+
+def _reading(rows: pd.DataFrame, model: str, metric: str) -> str:
+    rows = rows.sort_values("layer")
+    first, last = rows.iloc[0], rows.iloc[-1]
+    return (
+        f"{model}: {words(metric)} from {number(first['estimate'])} at layer {first['layer']} "
+        f"to {number(last['estimate'])} at layer {last['layer']}."
+    )
+
+
+def _layer_table(rows: pd.DataFrame, models: Sequence[str], metric: str, label: str) -> dict[str, Any]:
+    body = []
+    for (site, layer), here in rows.groupby(["site", "layer"], sort=True):
+        cells = [f"{site}[{layer}]"]
+        for model in models:
+            mine = here[here["model"] == model].to_dict("records")
+            cells.append(with_interval(mine[0]) if mine else "–")
+            p = mine[0].get("p_familywise") if mine else None
+            cells.append(number(p))
+        body.append(cells)
+    columns = ["layer"] + [
+        c for m in models for c in (f"{m}: {words(metric)} [95 % interval]", f"{m}: family-wise p")
+    ]
+    base = [
+        f"{name} {number(rows[column].dropna().iloc[0])}"
+        for column, (name, _) in BASELINES.items()
+        if column in rows and rows[column].notna().any()
+    ]
+    caption = f"“{label}” by layer" + (f"; baselines: {', '.join(base)}" if base else "")
+    return table(columns, body, caption=caption, folded=len(body) > 12)
+
+
+def above_chance(rows: pd.DataFrame) -> str:
+    """Layers whose family-wise p is below 0.05, in words."""
+    if "p_familywise" not in rows or rows["p_familywise"].isna().all():
+        return "not tested"
+    layers = rows[rows["p_familywise"] < 0.05]["layer"].dropna().astype(int)
+    return f"layers {layer_ranges(layers)}" if len(layers) else "no layer"

@@ -1,0 +1,94 @@
+"""Results folder → one plain dict that holds the whole report; `render` only lays it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...hooks.errors import LayerprobeError
+from ..study_results import ResultsFolder, plain
+from .collect import Entry
+from .methods import notes_for
+from .overview import at_a_glance
+from .section_compare import compare_sections
+from .section_lens import lens_sections
+from .section_other import other_sections
+from .section_probes import probe_sections
+from .section_separation import separation_sections
+
+Sections = Callable[[Sequence[Entry], Sequence[str]], list[dict[str, Any]]]
+# In the order in which a reader wants them.
+SECTIONS: dict[str, Sections] = {
+    "suppression": lens_sections,
+    "comparison": compare_sections,
+    "linear_probe": probe_sections,
+    "separation": separation_sections,
+}
+
+
+def read_entries(out: Path) -> tuple[dict[str, Any], list[Entry]]:
+    """The facts and the results of a folder that a study or an analysis wrote."""
+    folder = ResultsFolder(out)
+    manifest = folder.manifest()
+    if not manifest["results"]:
+        raise LayerprobeError(
+            f"no results in {str(out)!r}: name the folder that was --out of `layerprobe run` or `probe`"
+        )
+    entries = [
+        Entry(name, result, tuple(entry.get("models", ())), entry.get("options", {}))
+        for name, entry, result in folder.read_all()
+    ]
+    return manifest.get("facts", {}), entries
+
+
+def summarise(out: str | Path) -> dict[str, Any]:
+    """Everything that the report says, as plain values.
+
+    Args:
+        out: a folder with `results/`.
+
+    Returns:
+        title, facts, findings, glance, sections, methods, limits; figures as plotly JSON.
+    """
+    facts, entries = read_entries(Path(out))
+    kinds = list(dict.fromkeys(e.result.kind for e in entries))
+    names = [m["name"] for m in facts.get("models", [])]
+    names += [m for e in entries for m in e.models if m not in names]
+    names = list(dict.fromkeys(names))
+    sections: list[dict[str, Any]] = []
+    for kind in [k for k in SECTIONS if k in kinds] + [k for k in kinds if k not in SECTIONS]:
+        mine = [e for e in entries if e.result.kind == kind]
+        sections += SECTIONS.get(kind, other_sections)(mine, names)
+    _unique_ids(sections)
+    notes = notes_for(kinds)
+    findings = [
+        {"section": s["id"], "sentence": line}
+        for s in sections
+        for line in s["sentences"][: _share(sections)]
+    ]
+    return plain(
+        {
+            "title": facts.get("title") or "Layer by layer",
+            "facts": facts,
+            "models": names,
+            "findings": findings,
+            "glance": at_a_glance(entries, names),
+            "sections": sections,
+            "methods": notes,
+            "limits": [line for note in notes for line in note["limits"]],
+        }
+    )
+
+
+def _share(sections: Sequence[dict[str, Any]]) -> int:
+    # The summary stays readable: all sentences of a small report, the first ones of a large one.
+    return 6 if len(sections) <= 4 else 3
+
+
+def _unique_ids(sections: Sequence[dict[str, Any]]) -> None:
+    seen: dict[str, int] = {}
+    for part in [p for s in sections for p in (s, *s["figures"])]:
+        seen[part["id"]] = seen.get(part["id"], 0) + 1
+        if seen[part["id"]] > 1:
+            part["id"] += f"-{seen[part['id']]}"
