@@ -1,4 +1,5 @@
-"""Where a model keeps its parts, found from its module tree: no list of architectures, only of the names parts go by."""
+"""Where a model keeps its parts, found from its module tree: no list of architectures, only of the names
+parts go by."""
 
 import inspect
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,8 @@ from torch import nn
 
 from .errors import LayerprobeError
 
-# Names that the parts of a block go by, in order of preference. A new family usually needs one more word here.
+# Names that the parts of a block go by, in order of preference. A new family usually needs one more word
+# here.
 ATTENTION = ("self_attn", "self_attention", "attn", "attention", "self_attention_layer")
 MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff")
 OUTPUT_PROJECTION = ("o_proj", "out_proj", "c_proj", "dense", "Wo", "wo")
@@ -21,9 +23,15 @@ FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm
 # blocks: all queries, all keys, all values; per_head: q, k, v of head 0, then of head 1, ...;
 # per_group: the queries of one key/value head, its key, its value, then the next group.
 FUSED_ORDER = {
-    "gpt2": "blocks", "gpt_bigcode": "blocks", "phi3": "blocks", "modernbert": "blocks", "openai-gpt": "blocks",
-    "gpt_neox": "per_head", "bloom": "per_head", "falcon": "per_group",
-}  # fmt: skip
+    "gpt2": "blocks",
+    "gpt_bigcode": "blocks",
+    "phi3": "blocks",
+    "modernbert": "blocks",
+    "openai-gpt": "blocks",
+    "gpt_neox": "per_head",
+    "bloom": "per_head",
+    "falcon": "per_group",
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,10 @@ class BlockParts:
     Attributes:
         block: the block itself.
         attention, mlp: the two sublayers.
-        attn_out, mlp_out: the module whose output is what the sublayer adds to the stream (a post-norm where there is one).
-        mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for `mid_is_output`, whose
+        attn_out, mlp_out: the module whose output is what the sublayer adds to the stream (a post-norm where
+            there is one).
+        mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
+            `mid_is_output`, whose
             output is it. None for parallel blocks.
         o_proj, down_proj: the output projections of attention and MLP.
         qkv: (query, key, value) projections, or the one fused projection.
@@ -68,7 +78,8 @@ class Anatomy:
         additive: `resid_pre + attn_out + mlp_out = resid_post` holds in each block.
         parallel: attention and MLP read the same stream.
         fused_order: order of a fused query-key-value projection, see `FUSED_ORDER`.
-        n_heads, n_kv_heads, d_head, d_model: sizes (d_head is set apart from d_model / n_heads in some families).
+        n_heads, n_kv_heads, d_head, d_model: sizes (d_head is set apart from d_model / n_heads in some
+            families).
     """
 
     body: str
@@ -153,12 +164,14 @@ def first_attr(config: Any, *names: str) -> int:
         if isinstance(value, int):
             return value
     raise LayerprobeError(
-        f"the model's configuration ({type(config).__name__}) has none of {', '.join(names)}: is it a transformer?"
+        f"the model's configuration ({type(config).__name__}) has none of {', '.join(names)}: is it a "
+        f"transformer?"
     )
 
 
 def _find_blocks(model: nn.Module, n_layers: int) -> str:
-    """The ModuleList of `n_layers` equal blocks that hold attention; of several (vision towers), the language model's."""
+    """The ModuleList of `n_layers` equal blocks that hold attention; of several (vision towers), the language
+    model's."""
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
     found = [(name, blocks) for name, blocks in lists if _child(blocks[0], ATTENTION, "") is not None]
     text = [
@@ -168,14 +181,17 @@ def _find_blocks(model: nn.Module, n_layers: int) -> str:
     ]
     if not text:
         raise LayerprobeError(
-            f"cannot find the blocks of {type(model).__name__}: looked for a ModuleList of {n_layers} modules that each hold "
-            f"one of {', '.join(ATTENTION)}; found lists {[n for n, _ in lists] or 'none'}. See docs/sites.md, 'A new family'."
+            f"cannot find the blocks of {type(model).__name__}: looked for a ModuleList of {n_layers} "
+            f"modules that each hold "
+            f"one of {', '.join(ATTENTION)}; found lists {[n for n, _ in lists] or 'none'}. See "
+            f"docs/sites.md, 'A new family'."
         )
     return min(text, key=lambda pair: pair[0].count("."))[0]
 
 
 def _find_body(model: nn.Module, blocks_path: str) -> str:
-    """The nearest module around the blocks that takes `input_ids`: it runs them without the language-model head."""
+    """The nearest module around the blocks that takes `input_ids`: it runs them without the language-model
+    head."""
     path = blocks_path
     while path:
         path = path.rpartition(".")[0]
@@ -216,6 +232,7 @@ def _find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
     o_proj = _child(holder, OUTPUT_PROJECTION, holder_path)
     post_attn, post_mlp = _post_norms(block, path)
     # BLOOM's sublayers return the stream itself: what they add is the output of their last projection
+    normed_after = getattr(block, "do_layer_norm_before", True) is False  # OPT-350m
     returns_stream = "residual" in inspect.signature(type(attn).forward).parameters
     return BlockParts(
         block=path,
@@ -223,7 +240,8 @@ def _find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
         mlp=mlp,
         attn_out=post_attn or (o_proj if returns_stream else attention),
         mlp_out=post_mlp or (down if returns_stream or mlp is None else mlp),
-        mid_norm=None if parallel else _mid_norm(block, path, post_attn, mlp),
+        mid_norm=f"{path}.self_attn_layer_norm" if normed_after else _mid_norm(block, path, post_attn, mlp),
+        mid_is_output=normed_after,
         o_proj=o_proj,
         down_proj=down,
         qkv=_find_qkv(holder, holder_path),
@@ -232,7 +250,8 @@ def _find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
 
 
 def _encoder_parts(block: nn.Module, path: str, attention: str) -> BlockParts:
-    """BERT's block: attention.self, attention.output.dense, intermediate, output.dense; norms after each sum."""
+    """BERT's block: attention.self, attention.output.dense, intermediate, output.dense; norms after each
+    sum."""
     inner = block.get_submodule(f"{attention[len(path) + 1 :]}.self")
     return BlockParts(
         block=path,
@@ -249,7 +268,8 @@ def _encoder_parts(block: nn.Module, path: str, attention: str) -> BlockParts:
 
 
 def _post_norms(block: nn.Module, path: str) -> tuple[str | None, str | None]:
-    """Norms on what the sublayers return: Gemma-2/3 and OLMo-2 call the one of attention `post_attention_layernorm`, a name that
+    """Norms on what the sublayers return: Gemma-2/3 and OLMo-2 call the one of attention
+    `post_attention_layernorm`, a name that
     in Llama belongs to the norm before the MLP; a `post_feedforward_layernorm` beside it tells them apart."""
     post_mlp = _child(block, ("post_feedforward_layernorm", "post_mlp_layernorm"), path)
     names = ("post_attention_layernorm", "post_self_attn_layernorm")

@@ -1,4 +1,5 @@
-"""Checks of an intervention, or of a start in the middle, against a model: everything is refused before anything runs."""
+"""Checks of an intervention, or of a start in the middle, against a model: everything is refused before
+anything runs."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ def _check_shape(edit: Intervention, at: SiteAt, shape: tuple[int, ...]) -> None
 
 
 def inner_width(root: nn.Module, anatomy: Anatomy, site: str, layer: int | None) -> int:
-    """Width of `mlp_act`, or number of experts of `router_logits` (of the first layer that has it, unless one is named)."""
+    """Width of `mlp_act`, or number of experts of `router_logits` (of the first layer that has it, unless one
+    is named)."""
     layers = range(anatomy.n_layers) if layer is None else [layer]
     reason: LayerprobeError | None = None
     for index in layers:

@@ -46,7 +46,8 @@ class Head:
 
     def normed(self, resid: Tensor) -> Tensor:
         """Final norm (and projection) of the stream."""
-        # .forward, not a call: a lens read in the middle of a pass must not set off that pass's own hooks on these modules
+        # .forward, not a call: a lens read in the middle of a pass must not set off that pass's own hooks on
+        # these modules
         x = resid if self.norm is None else self.norm.forward(resid)
         return x if self.after_norm is None else self.after_norm.forward(x)
 
@@ -66,5 +67,5 @@ class Head:
 
 def _device_of(module: nn.Module, tensor: Tensor) -> torch.device:
     parameter = next(module.parameters(), None)
-    offloaded = parameter is None or parameter.device.type == "meta"  # accelerate brings it when it is called
-    return tensor.device if offloaded else parameter.device
+    # accelerate keeps offloaded weights on meta and brings them when the module is called
+    return tensor.device if parameter is None or parameter.device.type == "meta" else parameter.device

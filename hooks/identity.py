@@ -1,4 +1,5 @@
-"""What exactly was run: hashes of weights, configuration, tokenizer and chat template, and library versions."""
+"""What exactly was run: hashes of weights, configuration, tokenizer and chat template, and library
+versions."""
 
 import hashlib
 import json
@@ -20,7 +21,8 @@ class ModelIdentity:
     Attributes:
         source: folder or hub id it was loaded from.
         revision: the hub commit, or None for a local folder.
-        weights_sha256, config_sha256, tokenizer_sha256, chat_template_sha256: contents; None where there is none.
+        weights_sha256, config_sha256, tokenizer_sha256, chat_template_sha256: contents; None where there is
+            none.
         dtype: of the weights as loaded, for example "float32".
         engine: the engine that ran it.
         n_layers, d_model: its size.
@@ -50,7 +52,8 @@ def cache_folder() -> Path:
 
 
 def weights_sha256(folder: Path) -> str:
-    """One hash of all weight files of a folder; each file's own is remembered by path, size and modification time."""
+    """One hash of all weight files of a folder; each file's own is remembered by path, size and modification
+    time."""
     files = sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)})
     total = hashlib.sha256()
     for path in files:

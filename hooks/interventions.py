@@ -22,7 +22,8 @@ class EditContext:
     """Where in the texts the value being edited lies.
 
     Attributes:
-        attention_mask: bool [batch, T], the real tokens of everything seen so far (prompt, then generated tokens).
+        attention_mask: bool [batch, T], the real tokens of everything seen so far (prompt, then generated
+            tokens).
         offset: tokens before the ones at hand (those in the cache, while generating).
         prompt_tokens: width of the prompt; spans and negative positions count within it.
     """
@@ -34,7 +35,8 @@ class EditContext:
     def chosen(self, positions: Positions, tokens: int, device: torch.device) -> Tensor | None:
         """Bool [batch, tokens]: which tokens the positions name; None for all of them.
 
-        Positions count real tokens of each row, whatever the padding side; negative ones count from the last prompt token.
+        Positions count real tokens of each row, whatever the padding side; negative ones count from the last
+        prompt token.
         """
         if positions is None:
             return None
@@ -84,7 +86,8 @@ class Intervention:
         kind: "add", "ablate", "project_out" or "patch".
         site, layer: where; layer None for `embed` and `final_norm`.
         change: (value [batch, tokens, *shape], context) -> the value that every position and head would get.
-        positions: which tokens: None (all), int, list of ints, slice, LongTensor [batch] or BoolTensor [batch, tokens].
+        positions: which tokens: None (all), int, list of ints, slice, LongTensor [batch] or BoolTensor
+            [batch, tokens].
         heads: which heads, for sites with a head axis; None for all.
         values: the tensor given, for checking its shape before a run; None where there is none.
     """
@@ -120,8 +123,15 @@ class Intervention:
         return per_head if mask is None else mask & per_head
 
 
-def add(site: str, *, layer: int | None = None, vector: Any, scale: float = 1.0, positions: Positions = None,
-        heads: Sequence[int] | int | None = None) -> Intervention:  # fmt: skip
+def add(
+    site: str,
+    *,
+    layer: int | None = None,
+    vector: Any,
+    scale: float = 1.0,
+    positions: Positions = None,
+    heads: Sequence[int] | int | None = None,
+) -> Intervention:
     """Add `scale * vector` to a site.
 
     Args:
@@ -129,7 +139,8 @@ def add(site: str, *, layer: int | None = None, vector: Any, scale: float = 1.0,
         layer: block, counted from 0 (negative from the end); omitted for `embed` and `final_norm`.
         vector: array of the site's per-token shape (or broadcastable to it, e.g. [d_head] at `head_out`).
         scale: factor; 0 leaves the model unedited bit for bit.
-        positions: tokens of each text: None (all, and each generated one), int, list, slice, LongTensor [batch], BoolTensor.
+        positions: tokens of each text: None (all, and each generated one), int, list, slice, LongTensor
+            [batch], BoolTensor.
         heads: heads, for `head_out`, `q`, `k`, `v` and `attn_pattern`.
     """
     direction = as_tensor(vector, "vector")
@@ -141,17 +152,27 @@ def add(site: str, *, layer: int | None = None, vector: Any, scale: float = 1.0,
     return _build("add", site, layer, change if scale else _unchanged, positions, heads, direction)
 
 
-def ablate(site: str, *, layer: int | None = None, how: str = "zero", values: Any = None,
-           heads: Sequence[int] | int | None = None, positions: Positions = None) -> Intervention:  # fmt: skip
+def ablate(
+    site: str,
+    *,
+    layer: int | None = None,
+    how: str = "zero",
+    values: Any = None,
+    heads: Sequence[int] | int | None = None,
+    positions: Positions = None,
+) -> Intervention:
     """Replace a site's values by zero, by a mean, or by those of another text.
 
     Args:
         site: any site but `lens`.
         layer: block.
-        how: "zero"; "mean": `values` is the mean, of the site's per-token shape (over a data set, so that the result does not
-            depend on the batch); "resample": `values` are other texts' values, [batch, tokens, *shape] or [batch, *shape].
+        how: "zero"; "mean": `values` is the mean, of the site's per-token shape (over a data set, so that the
+            result does not
+            depend on the batch); "resample": `values` are other texts' values, [batch, tokens, *shape] or
+            [batch, *shape].
         values: see `how`.
-        heads: heads to ablate; None for all. This acts on the *input* of the output projection when the site is `head_out`.
+        heads: heads to ablate; None for all. This acts on the *input* of the output projection when the site
+            is `head_out`.
         positions: tokens, as in `add`.
     """
     if how not in ("zero", "mean", "resample"):
@@ -170,9 +191,16 @@ def ablate(site: str, *, layer: int | None = None, how: str = "zero", values: An
     return _build("ablate", site, layer, change, positions, heads, other if how == "mean" else None)
 
 
-def project_out(site: str, *, layer: int | None = None, directions: Any, positions: Positions = None,
-                heads: Sequence[int] | int | None = None) -> Intervention:  # fmt: skip
-    """Remove a direction, or the subspace that several span: x − Q Qᵀ x, Q orthonormal (Arditi et al. 2024, 2406.11717).
+def project_out(
+    site: str,
+    *,
+    layer: int | None = None,
+    directions: Any,
+    positions: Positions = None,
+    heads: Sequence[int] | int | None = None,
+) -> Intervention:
+    """Remove a direction, or the subspace that several span: x − Q Qᵀ x, Q orthonormal (Arditi et al. 2024,
+    2406.11717).
 
     Args:
         site: any site but `lens` and `attn_pattern`.
@@ -183,7 +211,7 @@ def project_out(site: str, *, layer: int | None = None, directions: Any, positio
     """
     given = as_tensor(directions, "directions")
     rows = given.reshape(-1, given.shape[-1]).double()
-    u, s, vt = torch.linalg.svd(rows, full_matrices=False)
+    _, s, vt = torch.linalg.svd(rows, full_matrices=False)
     basis = vt[s > s.max() * 1e-10] if s.max() > 0 else vt[:0]
     if not len(basis):
         raise LayerprobeError("directions are all zero: there is nothing to project out")
@@ -196,14 +224,21 @@ def project_out(site: str, *, layer: int | None = None, directions: Any, positio
     return _build("project_out", site, layer, change, positions, heads, given.reshape(-1, given.shape[-1])[0])
 
 
-def patch(site: str, *, layer: int | None = None, values: Any, positions: Positions = None,
-          heads: Sequence[int] | int | None = None) -> Intervention:  # fmt: skip
+def patch(
+    site: str,
+    *,
+    layer: int | None = None,
+    values: Any,
+    positions: Positions = None,
+    heads: Sequence[int] | int | None = None,
+) -> Intervention:
     """Put in values from another run or from a store.
 
     Args:
         site: any site but `lens`.
         layer: block.
-        values: [batch, tokens, *shape] (aligned token by token), [batch, *shape] (one value per text) or [*shape].
+        values: [batch, tokens, *shape] (aligned token by token), [batch, *shape] (one value per text) or
+            [*shape].
         positions: tokens to patch, as in `add`; with values for one token per text, say which.
         heads: heads to patch.
     """
@@ -251,8 +286,15 @@ def as_tensor(values: Any, name: str) -> Tensor:
     return tensor
 
 
-def _build(kind: str, site: str, layer: int | None, change: Callable[[Tensor, EditContext], Tensor], positions: Positions,
-           heads: Sequence[int] | int | None, values: Tensor | None) -> Intervention:  # fmt: skip
+def _build(
+    kind: str,
+    site: str,
+    layer: int | None,
+    change: Callable[[Tensor, EditContext], Tensor],
+    positions: Positions,
+    heads: Sequence[int] | int | None,
+    values: Tensor | None,
+) -> Intervention:
     info = site_info(site)
     if site == "lens":
         raise LayerprobeError("lens is a reading of resid_post, not a place in the model: edit resid_post")

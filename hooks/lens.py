@@ -1,5 +1,7 @@
-"""Reading the residual stream of any layer as a distribution over tokens: the logit lens, and a tuned one on top of it."""
+"""Reading the residual stream of any layer as a distribution over tokens: the logit lens, and a tuned one on
+top of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,8 @@ class LensReadout:
         top_ids: int64 [N, k], the likeliest tokens, best first.
         top_logits: float32 [N, k].
         candidate_logits: float32 [N, C], NaN where the candidate id is -1.
-        candidate_ranks: int64 [N, C], number of tokens with a larger logit (0: the top token), -1 where the id is -1.
+        candidate_ranks: int64 [N, C], number of tokens with a larger logit (0: the top token), -1 where the
+            id is -1.
         kl_to_final: float32 [N], KL(final || lens) in nats, or None where no final distribution was given.
     """
 
@@ -31,6 +34,11 @@ class LensReadout:
     candidate_logits: Tensor
     candidate_ranks: Tensor
     kl_to_final: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "LensReadout":
+        """The same readout with every tensor changed."""
+        fields: dict[str, Any] = {k: None if v is None else change(v) for k, v in vars(self).items()}
+        return LensReadout(**fields)
 
 
 class Lens:
@@ -59,8 +67,15 @@ class Lens:
         return self.head(self.translate(resid.to(device=self.device, dtype=dtype), layer))
 
     @torch.no_grad()
-    def read(self, resid: Tensor, *, layer: int, candidate_ids: Tensor | None = None, top_k: int = 5,
-             final_log_probs: Tensor | None = None) -> LensReadout:  # fmt: skip
+    def read(
+        self,
+        resid: Tensor,
+        *,
+        layer: int,
+        candidate_ids: Tensor | None = None,
+        top_k: int = 5,
+        final_log_probs: Tensor | None = None,
+    ) -> LensReadout:
         """Read rows of the stream after a block.
 
         Args:
@@ -68,7 +83,8 @@ class Lens:
             layer: the block (a tuned lens has a translator for each).
             candidate_ids: int64 [N, C] token ids whose logits are wanted; -1 pads.
             top_k: how many of the likeliest tokens to keep.
-            final_log_probs: [N, vocabulary] log-probabilities of the model's output, for the KL; None to leave it out.
+            final_log_probs: [N, vocabulary] log-probabilities of the model's output, for the KL; None to
+                leave it out.
         """
         if resid.dim() != 2:
             raise LayerprobeError(
@@ -78,10 +94,15 @@ class Lens:
             candidate_ids = torch.empty((len(resid), 0), dtype=torch.long)
         rows = max(1, CHUNK_ELEMENTS // self.vocab_size)
         parts = [
-            self._read(resid[i : i + rows], layer, candidate_ids[i : i + rows], top_k,
-                       None if final_log_probs is None else final_log_probs[i : i + rows])
+            self._read(
+                resid[i : i + rows],
+                layer,
+                candidate_ids[i : i + rows],
+                top_k,
+                None if final_log_probs is None else final_log_probs[i : i + rows],
+            )
             for i in range(0, max(len(resid), 1), rows)
-        ]  # fmt: skip
+        ]
         kl = None if final_log_probs is None else torch.cat([part["kl_to_final"] for part in parts])
         names = ("logsumexp", "top_ids", "top_logits", "candidate_logits", "candidate_ranks")
         return LensReadout(

@@ -16,17 +16,31 @@ from .model import Model
 from .tokens import check_tokenizer
 
 DTYPES = {
-    "float32": torch.float32, "fp32": torch.float32, "float": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
-    "float16": torch.float16, "fp16": torch.float16, "half": torch.float16, "float64": torch.float64, "fp64": torch.float64,
-}  # fmt: skip
+    **dict.fromkeys(("float32", "fp32", "float"), torch.float32),
+    **dict.fromkeys(("bfloat16", "bf16"), torch.bfloat16),
+    **dict.fromkeys(("float16", "fp16", "half"), torch.float16),
+    **dict.fromkeys(("float64", "fp64", "double"), torch.float64),
+}
 ENGINES = ("huggingface", "transformer_lens", "nnsight")
 
 
-def load_model(source: str | os.PathLike[str] | nn.Module, *, engine: str = "huggingface", revision: str | None = None,
-               dtype: str | torch.dtype | None = None, device: str | torch.device = "auto", device_map: Any = None,
-               quantization: str | None = None, adapter: str | os.PathLike[str] | None = None, merge_adapter: bool = False,
-               tokenizer: Any = None, trust_remote_code: bool = False, check: bool = True, name: str | None = None,
-               **engine_options: Any) -> Model:  # fmt: skip
+def load_model(
+    source: str | os.PathLike[str] | nn.Module,
+    *,
+    engine: str = "huggingface",
+    revision: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device = "auto",
+    device_map: Any = None,
+    quantization: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    merge_adapter: bool = False,
+    tokenizer: Any = None,
+    trust_remote_code: bool = False,
+    check: bool = True,
+    name: str | None = None,
+    **engine_options: Any,
+) -> Model:
     """Load a model to be read and edited.
 
     Args:
@@ -35,18 +49,21 @@ def load_model(source: str | os.PathLike[str] | nn.Module, *, engine: str = "hug
         revision: hub branch, tag or commit.
         dtype: "float32", "bfloat16", "float16", a torch dtype, or None: the checkpoint's, and float32 on CPU.
         device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda:1", ...
-        device_map: "auto" or a map of modules to devices, for models larger than one device; overrides `device`.
+        device_map: "auto" or a map of modules to devices, for models larger than one device; overrides
+            `device`.
         quantization: "8bit" or "4bit", with bitsandbytes.
         adapter: folder or hub id of a PEFT adapter to put on the model, with peft.
         merge_adapter: merge the adapter into the weights instead of running it beside them.
         tokenizer: a fast tokenizer to use instead of the source's own.
         trust_remote_code: run code that the hub repository brings.
-        check: run `model.check()` once for these weights (remembered by their hash) and look for non-finite weights.
+        check: run `model.check()` once for these weights (remembered by their hash) and look for non-finite
+            weights.
         name: short name for tables; None takes it from the source.
         **engine_options: passed to the engine (nnsight: remote=True).
 
     Raises:
-        LayerprobeError: there is no such model, part of it is missing or not finite, or an option makes no sense here.
+        LayerprobeError: there is no such model, part of it is missing or not finite, or an option makes no
+            sense here.
     """
     if engine not in ENGINES:
         raise LayerprobeError(f"engine={engine!r}: choose one of {', '.join(ENGINES)}")
@@ -74,7 +91,8 @@ def _from_module(
 ) -> Model:
     if tokenizer is None:
         raise LayerprobeError(
-            "a model object was given without its tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)"
+            "a model object was given without its tokenizer: pass "
+            "tokenizer=AutoTokenizer.from_pretrained(...)"
         )
     check_tokenizer(tokenizer)
     if source.training:
@@ -85,8 +103,17 @@ def _from_module(
     )
 
 
-def _assemble(hf: nn.Module, tokenizer: Any, engine: str, name: str, source: str, revision: str | None, options: dict[str, Any],
-              *, in_memory: bool = False) -> Model:  # fmt: skip
+def _assemble(
+    hf: nn.Module,
+    tokenizer: Any,
+    engine: str,
+    name: str,
+    source: str,
+    revision: str | None,
+    options: dict[str, Any],
+    *,
+    in_memory: bool = False,
+) -> Model:
     anatomy = discover(hf)
     runner = _make_engine(engine, hf, anatomy, tokenizer, in_memory, options)
     folder = None if in_memory else _folder(source, revision)
@@ -138,7 +165,7 @@ def _make_engine(
     raise LayerprobeError(f"engine {name!r} is not available yet: use engine='huggingface'")
 
 
-# -- where the files are -------------------------------------------------------------------------------------------------
+# -- where the files are -----------------------------------------------------------------------------------
 
 
 def _check_source(source: str) -> None:
@@ -163,7 +190,8 @@ def _check_source(source: str) -> None:
         missing = [shard for shard in shards if not (path / shard).is_file()]
         if missing:
             raise LayerprobeError(
-                f"{source!r} lacks {len(missing)} of {len(shards)} weight files, first {missing[0]}: download it again"
+                f"{source!r} lacks {len(missing)} of {len(shards)} weight files, first {missing[0]}: "
+                f"download it again"
             )
 
 
@@ -211,11 +239,19 @@ def _dtype(dtype: str | torch.dtype | None, device: Any) -> torch.dtype | str:
     )
 
 
-# -- loading -------------------------------------------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------------
 
 
-def _load_module(source: str, revision: str | None, dtype: Any, device: Any, device_map: Any, quantization: str | None,
-                 trust_remote_code: bool, check: bool) -> nn.Module:  # fmt: skip
+def _load_module(
+    source: str,
+    revision: str | None,
+    dtype: Any,
+    device: Any,
+    device_map: Any,
+    quantization: str | None,
+    trust_remote_code: bool,
+    check: bool,
+) -> nn.Module:
     from transformers import AutoConfig
     from transformers.utils import logging
 
@@ -248,7 +284,8 @@ def _load_module(source: str, revision: str | None, dtype: Any, device: Any, dev
 
 
 def _auto_class(config: Any) -> Any:
-    """The class with the head the checkpoint was saved with; the bare body for encoders, reward models and the like."""
+    """The class with the head the checkpoint was saved with; the bare body for encoders, reward models and
+    the like."""
     import transformers
 
     if getattr(config, "is_encoder_decoder", False):
@@ -264,16 +301,19 @@ def _auto_class(config: Any) -> Any:
 
 
 def _check_weights(source: str, hf: nn.Module, info: dict[str, Any], check: bool) -> None:
-    # a bare body loads without the head's tensors, and some bodies add a pooler that a language model never had
+    # a bare body loads without the head's tensors, and some bodies add a pooler that a language model never
+    # had
     missing = [key for key in info.get("missing_keys", ()) if "pooler" not in key]
     if missing:
         raise LayerprobeError(
-            f"{source!r} lacks {len(missing)} weights, first {sorted(missing)[0]!r} (transformers would fill them with random numbers): "
+            f"{source!r} lacks {len(missing)} weights, first {sorted(missing)[0]!r} (transformers would "
+            f"fill them with random numbers): "
             "download the model again"
         )
     if info.get("mismatched_keys"):
         raise LayerprobeError(
-            f"{source!r}: weight {sorted(info['mismatched_keys'])[0]} does not have the shape config.json says"
+            f"{source!r}: weight {sorted(info['mismatched_keys'])[0]} does not have the shape config.json "
+            f"says"
         )
     if not check:
         return
@@ -284,7 +324,8 @@ def _check_weights(source: str, hf: nn.Module, info: dict[str, Any], check: bool
             and not bool(torch.isfinite(tensor).all())
         ):
             raise LayerprobeError(
-                f"{source!r}: weight {key} holds NaN or infinity: the file is damaged, or overflowed in this dtype"
+                f"{source!r}: weight {key} holds NaN or infinity: the file is damaged, or overflowed in "
+                f"this dtype"
             )
 
 
@@ -327,4 +368,4 @@ def _reason(error: Exception) -> str:
 def _advice(source: str) -> str:
     if Path(source).expanduser().is_dir():
         return "Check that the folder is complete"
-    return "Check the id on huggingface.co, or give a local folder (HF_HUB_OFFLINE=1 allows only what is already downloaded)"
+    return "Check the id on huggingface.co, or give a local folder (offline, it must be downloaded already)"

@@ -14,7 +14,7 @@ from .engines.base import Engine, Select, keep_copy
 from .errors import LayerprobeError
 from .identity import ModelIdentity
 from .interventions import Intervention
-from .lens import Lens, LensReadout
+from .lens import Lens
 from .run import Activations, pad, run_texts
 from .sites import SiteAt, parse_sites, site_info
 from .tokens import Encoding, check_tokenizer, encode
@@ -32,8 +32,17 @@ class Model:
         source: folder or hub id.
     """
 
-    def __init__(self, hf: nn.Module, *, engine: Engine, anatomy: Anatomy, tokenizer: Any, name: str, source: str,
-                 identity: Callable[[], ModelIdentity]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        hf: nn.Module,
+        *,
+        engine: Engine,
+        anatomy: Anatomy,
+        tokenizer: Any,
+        name: str,
+        source: str,
+        identity: Callable[[], ModelIdentity],
+    ) -> None:
         self.hf = hf
         self.engine = engine
         self.anatomy = anatomy
@@ -91,7 +100,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go: the device of the embedding (the first one, where layers are spread over several)."""
+        """Where token ids go: the device of the embedding (the first one, where layers are spread over
+        several)."""
         body: Any = self.hf.get_submodule(self.anatomy.body)
         hook = getattr(body.get_input_embeddings(), "_hf_hook", None)  # accelerate: weights may rest on meta
         device = getattr(hook, "execution_device", None)
@@ -126,7 +136,7 @@ class Model:
             f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name})"
         )
 
-    # -- sites ---------------------------------------------------------------------------------------------------------
+    # -- sites ---------------------------------------------------------------------------------------------
 
     def parse_sites(self, sites: Sequence[str | SiteAt] | str) -> tuple[SiteAt, ...]:
         """Expand a selection such as `["resid_post[-4:]", "embed"]` and check that this model has it all."""
@@ -150,7 +160,8 @@ class Model:
                 raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
 
     def site_shape(self, site: str | SiteAt) -> tuple[int, ...]:
-        """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention pattern."""
+        """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention
+        pattern."""
         name = site.site if isinstance(site, SiteAt) else site
         layer = site.layer if isinstance(site, SiteAt) else None
         site_info(name)
@@ -168,25 +179,36 @@ class Model:
             return (edit_rules.inner_width(self.hf, self.anatomy, name, layer),)
         return (a.d_model,)
 
-    # -- running -------------------------------------------------------------------------------------------------------
+    # -- running -------------------------------------------------------------------------------------------
 
     def encode(self, prompt: Any) -> Encoding:
         """Tokenise a text or a list of chat messages, see `tokens.encode`."""
         return encode(self.tokenizer, prompt)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, *, sites: Sequence[SiteAt | str],
-                select: Select | None = None, position_ids: Tensor | None = None,
-                start: tuple[int, Tensor] | None = None) -> dict[SiteAt, Any]:  # fmt: skip
-        """Run up to the last requested block, without the language-model head, and keep what `select` returns at each site.
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        sites: Sequence[SiteAt | str],
+        select: Select | None = None,
+        position_ids: Tensor | None = None,
+        start: tuple[int, Tensor] | None = None,
+    ) -> dict[SiteAt, Any]:
+        """Run up to the last requested block, without the language-model head, and keep what `select` returns
+        at each site.
 
         Args:
             input_ids: int64 [B, T], padded on either side.
-            attention_mask: [B, T], 1 at real tokens (or an explicit 4-D mask that transformers accepts, with position_ids).
+            attention_mask: [B, T], 1 at real tokens (or an explicit 4-D mask that transformers accepts, with
+                position_ids).
             sites: sites at layers.
-            select: (site, value [B, T, *shape] on its device) -> what to keep; None keeps a copy of the value (of `lens`, a
+            select: (site, value [B, T, *shape] on its device) -> what to keep; None keeps a copy of the value
+                (of `lens`, a
                 `LensReadout` with leading axes [B, T]). It sees values after the edits in force.
             position_ids: int64 [B, T]; None counts each row's real tokens, so that padding changes nothing.
-            start: (layer, resid [B, T, d_model]): skip the blocks before `layer` and begin with this as its input
+            start: (layer, resid [B, T, d_model]): skip the blocks before `layer` and begin with this as its
+                input
                 (`resid_pre` of that layer); embedding and masks come from `input_ids`.
 
         Raises:
@@ -196,16 +218,24 @@ class Model:
         self.check_sites(at)
         ids, mask, positions = self._inputs(input_ids, attention_mask, position_ids)
         edit_rules.check_start(self, start, ids)
-        late = [str(a) for a in at if start is not None and edit_rules.before(a, start[0])]
-        if late:
-            raise LayerprobeError(
-                f"start=({start[0]}, ...) skips {', '.join(late)}: ask for layers from {start[0]} on"
-            )  # type: ignore[index]
+        if start is not None:
+            late = [str(a) for a in at if edit_rules.before(a, start[0])]
+            if late:
+                raise LayerprobeError(
+                    f"start=({start[0]}, ...) skips {late[0]}: ask for layers from {start[0]} on"
+                )
         keep = select if select is not None else self._keep
         return self.engine.forward(ids, mask, positions, at, keep, self._grouped(), start)
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, *, positions: Tensor | None = None,
-               position_ids: Tensor | None = None, start: tuple[int, Tensor] | None = None) -> Tensor:  # fmt: skip
+    def logits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        positions: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        start: tuple[int, Tensor] | None = None,
+    ) -> Tensor:
         """The model's own logits.
 
         Args:
@@ -222,14 +252,18 @@ class Model:
             raise LayerprobeError(
                 f"positions has shape {tuple(wanted.shape)}: give [B] or [B, P] with B = {len(ids)}"
             )
-        one = wanted is not None and wanted.dim() == 1
-        out = self.engine.logits(
-            ids, mask, where, wanted.unsqueeze(1) if one else wanted, self._grouped(), start
-        )  # type: ignore[union-attr]
-        return out.squeeze(1) if one else out
+        if wanted is None or wanted.dim() == 2:
+            return self.engine.logits(ids, mask, where, wanted, self._grouped(), start)
+        return self.engine.logits(ids, mask, where, wanted.unsqueeze(1), self._grouped(), start).squeeze(1)
 
-    def run(self, texts: Sequence[Any] | str, *, sites: Sequence[str | SiteAt] | str, tokens: str = "all",
-            batch_size: int = 16) -> Activations:  # fmt: skip
+    def run(
+        self,
+        texts: Sequence[Any] | str,
+        *,
+        sites: Sequence[str | SiteAt] | str,
+        tokens: str = "all",
+        batch_size: int = 16,
+    ) -> Activations:
         """Activations of a few texts, in memory, for a look; `capture` is for many.
 
         Args:
@@ -272,11 +306,12 @@ class Model:
         ids, mask, _ = self._inputs(input_ids, attention_mask, None)
         return self.engine.generate(ids, mask, self._grouped(), chosen)
 
-    # -- editing -------------------------------------------------------------------------------------------------------
+    # -- editing -------------------------------------------------------------------------------------------
 
     @contextmanager
     def edit(self, *interventions: Intervention) -> Iterator["Model"]:
-        """Put interventions in force within the block: in `forward`, `logits`, `run`, `generate` and during capture.
+        """Put interventions in force within the block: in `forward`, `logits`, `run`, `generate` and during
+        capture.
 
         They compose in the order given, contexts nest, and they are gone after the block however it ends.
 
@@ -298,17 +333,16 @@ class Model:
         return grouped
 
     def check(self) -> None:
-        """Stub."""
+        """Compare this model's hooks with its own outputs (see `check.py`)."""
 
-    # -- helpers -------------------------------------------------------------------------------------------------------
+    # -- helpers -------------------------------------------------------------------------------------------
 
     def _keep(self, at: SiteAt, value: Tensor) -> Any:
         if at.site != "lens":
             return keep_copy(at, value)
         assert at.layer is not None
         out = self.lens.read(value.flatten(0, 1), layer=at.layer)
-        shaped = {k: None if v is None else v.unflatten(0, value.shape[:2]) for k, v in vars(out).items()}
-        return LensReadout(**shaped)
+        return out.map(lambda v: v.unflatten(0, value.shape[:2]))
 
     def _inputs(
         self, input_ids: Tensor, mask: Tensor, positions: Tensor | None
@@ -321,12 +355,14 @@ class Model:
             )
         if ids.shape[1] > self.max_length:
             raise LayerprobeError(
-                f"{ids.shape[1]} tokens are more than the context of {self.name} ({self.max_length}): shorten the text"
+                f"{ids.shape[1]} tokens are more than the context of {self.name} ({self.max_length}): "
+                f"shorten the text"
             )
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:
             raise LayerprobeError(
-                f"token ids {low}..{high} are outside the vocabulary 0..{self.vocab_size - 1}: wrong tokenizer?"
+                f"token ids {low}..{high} are outside the vocabulary 0..{self.vocab_size - 1}: wrong "
+                f"tokenizer?"
             )
         if mask.dim() == 2:
             mask = mask.long()

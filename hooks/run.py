@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Activations(Mapping[str, list[Any]]):
     """What `model.run` returns: for each site, one tensor per text.
 
-    `acts["resid_post[4]"][i]` is [tokens of text i, *shape], or [*shape] for a one-token rule; `acts.tokens[i]` are its tokens.
+    `acts["resid_post[4]"][i]` is [tokens of text i, *shape], or [*shape] for a one-token rule;
+    `acts.tokens[i]` are its tokens.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ def _cut(at: SiteAt, value: Any, row: int, encoding: Encoding, tokens: str) -> A
     elif tokens == "first":
         which = next((i for i, special in enumerate(encoding.special) if not special), 0)
     if isinstance(value, LensReadout):
-        return LensReadout(**{k: None if v is None else v[row][which].cpu() for k, v in vars(value).items()})
+        return value.map(lambda v: v[row][which].cpu())
     part = value[row][which]
     if at.site == "attn_pattern":
         part = part[..., : len(encoding)]

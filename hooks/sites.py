@@ -1,4 +1,5 @@
-"""The vocabulary of sites: the places inside a model whose values can be read or edited, and how to write a selection."""
+"""The vocabulary of sites: the places inside a model whose values can be read or edited, and how to write a
+selection."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -29,34 +30,120 @@ class SiteInfo:
 
 
 _ROWS = (
-    ("embed", False, "d_model", "what enters block 0; equals resid_pre[0]", "blocks.0.hook_in", "input of block 0"),
+    (
+        "embed",
+        False,
+        "d_model",
+        "what enters block 0; equals resid_pre[0]",
+        "blocks.0.hook_in",
+        "input of block 0",
+    ),
     ("resid_pre", True, "d_model", "what enters the block", "blocks.{l}.hook_in", "input of the block"),
-    ("resid_mid", True, "d_model", "the stream between attention and MLP (sequential blocks only)",
-     "blocks.{l}.hook_resid_mid", "input of the norm before the MLP"),
-    ("resid_post", True, "d_model", "the block's output, before the final norm", "blocks.{l}.hook_out",
-     "output of the block (`hidden_states[l + 1]`, except the last, which is after the final norm)"),
-    ("attn_out", True, "d_model", "what attention adds to the stream, after a post-norm of its own",
-     "blocks.{l}.attn.hook_out (ln1_post.hook_out)", "output of the attention module (of its post-norm)"),
-    ("mlp_out", True, "d_model", "what the MLP adds to the stream, after a post-norm of its own",
-     "blocks.{l}.mlp.hook_out (ln2_post.hook_out)", "output of the MLP (of its post-norm)"),
-    ("head_out", True, "heads x d_head", "each head's output, before the output projection",
-     "blocks.{l}.attn.o.hook_in", "input of the attention output projection"),
-    ("q", True, "heads x d_head", "queries out of their projection, before query norm and rotary embedding",
-     "blocks.{l}.attn.q.hook_out", "output of the query projection"),
-    ("k", True, "kv heads x d_head", "keys out of their projection, before key norm and rotary embedding",
-     "blocks.{l}.attn.k.hook_out", "output of the key projection"),
-    ("v", True, "kv heads x d_head", "values out of their projection", "blocks.{l}.attn.v.hook_out",
-     "output of the value projection"),
-    ("attn_pattern", True, "heads x tokens", "attention probabilities, indexed query token, head, key token",
-     "blocks.{l}.attn.hook_pattern", "softmax of eager attention"),
-    ("mlp_act", True, "d_ff", "input of the MLP's down projection (dense MLPs)", "blocks.{l}.mlp.out.hook_in",
-     "input of the down projection"),
-    ("router_logits", True, "experts", "the router's scores before its softmax (mixture of experts)",
-     "none", "first output of the router"),
-    ("final_norm", False, "d_model", "the stream after the last norm, what the unembedding reads",
-     "ln_final.hook_out", "output of the final norm"),
-    ("lens", True, "LensReadout", "resid_post read through the final norm and the unembedding", "none", "none"),
-)  # fmt: skip
+    (
+        "resid_mid",
+        True,
+        "d_model",
+        "the stream between attention and MLP (sequential blocks only)",
+        "blocks.{l}.hook_resid_mid",
+        "input of the norm before the MLP",
+    ),
+    (
+        "resid_post",
+        True,
+        "d_model",
+        "the block's output, before the final norm",
+        "blocks.{l}.hook_out",
+        "output of the block (`hidden_states[l + 1]`, except the last, which is after the final norm)",
+    ),
+    (
+        "attn_out",
+        True,
+        "d_model",
+        "what attention adds to the stream, after a post-norm of its own",
+        "blocks.{l}.attn.hook_out (ln1_post.hook_out)",
+        "output of the attention module (of its post-norm)",
+    ),
+    (
+        "mlp_out",
+        True,
+        "d_model",
+        "what the MLP adds to the stream, after a post-norm of its own",
+        "blocks.{l}.mlp.hook_out (ln2_post.hook_out)",
+        "output of the MLP (of its post-norm)",
+    ),
+    (
+        "head_out",
+        True,
+        "heads x d_head",
+        "each head's output, before the output projection",
+        "blocks.{l}.attn.o.hook_in",
+        "input of the attention output projection",
+    ),
+    (
+        "q",
+        True,
+        "heads x d_head",
+        "queries out of their projection, before query norm and rotary embedding",
+        "blocks.{l}.attn.q.hook_out",
+        "output of the query projection",
+    ),
+    (
+        "k",
+        True,
+        "kv heads x d_head",
+        "keys out of their projection, before key norm and rotary embedding",
+        "blocks.{l}.attn.k.hook_out",
+        "output of the key projection",
+    ),
+    (
+        "v",
+        True,
+        "kv heads x d_head",
+        "values out of their projection",
+        "blocks.{l}.attn.v.hook_out",
+        "output of the value projection",
+    ),
+    (
+        "attn_pattern",
+        True,
+        "heads x tokens",
+        "attention probabilities, indexed query token, head, key token",
+        "blocks.{l}.attn.hook_pattern",
+        "softmax of eager attention",
+    ),
+    (
+        "mlp_act",
+        True,
+        "d_ff",
+        "input of the MLP's down projection (dense MLPs)",
+        "blocks.{l}.mlp.out.hook_in",
+        "input of the down projection",
+    ),
+    (
+        "router_logits",
+        True,
+        "experts",
+        "the router's scores before its softmax (mixture of experts)",
+        "none",
+        "first output of the router",
+    ),
+    (
+        "final_norm",
+        False,
+        "d_model",
+        "the stream after the last norm, what the unembedding reads",
+        "ln_final.hook_out",
+        "output of the final norm",
+    ),
+    (
+        "lens",
+        True,
+        "LensReadout",
+        "resid_post read through the final norm and the unembedding",
+        "none",
+        "none",
+    ),
+)
 
 SITES: dict[str, SiteInfo] = {row[0]: SiteInfo(*row) for row in _ROWS}
 
@@ -83,7 +170,8 @@ def parse_sites(selections: Sequence[str | SiteAt] | str, n_layers: int) -> tupl
     """Expand selections into sites at layers, in the order given, each once; layers count from 0.
 
     Args:
-        selections: `"resid_post"` (every layer), `"resid_post[3]"`, `"resid_post[8:24:2]"`, `"head_out[-4:]"`,
+        selections: `"resid_post"` (every layer), `"resid_post[3]"`, `"resid_post[8:24:2]"`,
+            `"head_out[-4:]"`,
             `"mlp_out[0,2,5]"`; one or several.
         n_layers: number of blocks L of the model.
 

@@ -13,7 +13,8 @@ class Encoding:
 
     Attributes:
         input_ids: token ids, BOS once at most.
-        offsets: (start, end) of each token in `text`, in characters; (0, 0) for tokens that stand for no text.
+        offsets: (start, end) of each token in `text`, in characters; (0, 0) for tokens that stand for no
+            text.
         special: whether each token is a special one (BOS, role markers, ...).
         text: the prompt; for chat messages, as the template rendered it.
     """
@@ -28,17 +29,21 @@ class Encoding:
 
 
 def encode(tokenizer: Any, prompt: str | Sequence[Mapping[str, Any]]) -> Encoding:
-    """Tokenise one prompt: a text with the tokenizer's own special tokens, messages through the chat template.
+    """Tokenise one prompt: a text with the tokenizer's own special tokens, messages through the chat
+    template.
 
-    A chat template writes its special tokens itself, so none are added to what it rendered (as transformers does); a text that
+    A chat template writes its special tokens itself, so none are added to what it rendered (as transformers
+    does); a text that
     already begins with BOS does not get a second one.
 
     Args:
         tokenizer: a fast transformers tokenizer.
-        prompt: a text, or messages [{"role": ..., "content": ...}, ...], rendered with add_generation_prompt=True.
+        prompt: a text, or messages [{"role": ..., "content": ...}, ...], rendered with
+            add_generation_prompt=True.
 
     Raises:
-        LayerprobeError: no fast tokenizer, no chat template, messages the template refuses, or an empty prompt.
+        LayerprobeError: no fast tokenizer, no chat template, messages the template refuses, or an empty
+            prompt.
     """
     check_tokenizer(tokenizer)
     chat = not isinstance(prompt, str)
@@ -68,7 +73,8 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
     if not getattr(tokenizer, "is_fast", False):
         raise LayerprobeError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer and cannot say where its tokens lie in the text: "
+            f"{type(tokenizer).__name__} is not a fast tokenizer and cannot say where its tokens lie in the "
+            f"text: "
             "save one with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(folder)"
         )
 
@@ -81,7 +87,8 @@ def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
     """
     if not getattr(tokenizer, "chat_template", None):
         raise LayerprobeError(
-            "the prompt is a list of messages but the tokenizer has no chat template: give plain text, or another model"
+            "the prompt is a list of messages but the tokenizer has no chat template: give plain text, or "
+            "another model"
         )
     try:
         return str(

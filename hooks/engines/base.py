@@ -17,7 +17,8 @@ Edits = Mapping[SiteAt, Sequence[Intervention]]
 class Engine(Protocol):
     """Runs the blocks, hands out what passes each site, and puts edits in force.
 
-    A value is offered to `select` after the edits at its site. Values are [batch, tokens, *shape] on the device of their layer.
+    A value is offered to `select` after the edits at its site. Values are [batch, tokens, *shape] on the
+    device of their layer.
     """
 
     name: str
@@ -26,13 +27,28 @@ class Engine(Protocol):
         """None where the engine can give this site of this model; else why it cannot."""
         ...
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, sites: Sequence[SiteAt],
-                select: Select, edits: Edits, start: tuple[int, Tensor] | None = None) -> dict[SiteAt, Any]:  # fmt: skip
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None,
+        sites: Sequence[SiteAt],
+        select: Select,
+        edits: Edits,
+        start: tuple[int, Tensor] | None = None,
+    ) -> dict[SiteAt, Any]:
         """Run up to the last of `sites` (no language-model head) and return what `select` kept of each."""
         ...
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, positions: Tensor | None,
-               edits: Edits, start: tuple[int, Tensor] | None = None) -> Tensor:  # fmt: skip
+    def logits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None,
+        positions: Tensor | None,
+        edits: Edits,
+        start: tuple[int, Tensor] | None = None,
+    ) -> Tensor:
         """Logits [batch, tokens, vocabulary], or [batch, P, vocabulary] at `positions` [batch, P]."""
         ...
 
@@ -49,7 +65,8 @@ def keep_copy(at: SiteAt, value: Tensor) -> Tensor:
 
 
 def owned(kept: Any, value: Tensor) -> Any:
-    """What `select` kept, copied if it still shares memory with the value (a view), which the model may overwrite."""
+    """What `select` kept, copied if it still shares memory with the value (a view), which the model may
+    overwrite."""
     if isinstance(kept, Tensor) and kept.untyped_storage().data_ptr() == value.untyped_storage().data_ptr():
         return kept.detach().clone(memory_format=torch.contiguous_format)
     return kept

@@ -18,7 +18,8 @@ from .taps import Stop, Taps
 
 
 class HuggingFaceEngine:
-    """Runs the body of a transformers model (no language-model head), as it is: sdpa attention stays sdpa, weights untouched.
+    """Runs the body of a transformers model (no language-model head), as it is: sdpa attention stays sdpa,
+    weights untouched.
 
     Args:
         model: the transformers module.
@@ -46,8 +47,16 @@ class HuggingFaceEngine:
         return None
 
     @torch.no_grad()
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, sites: Sequence[SiteAt],
-                select: Select, edits: Edits, start: tuple[int, Tensor] | None = None) -> dict[SiteAt, Any]:  # fmt: skip
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None,
+        sites: Sequence[SiteAt],
+        select: Select,
+        edits: Edits,
+        start: tuple[int, Tensor] | None = None,
+    ) -> dict[SiteAt, Any]:
         """Run up to the last of `sites` and return what `select` kept of each, in the order asked for."""
         taps = self._taps(sites, select, edits, attention_mask, stop=True)
         try:
@@ -58,8 +67,15 @@ class HuggingFaceEngine:
         return {at: taps.kept[at] for at in sites}
 
     @torch.no_grad()
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, positions: Tensor | None,
-               edits: Edits, start: tuple[int, Tensor] | None = None) -> Tensor:  # fmt: skip
+    def logits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None,
+        positions: Tensor | None,
+        edits: Edits,
+        start: tuple[int, Tensor] | None = None,
+    ) -> Tensor:
         """Logits at every token, or only at `positions` [batch, P]: the head then runs on those alone."""
         if self.head is None:
             raise LayerprobeError("this model has no language-model head: it gives activations but no logits")
@@ -112,7 +128,8 @@ class HuggingFaceEngine:
 
     @contextmanager
     def _started(self, start: tuple[int, Tensor] | None) -> Iterator[None]:
-        """Blocks before `start[0]` pass their input through, and block `start[0]` gets `start[1]` instead of it."""
+        """Blocks before `start[0]` pass their input through, and block `start[0]` gets `start[1]` instead of
+        it."""
         if start is None:
             yield
             return
@@ -162,12 +179,12 @@ class HuggingFaceEngine:
 
 @contextmanager
 def eager_attention(model: nn.Module) -> Iterator[None]:
-    """Switch a model's attention to eager within the block: the only implementation that forms the probabilities."""
-    configs = {
-        id(m.config): m.config
-        for m in model.modules()
-        if hasattr(getattr(m, "config", None), "_attn_implementation")
-    }
+    """Switch a model's attention to eager within the block: the only implementation that forms the
+    probabilities."""
+    modules: list[Any] = [
+        m for m in model.modules() if hasattr(getattr(m, "config", None), "_attn_implementation")
+    ]
+    configs = {id(module.config): module.config for module in modules}
     before = {key: config._attn_implementation for key, config in configs.items()}
     try:
         for config in configs.values():
@@ -180,7 +197,7 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
 
 def _position_shift(body: nn.Module) -> int:
     """RoBERTa counts positions from padding_idx + 1."""
-    embeddings = getattr(body, "embeddings", None)
+    embeddings: Any = getattr(body, "embeddings", None)
     if hasattr(embeddings, "create_position_ids_from_input_ids"):
         return int(embeddings.padding_idx) + 1
     return 0

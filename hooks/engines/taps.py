@@ -18,7 +18,7 @@ SOFTMAX = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 LINEAR = (torch.nn.functional.linear,)
 
 
-class Stop(Exception):  # noqa: N818 (a signal, not an error)
+class Stop(Exception):
     """Every site asked for has been read: nothing later needs to run."""
 
 
@@ -29,8 +29,17 @@ class Taps:
         kept: what `select` returned, by site.
     """
 
-    def __init__(self, root: nn.Module, points: Mapping[SiteAt, Point], wanted: Sequence[SiteAt], select: Select | None,
-                 edits: Mapping[SiteAt, Sequence[Intervention]], *, attention_mask: Tensor, stop: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        root: nn.Module,
+        points: Mapping[SiteAt, Point],
+        wanted: Sequence[SiteAt],
+        select: Select | None,
+        edits: Mapping[SiteAt, Sequence[Intervention]],
+        *,
+        attention_mask: Tensor,
+        stop: bool,
+    ) -> None:
         self.root = root
         self.points = points
         self.select = select
@@ -45,7 +54,8 @@ class Taps:
 
     @contextmanager
     def around(self, body: nn.Module) -> Iterator[None]:
-        """Hooks in place within the block, gone after it, however it ends; `body` is the module that sees the token ids."""
+        """Hooks in place within the block, gone after it, however it ends; `body` is the module that sees the
+        token ids."""
         with ExitStack() as stack:
             stack.callback(body.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True).remove)
             for (path, side), sites in self._by_module().items():
@@ -67,7 +77,8 @@ class Taps:
         return grouped
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Note how many tokens this call brings: one call per pass, one per generated token while generating."""
+        """Note how many tokens this call brings: one call per pass, one per generated token while
+        generating."""
         ids = args[0] if args else kwargs.get("input_ids")
         ids = kwargs["inputs_embeds"] if ids is None else ids
         self._tokens = (ids.shape[0], ids.shape[1])
@@ -129,7 +140,8 @@ class Taps:
 
     @contextmanager
     def _inside(self, module: nn.Module, sites: Sequence[SiteAt]) -> Iterator[None]:
-        """Catch a value that exists only within a module's forward: the attention probabilities, or a router's logits."""
+        """Catch a value that exists only within a module's forward: the attention probabilities, or a
+        router's logits."""
         catch = _Catch(
             SOFTMAX if sites[0].site == "attn_pattern" else LINEAR, lambda value: self._caught(sites, value)
         )
@@ -147,7 +159,8 @@ class Taps:
 
 
 class _Catch(TorchFunctionMode):
-    """Hands the first result of one of `functions` within an armed module to `take`, and uses what it returns instead."""
+    """Hands the first result of one of `functions` within an armed module to `take`, and uses what it returns
+    instead."""
 
     def __init__(self, functions: tuple[Callable, ...], take: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
