@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from analyses.lens_worlds import FLAT, lens_table, world
+
+from layerprobe.analyses.comparison import compare
+from layerprobe.analyses.comparison_directions import weighted_auroc
+from layerprobe.analyses.paired_stores import pair_stores
+from layerprobe.analyses.result import read_result
+from layerprobe.cache.memory import from_arrays
+from layerprobe.hooks.errors import LayerprobeError
+
+FAST = {"n_bootstrap": 200, "n_permutations": 200}
+
+
+def resid(n=160, layers=8, width=12, *, seed=0, change=None, strength=3.0):
+    """Residuals in which `sensitive` is a direction from layer 1 on; `change` turns it over from that
+    layer on."""
+    rng = np.random.default_rng(seed)
+    kind = np.tile([1.0, 1.0, -1.0, -1.0], n // 4)
+    x = rng.normal(size=(layers, n, width)).astype(np.float32)
+    x[1:, :, 0] += strength * kind
+    if change is not None:
+        x[change:, :, 0] -= 2 * strength * kind
+        x[change:, :, 5] += 4
+    return x
+
+
+@pytest.fixture(scope="module")
+def pair():
+    base = world(sensitive=FLAT, name="base", resid=resid())
+    noise = np.random.default_rng(9).normal(size=resid().shape).astype(np.float32) * 0.3
+    return {"base": base, "instruct": world(name="instruct", seed=4, resid=resid(change=5) + noise)}
+
+
+def test_a_change_from_layer_five_on_is_found_there(pair):
+    result = compare(pair, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
+    table = result.table
+
+    def at(metric, layer, **more):
+        found = table[
+            (table["metric"] == metric) & (table["layer"] == layer) & (table["site"] == "resid_post")
+        ]
+        for key, value in more.items():
+            found = found[found[key] == value]
+        return found.iloc[0]
+
+    assert at("cka_debiased", 2, space="raw")["estimate"] > 0.85
+    change = table[table["metric"] == "class_difference_change"].set_index("layer")
+    assert (change.loc[5:, "p_familywise"] <= 0.05).all() and (change.loc[:4, "p_familywise"] > 0.05).all()
+    assert at("direction_cosine", 3)["estimate"] > 0.8 and at("direction_cosine", 6)["estimate"] < -0.8
+    assert at("direction_cosine_ratio", 3)["lo"] < 1.02
+    assert at("transfer_auroc", 3)["estimate"] > 0.95 and at("transfer_auroc", 6)["estimate"] < 0.05
+    assert at("own_auroc", 6)["estimate"] > 0.95
+    assert at("mean_shift", 6)["lo"] > 0 and at("mean_shift", 3)["lo"] < 0.2
+    verdicts = result.frames["verdicts"].set_index(["model", "subset"])["verdict"]
+    assert verdicts["instruct", "sensitive=sensitive"] == "override"
+    assert (verdicts.drop(("instruct", "sensitive=sensitive")) == "none").all()
+    gap = table[(table["metric"] == "suppression_index") & table["reference"].notna()].set_index("subset")
+    assert gap.loc["sensitive=sensitive", "lo"] > 0
+    assert gap.loc["sensitive=benign", "lo"] < 0 < gap.loc["sensitive=benign", "hi"]
+    text = str(result.summary())
+    assert "no evidence of suppression" in text and "minus base" in text
+    assert result.plot().data
+
+
+def test_a_model_against_itself_differs_in_nothing(pair):
+    base = pair["base"]
+    table = compare({"base": base, "again": base}, label="sensitive", by="sensitive", **FAST).table
+    differences = table[table["reference"].notna()]
+    zero = differences[
+        differences["metric"].isin(["suppression_index", "mean_shift", "class_difference_change", "lens_kl"])
+    ]
+    np.testing.assert_allclose(zero["estimate"].astype(float), 0, atol=1e-9)
+    same = differences[differences["metric"].isin(["cka_debiased", "procrustes_r2", "rsa_spearman"])]
+    np.testing.assert_allclose(same["estimate"].astype(float), 1, atol=1e-9)
+
+
+def test_rows_are_matched_by_id_whatever_their_order(pair):
+    base, instruct = pair["base"], pair["instruct"]
+    order = np.random.default_rng(1).permutation(base.n_rows)
+    shuffled = from_arrays(
+        {"resid_post": instruct.activations("resid_post")[:, order]},
+        ids=instruct.ids[order],
+        labels={"sensitive": instruct.labels("sensitive")[order]},
+        groups=instruct.groups[order],
+        lens=lens_table(np.asarray(instruct.lens.candidate_logits)[..., 0, 0][:, order] * 2),
+    )
+    one = compare({"base": base, "instruct": instruct}, by="sensitive", **FAST).table
+    two = compare({"base": base, "instruct": shuffled}, by="sensitive", **FAST).table
+    np.testing.assert_allclose(one["estimate"].astype(float), two["estimate"].astype(float), atol=1e-6)
+
+
+def test_it_reads_back(pair, tmp_path):
+    result = compare(pair, by="sensitive", **FAST)
+    again = read_result(result.to_parquet(tmp_path / "c.parquet"))
+    assert str(again.summary()) == str(result.summary())
+
+
+def test_stores_without_a_lens_are_compared_by_geometry_alone():
+    stores = {
+        (w, "plain"): from_arrays({"resid_post": resid(seed=s)}, groups=np.arange(160) // 4)
+        for s, w in enumerate(["base", "it"])
+    }
+    result = compare(stores, **FAST)
+    assert set(result.table["model"]) == {"base/plain", "it/plain"}
+    assert "lens" not in set(result.table["site"])
+
+
+def test_weighted_auroc_is_scikit_learns():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    scores, labels = rng.integers(0, 6, 50).astype(float), rng.random(50) < 0.4
+    weights = rng.integers(0, 3, (5, 50)).astype(float)
+    expected = [roc_auc_score(labels, scores, sample_weight=w) for w in weights]
+    np.testing.assert_allclose(weighted_auroc(scores, labels, weights), expected, atol=1e-12)
+
+
+def test_mismatched_stores_are_refused(pair):
+    with pytest.raises(LayerprobeError, match="at least two"):
+        compare({"base": pair["base"]})
+    other = world(n_groups=39, resid=resid(156))
+    with pytest.raises(LayerprobeError, match="do not hold the same rows"):
+        compare({"base": pair["base"], "other": other})
+    with pytest.raises(LayerprobeError, match="not one of the models"):
+        pair_stores(pair, "missing")
+    with pytest.raises(LayerprobeError, match="not in every store"):
+        compare(pair, sites="mlp_out")
