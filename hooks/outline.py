@@ -1,0 +1,29 @@
+"""A model without its weights: enough to check sites, prompts and identity before any long work."""
+
+from pathlib import Path
+
+from .assemble import assemble
+from .model import Model
+from .sources import auto_class, load_config, load_tokenizer
+
+
+def outline_model(
+    source: str, *, revision: str | None = None, trust_remote_code: bool = False, name: str | None = None
+) -> Model:
+    """The model on torch's meta device: configuration, tokenizer, anatomy, sites and identity, but it cannot
+    run.
+
+    Args:
+        source: local folder or hub id.
+        revision, trust_remote_code, name: as in `load_model`.
+
+    Raises:
+        LayerprobeError: there is no such model, or it has no tokenizer.
+    """
+    import torch
+
+    config = load_config(source, revision, trust_remote_code)
+    tokenizer = load_tokenizer(source, revision, trust_remote_code)
+    with torch.device("meta"):
+        hollow = auto_class(config).from_config(config, trust_remote_code=trust_remote_code).eval()
+    return assemble(hollow, tokenizer, "huggingface", name or Path(source).name, source, revision, {})
