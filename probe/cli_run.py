@@ -1,0 +1,228 @@
+"""What each command does; loaded only after the command line has been understood."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hooks.errors import LayerprobeError
+from . import cli_commands as commands
+from .study_spec import AnalysisOptions, ModelSpec, PromptsSpec
+
+if TYPE_CHECKING:
+    from ..analyses.result import AnalysisResult
+    from ..cache.store import ActivationStore
+
+
+def run_command(command: Any) -> None:
+    """Do what was asked; the answer goes to stdout, progress to stderr."""
+    _quiet_libraries()
+    DO[type(command).__name__](command)
+
+
+def _quiet_libraries() -> None:
+    import logging
+    import os
+
+    # Warnings of the libraries underneath would bury the one line that matters.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def _demo(command: commands.Demo) -> None:
+    from . import demo
+    from .study import run_study
+
+    line = f"layerprobe demo --out {shlex.quote(str(command.out))}"
+    done = run_study(demo.study_file(), out=command.out, progress=not command.quiet, command=line)
+    print(done.summary())
+    print(done.report.resolve())
+
+
+def _run(command: commands.Run) -> None:
+    from .study import run_study
+
+    line = shlex.join(["layerprobe", "run", str(command.study), "--out", str(command.out)])
+    done = run_study(command.study, out=command.out, progress=not command.quiet, command=line)
+    if not done.redone:
+        print("nothing to redo: activations and results are those of this study", file=sys.stderr)
+    print(done.summary())
+    print(done.report.resolve())
+
+
+def _report(command: commands.Report) -> None:
+    from .report import write_report
+
+    print(write_report(command.folder).resolve())
+
+
+def _request(command: Any) -> dict[str, Any]:
+    """Keyword arguments of `capture` from the flags."""
+    return {
+        "sites": list(command.sites),
+        "tokens": command.tokens,
+        "chat_template": True if command.chat_template else None,
+        "lens_tokens": list(command.lens_tokens),
+        "lens_first_difference": command.lens_first_difference,
+        "batch_tokens": command.batch_tokens,
+        "dtype": command.store_dtype,
+        "top_k": command.top_k,
+        "on_long": command.on_long,
+    }
+
+
+def _model_and_prompts(command: Any) -> tuple[Any, Any]:
+    from .study_inputs import load_prompts
+    from .study_models import check_model, load_spec
+
+    model_fields = {
+        k: getattr(command, k) for k in ("engine", "revision", "dtype", "device", "trust_remote_code")
+    }
+    template = True if command.chat_template else None
+    spec = ModelSpec(source=command.model, chat_template=template, **model_fields)
+    columns = {k: getattr(command, k) for k in commands.PromptColumns.model_fields}
+    labels = dict.fromkeys([*command.labels, *command.lens_tokens])
+    prompts = load_prompts(PromptsSpec(file=command.prompts, **columns), labels)
+    name = command.model.removeprefix("demo:").rstrip("/").rsplit("/", 1)[-1]
+    check_model(name, spec, command, prompts)
+    return load_spec(spec, name), prompts
+
+
+def _capture(command: commands.Capture) -> None:
+    if command.engine_workers > 1 or command.on == "ray":
+        _capture_with_workers(command)
+        return
+    from ..cache.capture import capture
+
+    model, prompts = _model_and_prompts(command)
+    command.out.parent.mkdir(parents=True, exist_ok=True)
+    store = capture(model, prompts, path=command.out, progress=not command.quiet, **_request(command))
+    print(store)
+
+
+def _capture_with_workers(command: commands.Capture) -> None:
+    raise LayerprobeError("several workers are not available yet; leave out --engine-workers and --on")
+
+
+def _plan(command: commands.Plan) -> None:
+    raise LayerprobeError("layerprobe plan is not available yet; capture says what it needs as it starts")
+
+
+def _verify(command: commands.Verify) -> None:
+    raise LayerprobeError("layerprobe verify is not available yet")
+
+
+def _merge(command: commands.Merge) -> None:
+    raise LayerprobeError("layerprobe merge is not available yet")
+
+
+def _info(command: commands.Info) -> None:
+    from ..cache.store import open_store
+    from .cli_info import describe
+
+    if not command.store:
+        raise LayerprobeError("info needs a store: layerprobe info FILE.h5")
+    print("\n\n".join(describe(open_store(path)) for path in command.store))
+
+
+def _on_store(command: Any, kind: str, options: AnalysisOptions) -> None:
+    from ..cache.store import open_store
+
+    store = open_store(command.store)
+    if not store.complete:
+        raise LayerprobeError(f"{command.store} is not complete; run its capture command again to finish it")
+    _analyse_and_save(kind, options, {store.model_name: store}, command)
+
+
+def _probe(command: commands.Probe) -> None:
+    _on_store(command, "linear_probe", command)
+
+
+def _separate(command: commands.Separate) -> None:
+    _on_store(command, "separation", command)
+
+
+def _suppress(command: commands.Suppress) -> None:
+    options = command
+    if command.label is not None:
+        if command.by not in (None, command.label):
+            raise LayerprobeError("--label and --by are two names of one option here; give one of them")
+        options = command.model_copy(update={"by": command.label})
+    _on_store(command, "suppression", options)
+
+
+def _compare(command: commands.Compare) -> None:
+    from ..cache.store import open_store
+
+    named: dict[str, ActivationStore] = {}
+    for word in command.stores:
+        name, equals, path = word.partition("=")
+        if not equals or not name or not path:
+            raise LayerprobeError(f"compare takes NAME=STORE, got {word!r}; for example base={word}")
+        if name in named:
+            raise LayerprobeError(f"two stores are named {name!r}; give each its own name")
+        named[name] = open_store(path)
+    if len(named) < 2:
+        raise LayerprobeError(f"compare needs two stores or more, got {len(named)}: NAME=STORE NAME=STORE")
+    _analyse_and_save("compare", command, named, command)
+
+
+def _analyse_and_save(
+    kind: str, options: AnalysisOptions, stores: dict[str, ActivationStore], command: Any
+) -> None:
+    from .study_analyses import analyse
+    from .study_facts import study_facts
+    from .study_inputs import fingerprint
+    from .study_results import ResultsFolder, result_name
+
+    result: AnalysisResult = analyse(options, stores, kind=kind, progress=not command.quiet)
+    asked = {k: v for k, v in options.call_options().items() if k in ANALYSIS_FIELDS} | {
+        "where": options.where
+    }
+    about = [str(asked[k]) for k in ("label", "target", "foil", "by") if asked.get(k)]
+    name = result_name(kind, *about, *([] if len(stores) > 1 else stores))
+    folder = ResultsFolder(command.out)
+    folder.save(name, result, fingerprint([asked, list(stores)]), models=list(stores), options=asked)
+    line = shlex.join(["layerprobe", *sys.argv[1:]]) if sys.argv[1:] else "layerprobe"
+    title = f"{kind.replace('_', ' ').capitalize()}: {', '.join(stores)}"
+    folder.update(facts=study_facts(title, None, stores, command=line))
+    print(result.summary())
+    print(f"{folder.folder / name}.parquet; for a report: layerprobe report {command.out}", file=sys.stderr)
+
+
+ANALYSIS_FIELDS = {
+    "label",
+    "target",
+    "foil",
+    "by",
+    "method",
+    "contrast",
+    "reference",
+    "sites",
+    "spaces",
+    "indices",
+}
+
+DO: dict[str, Callable[[Any], None]] = {
+    "Demo": _demo,
+    "Run": _run,
+    "Capture": _capture,
+    "Info": _info,
+    "Probe": _probe,
+    "Separate": _separate,
+    "Suppress": _suppress,
+    "Compare": _compare,
+    "Report": _report,
+    "Plan": _plan,
+    "Verify": _verify,
+    "Merge": _merge,
+}
+
+
+def store_path(path: str | Path) -> Path:
+    """The path as typed, user folder expanded."""
+    return Path(path).expanduser()

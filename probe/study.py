@@ -1,0 +1,180 @@
+"""`run_study`: models → activations → results → report, redoing only what is missing or changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hooks.errors import LayerprobeError
+from .study_analyses import about, analyse, calls
+from .study_facts import study_facts
+from .study_file import read_study, study_toml
+from .study_inputs import checked_inputs, fingerprint, request_key
+from .study_models import ModelPool, weights_hash
+from .study_results import ResultsFolder, write_whole
+from .study_spec import Study
+
+if TYPE_CHECKING:
+    from ..analyses.result import AnalysisResult
+    from ..cache.prompts import PromptTable
+    from ..cache.store import ActivationStore
+
+__all__ = ["Study", "StudyRun", "run_study"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """What a study left behind."""
+
+    out: Path
+    """The folder: activations/, results/, results.json, report.html."""
+    report: Path
+    """The report, one HTML file."""
+    stores: Mapping[str, ActivationStore]
+    """Model name -> its activations."""
+    results: Mapping[str, AnalysisResult]
+    """Result name (the stem of its Parquet file) -> result."""
+    redone: tuple[str, ...]
+    """What this run had to do (models captured, results computed); the rest was there already."""
+
+    def summary(self) -> str:
+        """The findings in plain language, one sentence a line."""
+        return "\n".join(str(line) for result in self.results.values() for line in result.summary())
+
+    def __repr__(self) -> str:
+        return f"StudyRun({len(self.results)} results of {', '.join(self.stores)}; report: {self.report})"
+
+
+def run_study(
+    study: Study | Mapping[str, Any] | str | Path,
+    *,
+    out: str | Path,
+    progress: bool = True,
+    command: str = "",
+) -> StudyRun:
+    """Run a study: capture each model's activations, analyse them, write the report.
+
+    Everything that was given is checked before any long work. Running it again redoes only what is missing
+    or changed; an interrupted capture resumes.
+
+    Args:
+        study: path of a study.toml, a mapping of the same shape, or a `Study`.
+        out: folder for `activations/`, `results/*.parquet`, `results.json`, `report.html`.
+        progress: say on stderr what is being done.
+        command: how the report says it can be made again; default: `layerprobe run`.
+
+    Returns:
+        The stores, the results and the path of the report.
+
+    Raises:
+        LayerprobeError: something given is wrong; nothing has been written then.
+    """
+    say = _speaker(progress)
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise LayerprobeError(f"out={str(out)!r} is a file; name a folder")
+    written = read_study(study)
+    spec, prompts = checked_inputs(written)
+    redone: list[str] = []
+    pool = ModelPool(spec.models)
+    stores, keys = _stores(spec, prompts, out / "activations", pool, say, redone, progress)
+    folder, results = ResultsFolder(out), {}
+    for item in spec.analysis:
+        for name, models in calls(item, spec, taken=results):
+            made_from = _made_from(item, {m: keys[m] for m in models})
+            result = folder.current(name, made_from)
+            if result is None:
+                say(f"{about(item)}: {', '.join(models)}")
+                result = analyse(item, {m: stores[m] for m in models}, pool=pool, progress=progress)
+                options = item.model_dump(mode="json", exclude_defaults=True) | {"kind": item.kind}
+                folder.save(name, result, made_from, models=list(models), options=options)
+                redone.append(name)
+            results[name] = result
+    folder.keep_only(results)
+    command = command or f"layerprobe run study.toml --out {out}"
+    folder.update(facts=study_facts(written.title, prompts, stores, command=command, spec=written))
+    write_whole(out / "study.toml", study_toml(written))
+    from .report import write_report
+
+    return StudyRun(out, write_report(out), stores, results, tuple(redone))
+
+
+def _stores(
+    spec: Study,
+    prompts: PromptTable,
+    folder: Path,
+    pool: ModelPool,
+    say: Say,
+    redone: list[str],
+    progress: bool,
+) -> tuple[dict[str, ActivationStore], dict[str, str]]:
+    """Every model's activations and the key of what they were captured from; captured where not yet there."""
+    stores, keys = {}, {}
+    for name, model_spec in spec.models.items():
+        weights = weights_hash(model_spec)
+        if weights is None:  # not on this machine yet
+            with pool.loaded(name) as model:
+                weights = model.identity.weights_sha256
+        keys[name] = request_key(model_spec, weights, prompts.sha256, spec)
+        path = folder / f"{name}-{keys[name][:8]}.h5"
+        store = _finished(path)
+        if store is None:
+            say(f"activations: {name}, {len(prompts):,} prompts")
+            with pool.loaded(name) as model:
+                store = _capture(model, prompts, spec, model_spec.chat_template, path, progress)
+            redone.append(name)
+        stores[name] = store
+    return stores, keys
+
+
+def _finished(path: Path) -> ActivationStore | None:
+    from ..cache.store import open_store
+
+    if not path.is_file():
+        return None
+    store = open_store(path)
+    return store if store.complete else None
+
+
+def _capture(
+    model: Any, prompts: PromptTable, spec: Study, chat_template: bool | None, path: Path, progress: bool
+) -> ActivationStore:
+    from ..cache.capture import capture
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked = spec.capture
+    return capture(
+        model,
+        prompts,
+        sites=list(asked.sites),
+        tokens=asked.tokens,
+        path=path,
+        chat_template=chat_template,
+        lens_tokens=list(asked.lens_tokens),
+        lens_first_difference=asked.lens_first_difference,
+        batch_tokens=asked.batch_tokens,
+        dtype=asked.store_dtype,
+        top_k=asked.top_k,
+        on_long=asked.on_long,
+        progress=progress,
+    )
+
+
+def _made_from(item: Any, keys: Mapping[str, str]) -> str:
+    from .. import __version__
+
+    asked = item.model_dump(mode="json", exclude={"models"})
+    return fingerprint({"analysis": asked, "stores": dict(keys), "layerprobe": __version__})
+
+
+def _speaker(progress: bool) -> Say:
+    def say(line: str) -> None:
+        if progress:
+            print(line, file=sys.stderr, flush=True)
+
+    return say

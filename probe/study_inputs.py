@@ -1,0 +1,212 @@
+"""What a study reads, looked at before any long work: prompts, columns, labels, models, sites, lengths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..hooks.errors import LayerprobeError
+from .study_file import SHIPPED
+from .study_models import LENS, check_model
+from .study_spec import AnalysisOptions, Compare, ModelSpec, PromptsSpec, Study, Suppression
+
+if TYPE_CHECKING:
+    from ..cache.prompts import PromptTable
+
+
+def prompts_path(file: str) -> Path:
+    """The prompt file; `demo:prompts` is the shipped one."""
+    if not file.startswith(SHIPPED):
+        return Path(file).expanduser()
+    from . import demo
+
+    if file != "demo:prompts":
+        raise LayerprobeError(f"no shipped prompts {file!r}; there is demo:prompts")
+    return demo.prompts_file()
+
+
+def checked_inputs(study: Study) -> tuple[Study, PromptTable]:
+    """The study with everything filled in, and its prompts; whatever can be wrong with them is said here.
+
+    Raises:
+        LayerprobeError: a path, column, label, model, site or length does not fit.
+    """
+    path = prompts_path(study.prompts.file)
+    study = filled_in(study)
+    answers = answers_of(study)
+    literal = [answer for answer in answers if not is_column(path, answer)]
+    columns = [answer for answer in answers if answer not in literal]
+    prompts = load_prompts(study.prompts, [*label_columns(study), *columns])
+    if not len(prompts):
+        raise LayerprobeError(f"{study.prompts.file} has no rows; give at least a few dozen prompts")
+    if answers:
+        prompts = with_literals(prompts, literal)
+        study = with_lens(study, answers)
+    check_analyses(study, prompts)
+    for name, spec in study.models.items():
+        check_model(name, spec, study.capture, prompts)
+    return study, prompts
+
+
+def answers_of(study: Study) -> list[str]:
+    """Targets and foils of every analysis: label columns, or literal answers."""
+    named = [getattr(item, field, None) for item in study.analysis for field in ("target", "foil")]
+    return list(dict.fromkeys(answer for answer in named if answer))
+
+
+def is_column(path: Path, name: str) -> bool:
+    """Whether the prompt file has this column.
+
+    Raises:
+        LayerprobeError: it has not, but the name looks like one of its columns misspelt.
+    """
+    from ..cache.tabular import read_columns
+
+    try:
+        read_columns(path, [("target or foil", name)], 1)
+    except LayerprobeError as error:
+        if "did you mean" in str(error) or "has no column" not in str(error):
+            raise
+        return False
+    return True
+
+
+def with_literals(prompts: PromptTable, answers: Iterable[str]) -> PromptTable:
+    """A literal answer such as "unknown" becomes a column of its own that says the same in every row."""
+    constant = {answer: np.array([answer] * len(prompts), dtype=object) for answer in answers}
+    return replace(prompts, labels={**prompts.labels, **constant})
+
+
+def with_lens(study: Study, answers: Iterable[str]) -> Study:
+    """The same study, its capture reading these answers through the lens."""
+    sites = study.capture.sites if LENS in study.capture.sites else (*study.capture.sites, LENS)
+    tokens = tuple(dict.fromkeys([*study.capture.lens_tokens, *answers]))
+    capture = study.capture.model_copy(update={"sites": sites, "lens_tokens": tokens})
+    return study.model_copy(update={"capture": capture})
+
+
+def label_columns(study: Study) -> tuple[str, ...]:
+    """Every label column that the study uses, whether or not [prompts] lists it."""
+    used = list(study.prompts.labels) + list(study.capture.lens_tokens)
+    for item in study.analysis:
+        used += item.option_columns()
+    return tuple(dict.fromkeys(used))
+
+
+def load_prompts(spec: PromptsSpec, labels: Iterable[str]) -> PromptTable:
+    """The prompt table with these label columns."""
+    from ..cache.prompts import read_prompts
+
+    text = None if spec.messages else (spec.text or "prompt")
+    return read_prompts(
+        prompts_path(spec.file),
+        text=text,
+        messages=spec.messages,
+        labels=tuple(labels),
+        group=spec.group,
+        pair=spec.pair,
+        split=spec.split,
+        spans=spec.spans,
+        id=spec.id,
+        limit=spec.limit,
+    )
+
+
+def filled_in(study: Study) -> Study:
+    """The study with what a comparison may leave unsaid: it asks what probe and suppression ask."""
+    first_label = next((i.label for i in study.analysis if getattr(i, "label", None)), None)
+    first_lens = next((i for i in study.analysis if isinstance(i, Suppression)), None)
+    analyses = []
+    for item in study.analysis:
+        if isinstance(item, Compare) and item.label is None and item.target is None:
+            asked: dict[str, Any] = {"label": first_label}
+            if first_lens:
+                asked |= {field: getattr(first_lens, field) for field in ("target", "foil", "by")}
+                asked["where"] = item.where or first_lens.where
+            item = item.model_copy(update={k: v for k, v in asked.items() if v})
+        analyses.append(item)
+    return study.model_copy(update={"analysis": tuple(analyses)})
+
+
+def row_filter(labels: dict[str, np.ndarray], where: dict[str, Any]) -> np.ndarray:
+    """Which rows have these values in these label columns.
+
+    >>> row_filter({"a": np.array(["x", "y"])}, {"a": "y"})
+    array([False,  True])
+    """
+    mask = np.ones(len(next(iter(labels.values()))) if labels else 0, dtype=bool)
+    for column, value in where.items():
+        values = labels[column]
+        chosen = np.array([_same(v, value) for v in values], dtype=bool)
+        if not chosen.any():
+            have = ", ".join(sorted({str(v) for v in values})[:8])
+            raise LayerprobeError(f"where: no row has {column} = {value!r}; {column} is one of {have}")
+        mask &= chosen
+    if where and not mask.any():
+        raise LayerprobeError(f"where: no row satisfies {where}; loosen one of the conditions")
+    return mask
+
+
+def _same(given: Any, wanted: Any) -> bool:
+    if isinstance(wanted, bool):
+        return str(given).lower() in (str(wanted).lower(), str(int(wanted)))
+    return str(given) == str(wanted)
+
+
+def check_analyses(study: Study, prompts: PromptTable) -> None:
+    """Whatever the prompt table alone can show to be wrong: groups, filters, labels of one class."""
+    for number, item in enumerate(study.analysis, start=1):
+        try:
+            _check_analysis(item, prompts)
+        except LayerprobeError as error:
+            raise LayerprobeError(f"[[analysis]] number {number} ({item.kind}): {error}") from None
+
+
+def _check_analysis(item: AnalysisOptions, prompts: PromptTable) -> None:
+    mask = row_filter(prompts.labels, item.where) if item.where else np.ones(len(prompts), dtype=bool)
+    if item.group is None and prompts.groups is None:
+        raise LayerprobeError(
+            "no groups: name the column of rows that belong together ([prompts] group = ...), "
+            'or say group = "none" to treat every prompt as its own group'
+        )
+    label = getattr(item, "label", None)
+    if label is not None:
+        values = prompts.labels[label][mask]
+        classes = {str(v) for v in values if v is not None and v == v}
+        if len(classes) < 2:
+            only = f"the one class {classes.pop()!r}" if classes else "no values"
+            raise LayerprobeError(
+                f"label {label!r} has {only} among {len(values)} rows; name one with two or more"
+                + (f", or loosen where = {item.where}" if item.where else "")
+            )
+    for name in ("target", "foil"):
+        answer = getattr(item, name, None)
+        if answer in prompts.labels and all(not str(v or "").strip() for v in prompts.labels[answer][mask]):
+            raise LayerprobeError(
+                f"{name} column {answer!r} is empty; name the column that holds the answers"
+            )
+
+
+def request_key(spec: ModelSpec, weights: Any, prompts_sha256: str, study: Study) -> str:
+    """Eight hex digits that stand for everything a capture depends on; part of the store's file name.
+
+    A changed study therefore captures to a new file, and a finished file never changes.
+    """
+    asked = {
+        "model": spec.model_dump(exclude={"source", "device", "trust_remote_code"}),
+        "weights": weights,
+        "prompts": prompts_sha256,
+        "capture": study.capture.model_dump(exclude={"batch_tokens"}),
+    }
+    return fingerprint(asked)[:8]
+
+
+def fingerprint(data: Any) -> str:
+    """sha256 of the data as canonical JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()

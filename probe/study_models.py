@@ -1,0 +1,121 @@
+"""The models of a study: outlined before any long work, loaded one at a time when needed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hooks.errors import LayerprobeError
+from .study_file import SHIPPED
+from .study_spec import CaptureSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from ..cache.prompts import PromptTable
+    from ..hooks.model import Model
+
+LENS = "lens"
+
+
+def model_source(source: str) -> str:
+    """The folder or hub id behind a source; `demo:base` and its like are the shipped models."""
+    if not source.startswith(SHIPPED):
+        return source
+    from . import demo
+
+    name, shipped = source.removeprefix(SHIPPED), demo.models()
+    if name not in shipped:
+        choices = ", ".join(SHIPPED + known for known in shipped)
+        raise LayerprobeError(f"no shipped model {source!r}; choose from {choices}")
+    return str(shipped[name])
+
+
+def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: PromptTable) -> None:
+    """Sites, template and lengths, from the outline alone.
+
+    Raises:
+        LayerprobeError: naming the model and what does not fit.
+    """
+    from ..hooks.outline import outline_model
+
+    try:
+        hollow = outline_model(
+            model_source(spec.source),
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            name=name,
+        )
+        sites = [s for s in capture.sites if s.partition("[")[0] != LENS]
+        if sites:
+            _check_sites(hollow, sites, spec.engine)
+        if capture.on_long == "error":
+            _check_lengths(hollow, spec, prompts)
+    except LayerprobeError as error:
+        message = str(error)
+        raise LayerprobeError(message if name in message else f"model {name!r}: {message}") from error
+
+
+def _check_sites(hollow: Model, sites: list[str], engine: str) -> None:
+    from ..hooks.sites import parse_sites
+
+    wanted = parse_sites(sites, hollow.n_layers)
+    if engine == "huggingface":  # other engines say at load what they lack
+        hollow.check_sites(wanted)
+
+
+def _check_lengths(hollow: Model, spec: ModelSpec, prompts: PromptTable) -> None:
+    limit = hollow.max_length
+    for name, prompt in zip(prompts.ids, prompts.prompts, strict=True):
+        wrapped: Any = prompt
+        if spec.chat_template and isinstance(prompt, str):
+            wrapped = [{"role": "user", "content": prompt}]
+        length = len(hollow.encode(wrapped))
+        if length > limit:
+            raise LayerprobeError(
+                f"prompt {name!r} has {length} tokens and the context of {hollow.name} holds {limit}; "
+                'shorten it, or say on_long = "truncate"'
+            )
+
+
+def weights_hash(spec: ModelSpec) -> str | None:
+    """Hash of the weights without loading them; None for a hub model that is not on this machine yet."""
+    from ..hooks import identity, sources
+
+    folder = sources.folder_of(model_source(spec.source), spec.revision)
+    if folder is None or not any(any(Path(folder).glob(p)) for p in identity.WEIGHT_FILES):
+        return None
+    return identity.weights_sha256(folder)
+
+
+class ModelPool:
+    """Loads a study's models when they are needed, and holds one at a time."""
+
+    def __init__(self, models: Mapping[str, ModelSpec]) -> None:
+        self._specs = dict(models)
+        self._held: tuple[str, Model] | None = None
+
+    @contextmanager
+    def loaded(self, name: str) -> Iterator[Model]:
+        """The model, ready to run."""
+        if self._held is None or self._held[0] != name:
+            self._held = None
+            gc.collect()
+            self._held = (name, load_spec(self._specs[name], name))
+        yield self._held[1]
+
+
+def load_spec(spec: ModelSpec, name: str | None = None) -> Model:
+    """Load the model that a spec describes."""
+    from ..hooks.load import load_model
+
+    return load_model(
+        model_source(spec.source),
+        engine=spec.engine,
+        revision=spec.revision,
+        dtype=spec.dtype,
+        device=spec.device,
+        trust_remote_code=spec.trust_remote_code,
+        name=name,
+    )
