@@ -19,7 +19,7 @@ def read_columns(path: Path, wanted: Wanted, limit: int | None) -> Columns:
     """The wanted columns of a file, every cell as a Python value.
 
     Raises:
-        LayerprobeError: no such file, an unknown format, a column that is not there, a line that does not parse.
+        LayerprobeError: no such file, an unknown format, a column not there, a line that does not parse.
     """
     if not path.exists():
         raise LayerprobeError(f"no prompts at {path}: {_nearby(path)}")

@@ -1,0 +1,72 @@
+"""What makes two captures the same, and what to say when they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hooks.errors import LayerprobeError
+
+if TYPE_CHECKING:
+    from ..hooks.model import Model
+
+#: fields of a model's identity that decide; versions, engine and source are recorded and only warned about
+MODEL_FIELDS = (
+    "weights_sha256",
+    "config_sha256",
+    "tokenizer_sha256",
+    "chat_template_sha256",
+    "dtype",
+    "n_layers",
+    "d_model",
+)
+
+
+def model_fields(model: Model) -> dict[str, Any]:
+    """The deciding fields of a model, and the interventions in force."""
+    known = model.identity.as_dict()
+    fields = {f"model.{name}": known.get(name) for name in MODEL_FIELDS}
+    edits = [repr(edit) for edit in getattr(model, "_edits", ())]
+    if edits:
+        fields["model.edits"] = edits
+    return fields
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that differ, with both values where they are short."""
+    out = []
+    for name in sorted({*ours, *theirs}):
+        a, b = ours.get(name), theirs.get(name)
+        if a != b:
+            shown = [_short(value) for value in (b, a)]
+            out.append(f"{name} ({shown[0]} in the file, {shown[1]} asked for)")
+    return out
+
+
+def check_same(path: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuse to go on with a file that holds something else.
+
+    Raises:
+        LayerprobeError: with every differing field and the way to a sibling store.
+    """
+    found = differences(ours, theirs)
+    if found:
+        raise LayerprobeError(
+            f"{path} holds another capture; different are: {'; '.join(found)}. A store never changes: "
+            f"capture to a "
+            f"sibling instead, --out {sibling_path(path)} (in Python path={str(sibling_path(path))!r})"
+        )
+
+
+def sibling_path(path: Path) -> Path:
+    """The first free name beside a store: a.h5 -> a-2.h5, a-3.h5, ..."""
+    number = 2
+    while (candidate := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    return candidate
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) > 40 else text

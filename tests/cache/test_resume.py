@@ -1,0 +1,159 @@
+"""A capture that was killed goes on and ends in the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tiny_models import tiny_model
+
+from layerprobe import LayerprobeError, capture, load_model, open_store
+from layerprobe.cache import capture as capture_module
+from layerprobe.cache.writer import StoreWriter
+
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "baker",
+    "pilot",
+    "was",
+    "were",
+    "at",
+    "in",
+    "on",
+    "park",
+    "house",
+    "late",
+    "early",
+    "happy",
+    "sad",
+]
+
+
+def texts(count=60):
+    rng = random.Random(0)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(2, 20))) for _ in range(count)]
+
+
+def run(model, path, **options):
+    settings = {"sites": ["resid_post", "lens"], "tokens": "all", "progress": False, **options}
+    return capture(model, texts(), path=path, **settings)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(capture_module, "BLOCK_BYTES", 20_000)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return load_model(tiny_model("llama"), check=False)
+
+
+def datasets(path):
+    found = {}
+    with h5py.File(path, "r") as file:
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    return found
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def interrupted(model, path, after):
+    """Capture until `after` blocks are written, then fail."""
+    original = StoreWriter.write
+
+    def write(self, block, buffers):
+        if block == after:
+            raise Stop
+        original(self, block, buffers)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StoreWriter, "write", write)
+        with pytest.raises(Stop):
+            run(model, path)
+
+
+def test_a_failed_capture_resumes_to_the_same_bytes(llama, tmp_path, small_blocks):
+    whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
+    run(llama, whole)
+    for after in (0, 1, 3):
+        interrupted(llama, broken, after)
+        store = open_store(broken)
+        assert not store.complete
+        assert "INCOMPLETE" in repr(store)
+        with pytest.raises(LayerprobeError, match="never written"):
+            store.activations("resid_post", 0)
+        run(llama, broken)
+        assert datasets(broken) == datasets(whole)
+        broken.unlink()
+
+
+def test_rows_that_were_written_can_be_read_before_the_rest_is(llama, tmp_path, small_blocks):
+    interrupted(llama, tmp_path / "s.h5", 2)
+    part = open_store(tmp_path / "s.h5")
+    whole = run(llama, tmp_path / "t.h5")
+    readable = []
+    for row in range(part.n_rows):
+        try:
+            np.testing.assert_array_equal(
+                part.activations("resid_post", 1, rows=[row]), whole.activations("resid_post", 1, rows=[row])
+            )
+            readable.append(row)
+        except LayerprobeError:
+            pass
+    assert 0 < len(readable) < part.n_rows
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}, {here!r}]
+import layerprobe.cache.capture as c
+c.BLOCK_BYTES = 20_000
+import test_resume
+from layerprobe import load_model
+model = load_model({folder!r}, check=False)
+print("ready", flush=True)
+test_resume.run(model, sys.argv[1])
+print("done", flush=True)
+"""
+
+
+def test_kill_9_resumes_to_the_same_bytes(llama, tmp_path, small_blocks):
+    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
+    run(llama, whole)
+    here = Path(__file__).parent
+    code = SCRIPT.format(tests=str(here.parent), here=str(here), folder=str(tiny_model("llama")))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(killed)], stdout=subprocess.PIPE, env=os.environ
+    )
+    assert process.stdout.readline() == b"ready\n"
+    while not killed.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run(llama, killed)
+    assert datasets(killed) == datasets(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.h5", "whole.h5"]
+
+
+def test_two_writers_are_kept_apart(llama, tmp_path, small_blocks):
+    path = tmp_path / "s.h5"
+    interrupted(llama, path, 1)
+    with StoreWriter.resume(path), pytest.raises(LayerprobeError, match="another process is writing"):
+        run(llama, path)
+    assert run(llama, path).complete
