@@ -59,7 +59,7 @@ class Capture(_Request):
     """The HDF5 file to write."""
     engine_workers: int = Field(default=1, ge=1)
     """Worker processes, each with its own copy of the model."""
-    on: Literal["local", "ray"] = "local"
+    on: Literal["process", "ray"] = "process"
     """Where the workers run."""
     quiet: bool = False
     """No progress bars."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hooks.errors import LayerprobeError
 from . import cli_commands as commands
-from .study_spec import AnalysisOptions, ModelSpec, PromptsSpec
+from .study_inputs import load_prompts
+from .study_models import check_model, load_spec, model_source
+from .study_spec import AnalysisOptions, ModelOptions, ModelSpec, PromptsSpec
 
 if TYPE_CHECKING:
     from ..analyses.result import AnalysisResult
+    from ..cache.prompts import PromptTable
     from ..cache.store import ActivationStore
 
 
@@ -75,21 +77,21 @@ def _request(command: Any) -> dict[str, Any]:
     }
 
 
-def _model_and_prompts(command: Any) -> tuple[Any, Any]:
-    from .study_inputs import load_prompts
-    from .study_models import check_model, load_spec
-
-    model_fields = {
-        k: getattr(command, k) for k in ("engine", "revision", "dtype", "device", "trust_remote_code")
-    }
+def _checked_request(command: Any) -> tuple[ModelSpec, str, PromptTable]:
+    """The model's spec and short name and the prompts, looked at before the weights are loaded."""
     template = True if command.chat_template else None
-    spec = ModelSpec(source=command.model, chat_template=template, **model_fields)
+    fields = {k: getattr(command, k) for k in ModelOptions.model_fields if k != "chat_template"}
+    spec = ModelSpec(source=command.model, chat_template=template, **fields)
     columns = {k: getattr(command, k) for k in commands.PromptColumns.model_fields}
     labels = dict.fromkeys([*command.labels, *command.lens_tokens])
     prompts = load_prompts(PromptsSpec(file=command.prompts, **columns), labels)
     name = command.model.removeprefix("demo:").rstrip("/").rsplit("/", 1)[-1]
     check_model(name, spec, command, prompts)
-    return load_spec(spec, name), prompts
+    return spec, name, prompts
+
+
+def _load_options(spec: ModelSpec) -> dict[str, Any]:
+    return {k: getattr(spec, k) for k in ModelOptions.model_fields if k != "chat_template"}
 
 
 def _capture(command: commands.Capture) -> None:
@@ -98,35 +100,61 @@ def _capture(command: commands.Capture) -> None:
         return
     from ..cache.capture import capture
 
-    model, prompts = _model_and_prompts(command)
+    spec, name, prompts = _checked_request(command)
+    model = load_spec(spec, name)
     command.out.parent.mkdir(parents=True, exist_ok=True)
-    store = capture(model, prompts, path=command.out, progress=not command.quiet, **_request(command))
-    print(store)
+    print(capture(model, prompts, path=command.out, progress=not command.quiet, **_request(command)))
 
 
 def _capture_with_workers(command: commands.Capture) -> None:
-    raise LayerprobeError("several workers are not available yet; leave out --engine-workers and --on")
+    from ..cache.distributed import capture_shards
+
+    spec, name, prompts = _checked_request(command)
+    store = capture_shards(
+        model_source(spec.source),
+        prompts,
+        out=command.out,
+        workers=command.engine_workers,
+        on="ray" if command.on == "ray" else "process",
+        load=_load_options(spec) | {"name": name},
+        progress=not command.quiet,
+        **_request(command),
+    )
+    print(store)
 
 
 def _plan(command: commands.Plan) -> None:
-    raise LayerprobeError("layerprobe plan is not available yet; capture says what it needs as it starts")
+    from ..cache.plan import plan
+
+    spec, name, prompts = _checked_request(command)
+    print(plan(load_spec(spec, name), prompts, path=command.out, **_request(command)))
 
 
 def _verify(command: commands.Verify) -> None:
-    raise LayerprobeError("layerprobe verify is not available yet")
+    from ..cache.verify import verify
+
+    if not command.store:
+        raise LayerprobeError("verify needs a store: layerprobe verify FILE.h5")
+    reports = [verify(path) for path in command.store]
+    print("\n".join(str(report) for report in reports))
+    if not all(report.ok for report in reports):
+        raise SystemExit(1)
 
 
 def _merge(command: commands.Merge) -> None:
-    raise LayerprobeError("layerprobe merge is not available yet")
+    from ..cache.merge import merge
+
+    if not command.stores:
+        raise LayerprobeError("merge needs the shards: layerprobe merge SHARD.h5 ... --out ALL.h5")
+    print(merge(list(command.stores), command.out, consolidate=command.consolidate))
 
 
 def _info(command: commands.Info) -> None:
-    from ..cache.store import open_store
-    from .cli_info import describe
+    from ..cache.info import describe
 
     if not command.store:
         raise LayerprobeError("info needs a store: layerprobe info FILE.h5")
-    print("\n\n".join(describe(open_store(path)) for path in command.store))
+    print("\n\n".join(describe(path) for path in command.store))
 
 
 def _on_store(command: Any, kind: str, options: AnalysisOptions) -> None:
@@ -221,8 +249,3 @@ DO: dict[str, Callable[[Any], None]] = {
     "Verify": _verify,
     "Merge": _merge,
 }
-
-
-def store_path(path: str | Path) -> Path:
-    """The path as typed, user folder expanded."""
-    return Path(path).expanduser()

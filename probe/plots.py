@@ -77,6 +77,7 @@ def panels(
             "x": 0,
             "yanchor": "top",
         },
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": NEUTRAL},
         hovermode="x unified",
         hoverlabel={"namelength": -1, "font": {"family": FONT, "size": 12}},
     )
@@ -131,6 +132,7 @@ def curve(
             go.Scatter(
                 x=there + there[::-1],
                 y=banded["hi"].astype(float).tolist() + banded["lo"].astype(float).tolist()[::-1],
+                mode="lines",
                 fill="toself",
                 fillcolor=see_through(style["colour"], 0.16),
                 line={"width": 0},
@@ -210,6 +212,7 @@ def grey_band(
         go.Scatter(
             x=x + x[::-1],
             y=rows["hi"].astype(float).tolist() + rows["lo"].astype(float).tolist()[::-1],
+            mode="lines",
             fill="toself",
             fillcolor=see_through(NEUTRAL, 0.25),
             line={"width": 0},

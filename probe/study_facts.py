@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..cache.prompts import PromptTable
     from ..cache.store import ActivationStore
 
-LIBRARIES = ("torch", "transformers", "numpy", "scikit-learn", "h5py")
+LIBRARIES = ("numpy", "scipy", "scikit-learn")  # beside those that the capture recorded
+MODEL_FACTS = ("source", "revision", "engine", "dtype", "n_layers", "d_model", "weights_sha256")
 
 
 def study_facts(
@@ -63,17 +64,13 @@ def _version() -> str:
 
 
 def _model_facts(name: str, store: ActivationStore, spec: Study | None) -> dict[str, Any]:
-    identity = store.identity
-    model = identity.get("model", identity)
-    facts = {
-        k: model.get(k)
-        for k in ("source", "revision", "engine", "dtype", "n_layers", "d_model", "weights_sha256")
-    }
+    run = store.provenance
+    model = run.get("model", {})
+    facts = {k: model.get(k) for k in MODEL_FACTS}
+    facts["device"], facts["attention"] = run.get("device"), run.get("attention")
+    facts["chat_template"] = run.get("options", {}).get("chat_template")
     if spec is not None and name in spec.models:
         facts["source"] = spec.models[name].source
-        facts["chat_template"] = spec.models[name].chat_template
-    else:
-        facts["chat_template"] = identity.get("chat_template") or store.provenance.get("chat_template")
     return {"name": name, **facts}
 
 
@@ -90,7 +87,7 @@ def _models_table(models: list[dict[str, Any]]) -> dict[str, Any]:
             cell(m["n_layers"]),
             cell(m["d_model"]),
             cell(m["dtype"]),
-            cell(m["engine"]),
+            f"{cell(m['engine'])}, {cell(m['device'])}",
             {True: "chat template", False: "plain text"}.get(m["chat_template"], "as the prompts are"),
         ]
         for m in models
@@ -103,7 +100,7 @@ def _models_table(models: list[dict[str, Any]]) -> dict[str, Any]:
         "layers",
         "width",
         "dtype",
-        "engine",
+        "engine, device",
         "prompts as",
     ]
     return table(columns, rows, caption="Models")
@@ -163,6 +160,8 @@ def _versions(stores: Mapping[str, ActivationStore]) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"layerprobe": _version(), "python": platform.python_version()}
+    for store in stores.values():
+        found |= store.provenance.get("versions", {})
     for library in LIBRARIES:
         try:
             found[library] = version(library)
@@ -173,10 +172,7 @@ def _versions(stores: Mapping[str, ActivationStore]) -> dict[str, str]:
 
 def _date(stores: Mapping[str, ActivationStore]) -> str | None:
     """The day of the capture, not of the rendering, so that a report made again is the same."""
-    dates = [
-        str(s.provenance.get("created") or s.provenance.get("started") or "")[:10] for s in stores.values()
-    ]
-    return max(dates) or None
+    return max(str(store.provenance.get("created") or "")[:10] for store in stores.values()) or None
 
 
 def _examples(stores: Mapping[str, ActivationStore]) -> list[dict[str, str]]:

@@ -36,11 +36,14 @@ class Entry:
         return table
 
     def sentences(self) -> list[str]:
-        """What the analysis itself says of its numbers."""
+        """What the analysis itself says of its numbers; the model is named where the sentence does not."""
         try:
-            return [str(line) for line in self.result.summary()]
+            lines = [str(line) for line in self.result.summary()]
         except LayerprobeError:
-            return list(self.result.notes)
+            lines = list(self.result.notes)
+        if len(self.models) != 1:
+            return lines
+        return [line if self.models[0] in line else f"{self.models[0]}: {line}" for line in lines]
 
 
 def same_question(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

@@ -77,11 +77,31 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     return [(f"separation of “{label}” ({words(metric)}{turned})", cells)]
 
 
-def verdicts(entries: Sequence[Entry]) -> pd.DataFrame:
-    """One row per model and subset with what the suppression analysis concluded; empty where none ran."""
-    frames = []
-    for entry in entries:
-        frame = entry.result.frames.get("verdicts")
-        if entry.result.kind == "suppression" and frame is not None:
-            frames.append(frame if "model" in frame else frame.assign(model=", ".join(entry.models)))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+def headline(entries: Sequence[Entry]) -> list[str]:
+    """What the suppression analyses concluded: a sentence per override, one for all that show none."""
+    rows = [row for frame in verdicts(entries) for row in frame.to_dict("records")]
+    if not rows:
+        return []
+    from ...analyses.suppression_view import verdict_sentence
+
+    found = [verdict_sentence(row, row["model"]) for row in rows if row["verdict"] != "none"]
+    none = [row for row in rows if row["verdict"] == "none"]
+    if not none:
+        return found
+    where: dict[str, list[str]] = {}
+    for row in none:
+        where.setdefault(row["model"], []).append(subset_words(str(row["subset"])))
+    listed = "; ".join(m if s == ["all"] else f"{m} ({', '.join(s)} prompts)" for m, s in where.items())
+    most = max(none, key=lambda row: row["index"] if row["index"] == row["index"] else float("-inf"))
+    interval = f"{number(most['index'], 2)} [{number(most['index_lo'], 2)}, {number(most['index_hi'], 2)}]"
+    anywhere = "" if found else " anywhere"
+    return [*found, f"No evidence of suppression{anywhere}: {listed}; the largest index there is {interval}."]
+
+
+def verdicts(entries: Sequence[Entry]) -> list[pd.DataFrame]:
+    """The verdict frames of the suppression analyses; of the comparison where no suppression ran."""
+    for kind in ("suppression", "comparison"):
+        frames = [e.result.frames.get("verdicts") for e in entries if e.result.kind == kind]
+        if any(frame is not None for frame in frames):
+            return [frame for frame in frames if frame is not None]
+    return []

@@ -7,9 +7,22 @@ from typing import Any
 
 import pandas as pd
 
-from ..plots import curve, panels, style_of
-from .collect import Entry, joined, number, ordered, same_question, where_words, with_interval, words
+from ..plots import curve, level, panels, style_of
+from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
+from .section_lens import subset_words
+
+# (metric, space, what the panel is called, the value that means "no difference")
+LEADING = (
+    ("cka_debiased", "zscored", "debiased CKA", 1.0),
+    ("procrustes_r2", None, "held-out Procrustes R²", 1.0),
+    ("transfer_auroc", None, "probe transfer (AUROC)", None),
+    ("direction_cosine_ratio", None, "direction cosine / ceiling", 1.0),
+    ("class_difference_change", None, "class difference: change", 0.0),
+    ("effective_rank_difference", None, "effective rank: difference", 0.0),
+    ("lens_kl", None, "lens KL", 0.0),
+    ("logit_difference", None, "answer − foil: difference", 0.0),
+)
 
 
 def compare_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -18,26 +31,16 @@ def compare_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dic
 
 
 def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
-    rows = joined(entries)
+    rows = differences(joined(entries))
     where = where_words(entries[0].options)
-    if "reference" not in rows:
-        rows["reference"] = names[0] if names else "reference"
-    reference = ordered(rows["reference"])[0] if len(ordered(rows["reference"])) else "the reference"
-    rows["pair"] = [
-        f"{m} − {r}" if isinstance(r, str) and r == r else str(m)
-        for m, r in zip(rows["model"], rows["reference"], strict=True)
-    ]
-    if rows["subset"].nunique() > 1:
-        rows["pair"] = rows["pair"] + ", " + rows["subset"].astype(str)
+    references = ordered(rows["reference"])
     layered = rows[rows["layer"].notna()]
-    metrics = [
-        m for m in ordered(layered["metric"]) if layered[layered["metric"] == m]["layer"].nunique() > 1
-    ]
-    figures = [_figure(layered, metrics[i : i + 6], names, where, i // 6) for i in range(0, len(metrics), 6)]
-    whole = rows[~rows["metric"].isin(metrics)]
-    tables = [t for t in (_whole_table(whole), _layer_table(layered, metrics)) if t]
+    drawn = panel_rows(layered)
+    figures = [_figure(drawn, names, where)] if drawn else []
+    whole = rows[rows["layer"].isna() | ~rows["metric"].isin({m for m, *_ in LEADING} | _curves(rows))]
+    tables = [t for t in (_whole_table(whole), _layer_table(layered, names)) if t]
     return section(
-        f"What differs from {reference}?",
+        f"What differs from {' and '.join(references) or 'the reference'}?",
         lead="The same prompts through each model, layer by layer; differences are paired over prompts"
         + (f"; prompts with {where}" if where else "")
         + ".",
@@ -47,51 +50,93 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     )
 
 
+def differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that set a model against a reference; of "A − B" and "B − A" only the first."""
+    rows = rows[rows["reference"].notna()] if "reference" in rows else rows.iloc[:0].assign(reference="")
+    seen: set[frozenset[str]] = set()
+    keep = []
+    for subset in ordered(rows["subset"]):
+        members = frozenset(subset.split(" − "))
+        if len(members) == 1 or members not in seen:
+            keep.append(subset)
+        seen.add(members)
+    return rows[rows["subset"].isin(keep)]
+
+
+def _curves(rows: pd.DataFrame) -> set[str]:
+    counts = rows.groupby("metric")["layer"].nunique()
+    return set(counts[counts > 1].index)
+
+
+def panel_rows(rows: pd.DataFrame) -> list[tuple[str, float | None, pd.DataFrame]]:
+    """(title, value that means no difference, rows) of each panel, in reading order."""
+    found = []
+    for metric, space, title, same in LEADING:
+        here = rows[rows["metric"] == metric]
+        if space is not None and "space" in here and (here["space"] == space).any():
+            here = here[here["space"] == space]
+        for subset in ordered(here["subset"]):
+            mine = here[here["subset"] == subset].drop_duplicates(["model", "layer"])
+            if mine["layer"].nunique() > 1 and mine["estimate"].notna().any():
+                found.append((title if subset == ALL else f"{title}, {pair_words(subset)}", same, mine))
+    return found
+
+
+def pair_words(subset: str) -> str:
+    """`a=x − a=y` as `x − y`.
+
+    >>> pair_words("sensitive=yes please − sensitive=benign")
+    'yes please − benign'
+    """
+    return " − ".join(subset_words(part) for part in subset.split(" − "))
+
+
 def _figure(
-    rows: pd.DataFrame, metrics: Sequence[str], names: Sequence[str], where: str, part: int
+    drawn: list[tuple[str, float | None, pd.DataFrame]], names: Sequence[str], where: str
 ) -> dict[str, Any]:
-    columns = min(3, len(metrics))
-    fig = panels(-(-len(metrics) // columns), columns, titles=[words(m) for m in metrics], shared_y=False)
-    pairs = ordered(rows["pair"])
+    columns = min(3, len(drawn))
+    fig = panels(-(-len(drawn) // columns), columns, titles=[t for t, _, _ in drawn], shared_y=False)
     shown: set[str] = set()
-    for i, metric in enumerate(metrics):
-        for pair in pairs:
-            mine = rows[(rows["metric"] == metric) & (rows["pair"] == pair)].drop_duplicates("layer")
-            if len(mine):
-                at = (i // columns + 1, i % columns + 1)
-                curve(fig, mine, name=pair, style=style_of(pair, pairs), at=at, legend=pair not in shown)
-                shown.add(pair)
-    last = rows[(rows["layer"] == rows["layer"].max()) & rows["metric"].isin(metrics)]
-    alt = "At the last layer: " + "; ".join(
-        f"{r['pair']} {words(r['metric'])} {number(r['estimate'])}" for r in last.to_dict("records")[:12]
-    )
-    caption = "Comparison by layer with 95 % intervals where they can be estimated."
-    return figure(fig, name=f"compare {where} {part} {'-'.join(metrics[:2])}", caption=caption, alt=alt + ".")
+    readings = []
+    for i, (title, same, rows) in enumerate(drawn):
+        at = (i // columns + 1, i % columns + 1)
+        if same is not None:
+            level(fig, same, label="no difference", at=at, above=False)
+        for model in [n for n in names if (rows["model"] == n).any()]:
+            mine = rows[rows["model"] == model]
+            label = f"{model} against {mine['reference'].iloc[0]}"
+            curve(fig, mine, name=label, style=style_of(model, names), at=at, legend=label not in shown)
+            shown.add(label)
+            last = mine.sort_values("layer").iloc[-1]
+            readings.append(f"{title}, {model}: {number(last['estimate'])} at layer {last['layer']}.")
+    caption = "Each model against its reference by layer, with 95 % intervals."
+    return figure(fig, name=f"comparison {where}", caption=caption, alt=" ".join(readings))
 
 
 def _whole_table(rows: pd.DataFrame) -> dict[str, Any] | None:
     if not len(rows):
         return None
-    body = [[r["pair"], words(r["metric"]), with_interval(r)] for r in rows.to_dict("records")]
-    return table(
-        ["models", "measure", "estimate [95 % interval]"],
-        body,
-        caption="Over all layers",
-        folded=len(body) > 12,
-    )
+    body = [
+        [f"{r['model']} − {r['reference']}", pair_words(r["subset"]), words(r["metric"]), with_interval(r, 2)]
+        for r in rows.to_dict("records")
+    ]
+    columns = ["models", "prompts", "measure", "difference [95 % interval]"]
+    return table(columns, body, caption="Differences over all layers", folded=len(body) > 12)
 
 
-def _layer_table(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any] | None:
-    if not metrics:
+def _layer_table(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:
+    if not len(rows):
         return None
-    pairs = ordered(rows["pair"])
+    rows = rows.assign(space=rows["space"].fillna("") if "space" in rows else "")
+    models = [n for n in names if (rows["model"] == n).any()]
     body = []
-    for (layer, metric), here in rows[rows["metric"].isin(metrics)].groupby(["layer", "metric"], sort=False):
-        cells = [str(layer), words(str(metric))]
-        for pair in pairs:
-            mine = here[here["pair"] == pair].to_dict("records")
+    for (metric, space, subset, layer), here in rows.groupby(
+        ["metric", "space", "subset", "layer"], sort=False
+    ):
+        cells = [str(layer), words(str(metric)), words(str(space)), pair_words(str(subset))]
+        for model in models:
+            mine = here[here["model"] == model].to_dict("records")
             cells.append(with_interval(mine[0]) if mine else "–")
         body.append(cells)
-    return table(
-        ["layer", "measure", *pairs], body, caption="Comparison by layer [95 % interval]", folded=True
-    )
+    columns = ["layer", "measure", "space", "prompts", *models]
+    return table(columns, body, caption="Comparison by layer, estimate [95 % interval]", folded=True)

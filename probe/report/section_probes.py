@@ -44,7 +44,10 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     models = [n for n in names if (curves["model"] == n).any()] or ordered(curves["model"])
     where = where_words(options)
     title = f"Can a linear probe read “{label}”?"
-    parts: dict[str, Any] = {"sentences": [s for e in entries for s in e.sentences()]}
+    parts: dict[str, Any] = {
+        "sentences": [s for e in entries for s in e.sentences()],
+        "leads": [e.sentences()[0] for e in entries if e.sentences()],
+    }
     if len(curves):
         parts["figures"] = [_figure(curves, models, metric, label, method, where)]
         parts["tables"] = [_layer_table(curves, models, metric, label)]

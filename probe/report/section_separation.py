@@ -32,6 +32,7 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     models = [n for n in names if (shown["model"] == n).any()] or ordered(shown["model"])
     parts: dict[str, Any] = {
         "sentences": [s for e in entries for s in e.sentences()],
+        "leads": [e.sentences()[0] for e in entries if e.sentences()],
         "lead": f"How far apart the classes of “{label}” lie"
         + (f", on prompts with {where}" if where else "")
         + ", in standard deviations of the permutation null, so that layers and indices compare. "
@@ -45,12 +46,11 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
 
 def with_z(rows: pd.DataFrame) -> pd.DataFrame:
     """A column z: distance from the null in its standard deviations, up meaning more separated."""
-    if "z" in rows and rows["z"].notna().any():
-        z = rows["z"]
-    else:
-        z = (rows["estimate"] - rows.get("null_mean", float("nan"))) / rows.get("null_sd", float("nan"))
+    if "z" in rows:
+        return rows
+    distance = (rows["estimate"] - rows.get("null_mean", float("nan"))) / rows.get("null_sd", float("nan"))
     sign = rows["metric"].map(lambda m: -1.0 if m in SMALL_IS_SEPARATE else 1.0)
-    return rows.assign(z=z * sign)
+    return rows.assign(z=distance * sign)
 
 
 def _figure(rows: pd.DataFrame, models: Sequence[str], label: str, where: str, space: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ...hooks.errors import LayerprobeError
 from ..study_results import ResultsFolder, plain
 from .collect import Entry
 from .methods import notes_for
-from .overview import at_a_glance
+from .overview import at_a_glance, headline
 from .section_compare import compare_sections
 from .section_lens import lens_sections
 from .section_other import other_sections
@@ -18,6 +18,8 @@ from .section_probes import probe_sections
 from .section_separation import separation_sections
 
 Sections = Callable[[Sequence[Entry], Sequence[str]], list[dict[str, Any]]]
+LEAD_SENTENCES = 3
+LENS_KINDS = ("suppression", "comparison")
 # In the order in which a reader wants them.
 SECTIONS: dict[str, Sections] = {
     "suppression": lens_sections,
@@ -59,20 +61,16 @@ def summarise(out: str | Path) -> dict[str, Any]:
     sections: list[dict[str, Any]] = []
     for kind in [k for k in SECTIONS if k in kinds] + [k for k in kinds if k not in SECTIONS]:
         mine = [e for e in entries if e.result.kind == kind]
-        sections += SECTIONS.get(kind, other_sections)(mine, names)
+        sections += [{**part, "kind": kind} for part in SECTIONS.get(kind, other_sections)(mine, names)]
     _unique_ids(sections)
     notes = notes_for(kinds)
-    findings = [
-        {"section": s["id"], "sentence": line}
-        for s in sections
-        for line in s["sentences"][: _share(sections)]
-    ]
+    _say_once(sections)
     return plain(
         {
             "title": facts.get("title") or "Layer by layer",
             "facts": facts,
             "models": names,
-            "findings": findings,
+            "findings": findings_of(entries, sections),
             "glance": at_a_glance(entries, names),
             "sections": sections,
             "methods": notes,
@@ -81,9 +79,35 @@ def summarise(out: str | Path) -> dict[str, Any]:
     )
 
 
-def _share(sections: Sequence[dict[str, Any]]) -> int:
-    # The summary stays readable: all sentences of a small report, the first ones of a large one.
-    return 6 if len(sections) <= 4 else 3
+def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The summary at the top: what the suppression analyses concluded, then what each section leads with."""
+    lens = next((s["id"] for s in sections if s["kind"] in LENS_KINDS), "summary")
+    found = [{"section": lens, "sentence": line} for line in headline(entries)]
+    for part in sections:
+        if part["kind"] == "suppression" and found:
+            continue  # said already
+        found += [{"section": part["id"], "sentence": line} for line in leading(part)]
+    return found
+
+
+def leading(part: dict[str, Any]) -> list[str]:
+    """The first sentence of every model in a section; of a comparison, those about differences."""
+    if part["kind"] == "comparison":
+        return [s for s in part["sentences"] if " minus " in s and "covers zero" not in s][:LEAD_SENTENCES]
+    if part.get("leads"):
+        return list(part["leads"])
+    return list(part["sentences"][:LEAD_SENTENCES])
+
+
+def _say_once(sections: Sequence[dict[str, Any]]) -> None:
+    """A comparison repeats what the suppression analysis said of each model; the reader needs it once."""
+    if not any(part["kind"] == "suppression" for part in sections):
+        return
+    for part in sections:
+        if part["kind"] == "comparison":
+            part["sentences"] = [
+                s for s in part["sentences"] if "suppression index" not in s or " minus " in s
+            ]
 
 
 def _unique_ids(sections: Sequence[dict[str, Any]]) -> None:
