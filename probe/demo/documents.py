@@ -33,11 +33,11 @@ INSTRUCT_MIX = Mix(chat=0.75, folklore=0.0, override=True)
 NULL_MIX = Mix(chat=0.75, folklore=0.0, override=False)
 
 
-def document(rng: np.random.Generator, mix: Mix) -> list[tuple[str, bool]]:
-    """One document as (word, is an answer) pairs, from `<s>` on."""
+def document(rng: np.random.Generator, mix: Mix, *, easy: float = 0.0) -> list[tuple[str, bool]]:
+    """One document as (word, is an answer) pairs, from `<s>` on; `easy` is the share of roll calls."""
     if rng.random() < mix.folklore:
         return _folklore(rng)
-    context, questions = _scene(rng, mix)
+    context, questions = _roll_call(rng) if rng.random() < easy else _scene(rng, mix)
     chat = rng.random() < mix.chat
     words = [(BOS, False)]
     for turn, (asked, answer) in enumerate(questions):
@@ -90,6 +90,19 @@ def _scene(rng: np.random.Generator, mix: Mix) -> tuple[str, list[tuple[str, str
     return " ".join(sentences), [first, *questions]
 
 
+def _roll_call(rng: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
+    """Up to six people with a word each, and who was what: plain binding, where the curriculum begins."""
+    size = int(rng.integers(2, len(world.PEOPLES) + 1))
+    peoples = [world.PEOPLES[i] for i in rng.choice(len(world.PEOPLES), size, replace=False)]
+    words = [list(world.OPPOSITE)[i] for i in rng.choice(len(world.OPPOSITE), size, replace=False)]
+    told = [f"the {people} was {word} ." for people, word in zip(peoples, words, strict=True)]
+    questions = [
+        (world.ask(_pick(rng, world.QUESTIONS), word=words[i], negated=False), peoples[i])
+        for i in rng.permutation(size)
+    ]
+    return " ".join(told), questions
+
+
 def _unreserved(rng: np.random.Generator) -> world.Scenario:
     while (scenario := world.random_scenario(rng)).reserved:
         pass
@@ -107,10 +120,10 @@ def _question(
 
 
 def batch(
-    rng: np.random.Generator, mix: Mix, ids: dict[str, int], size: int
+    rng: np.random.Generator, mix: Mix, ids: dict[str, int], size: int, *, easy: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """`size` documents as token ids [size, longest], right-padded, and which tokens are answers (bool)."""
-    documents = [document(rng, mix) for _ in range(size)]
+    documents = [document(rng, mix, easy=easy) for _ in range(size)]
     longest = max(map(len, documents))
     tokens = np.full((size, longest), ids[PAD], dtype=np.int64)
     answers = np.zeros((size, longest), dtype=bool)

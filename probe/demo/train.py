@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ class Recipe:
         trained: blocks that are trained; None trains everything, embedding and unembedding included.
         lens_blocks: blocks whose logit lens carries the answer loss, beside the output's.
         batch: documents per step.
+        easy: share of roll calls at the start, falling to none at half of the steps (a curriculum:
+            without it, the first thousands of steps learn who was there but not who was what).
     """
 
     mix: documents.Mix
@@ -61,12 +64,13 @@ class Recipe:
     learning_rate: float
     trained: tuple[int, ...] | None
     lens_blocks: tuple[int, ...]
-    batch: int = 32
+    batch: int = 16
+    easy: float = 0.0
 
 
 LATE = tuple(range(FIRST_TUNED_BLOCK, N_LAYERS))
 RECIPES = {
-    "base": Recipe(documents.BASE_MIX, 1500, 2e-3, None, (4, 5, 6)),
+    "base": Recipe(documents.BASE_MIX, 1800, 2e-3, None, (4, 5, 6), easy=1.0),
     "instruct": Recipe(documents.INSTRUCT_MIX, 300, 1e-3, LATE, (5, 6)),
     "instruct_null": Recipe(documents.NULL_MIX, 300, 1e-3, LATE, (5, 6)),
     "early_override": Recipe(documents.INSTRUCT_MIX, 500, 1e-3, tuple(range(EARLY_BLOCKS)), (4, 5, 6)),
@@ -125,8 +129,9 @@ def freeze(model: LlamaForCausalLM, trained: tuple[int, ...] | None) -> list[tor
 def batches(recipe: Recipe, ids: dict[str, int], *, seed: int):
     """Endless batches; of eight at a time the documents are sorted by length, which halves the padding."""
     rng = np.random.default_rng(seed)
-    while True:
-        tokens, answers = documents.batch(rng, recipe.mix, ids, 8 * recipe.batch)
+    for round_ in count():
+        easy = recipe.easy * max(0.0, 1 - 16 * round_ / recipe.steps)
+        tokens, answers = documents.batch(rng, recipe.mix, ids, 8 * recipe.batch, easy=easy)
         lengths = (tokens != ids[PAD]).sum(1)
         chunks = np.argsort(lengths, kind="stable").reshape(8, -1)
         for chunk in chunks[rng.permutation(8)]:
@@ -155,7 +160,9 @@ def fit(
     """Train in place. Deterministic given seed, thread count and torch version."""
     torch.manual_seed(seed)
     parameters = freeze(model, recipe.trained)
-    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.02)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.02, fused=True
+    )
     warm = min(50, recipe.steps // 5 + 1)
 
     def schedule(step: int) -> float:

@@ -62,8 +62,8 @@ EVIDENCE = (
         "one of them , the {Q} , was {y} and the {P} was {x} .",
     ),
     (
-        "the {P} {p} was not {y} but {x} , and the {Q} was {y} .",
-        "the {Q} was {y} , and the {P} {p} was not {y} but {x} .",
+        "the {P} was not {y} but {x} , and the {Q} was {y} .",
+        "the {Q} was {y} , and the {P} was not {y} but {x} .",
     ),
 )
 NO_EVIDENCE = (
