@@ -59,8 +59,9 @@ def assemble(
             versions=ids.versions(extra),
         )
 
+    # an engine may run a copy of the module it was given
     model = Model(
-        hf, engine=runner, anatomy=anatomy, tokenizer=tokenizer, name=name, source=source, identity=identify
+        runner.model, engine=runner, anatomy=anatomy, tokenizer=tokenizer, name=name, source=source, identity=identify
     )
     return model
 
@@ -81,4 +82,12 @@ def _make_engine(
         from .engines.huggingface import HuggingFaceEngine
 
         return HuggingFaceEngine(hf, anatomy)
-    raise LayerprobeError(f"engine {name!r} is not available yet: use engine='huggingface'")
+    if name == "nnsight":
+        from .engines.nnsight import NNsightEngine
+
+        return NNsightEngine(hf, anatomy, tokenizer, options)
+    from .engines.transformer_lens import TransformerLensEngine
+
+    if options:
+        raise LayerprobeError(f"load_model has no option {next(iter(options))!r} for engine {name!r}")
+    return TransformerLensEngine(hf, anatomy, tokenizer, copy_first=in_memory)

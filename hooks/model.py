@@ -121,9 +121,7 @@ class Model:
         Raises:
             LayerprobeError: the model has no unembedding.
         """
-        from .head import Head
-
-        head = Head.of(self.hf, self.anatomy)
+        head = self.engine.head
         if head is None:
             raise LayerprobeError(
                 f"{self.name} has no unembedding, hence no lens: load a causal language model"

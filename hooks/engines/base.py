@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..head import Head
 from ..interventions import Intervention
 from ..sites import SiteAt
 
@@ -22,6 +23,8 @@ class Engine(Protocol):
     """
 
     name: str
+    model: nn.Module
+    head: Head | None
 
     def available(self, at: SiteAt) -> str | None:
         """None where the engine can give this site of this model; else why it cannot."""

@@ -59,11 +59,7 @@ class HuggingFaceEngine:
     ) -> dict[SiteAt, Any]:
         """Run up to the last of `sites` and return what `select` kept of each, in the order asked for."""
         taps = self._taps(sites, select, edits, attention_mask, stop=True)
-        try:
-            with taps.around(self.body), self._attention_for(taps), self._started(start):
-                self.body(**self._inputs(input_ids, attention_mask, position_ids))
-        except Stop:
-            pass
+        self._pass(taps, self._inputs(input_ids, attention_mask, position_ids), start)
         return {at: taps.kept[at] for at in sites}
 
     @torch.no_grad()
@@ -80,9 +76,8 @@ class HuggingFaceEngine:
         if self.head is None:
             raise LayerprobeError("this model has no language-model head: it gives activations but no logits")
         taps = self._taps((), None, edits, attention_mask, stop=False)
-        with taps.around(self.body), self._attention_for(taps), self._started(start):
-            out = self.body(**self._inputs(input_ids, attention_mask, position_ids))
-        hidden = out.last_hidden_state
+        out = self._pass(taps, self._inputs(input_ids, attention_mask, position_ids), start)
+        hidden: Tensor = out.last_hidden_state
         if positions is not None:
             index = positions.to(hidden.device).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
             hidden = hidden.gather(1, index)
@@ -99,6 +94,14 @@ class HuggingFaceEngine:
         taps = self._taps((), None, edits, attention_mask, stop=False)
         with taps.around(self.body), self._attention_for(taps):
             return generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+
+    def _pass(self, taps: Taps, inputs: dict[str, Any], start: tuple[int, Tensor] | None) -> Any:
+        """One pass through the body; what it returns, or None if it was stopped early."""
+        try:
+            with taps.around(self.body), self._attention_for(taps), self._started(start):
+                return self.body(**inputs)
+        except Stop:
+            return None
 
     def _taps(
         self, sites: Sequence[SiteAt], select: Select | None, edits: Edits, mask: Tensor, *, stop: bool
@@ -150,15 +153,14 @@ class HuggingFaceEngine:
         handle = blocks[layer].register_forward_pre_hook(begin, with_kwargs=True, prepend=True)
         try:
             for block in changed:
-                block.forward = pass_through
+                block.__dict__["forward"] = pass_through  # past any __setattr__ of the block's own
             yield
         finally:
             handle.remove()
             for block, forward in zip(changed, saved, strict=True):
-                if forward is None:
-                    del block.forward
-                else:  # accelerate's own wrapper
-                    block.forward = forward
+                del block.__dict__["forward"]
+                if forward is not None:  # accelerate's own wrapper
+                    block.__dict__["forward"] = forward
 
     def _blocks_return_tuples(self) -> bool:
         """Whether a block returns a tuple around its tensor: learnt from one token, once."""

@@ -53,12 +53,18 @@ class Taps:
         self._context = EditContext(attention_mask)
 
     @contextmanager
-    def around(self, body: nn.Module) -> Iterator[None]:
-        """Hooks in place within the block, gone after it, however it ends; `body` is the module that sees the
-        token ids."""
+    def around(self, body: nn.Module, sides: Sequence[str] = ("in", "out", "inside")) -> Iterator[None]:
+        """Hooks in place within the block, gone after it, however it ends.
+
+        Args:
+            body: the module that sees the token ids.
+            sides: the kinds of point to hook here (an engine with hooks of its own takes care of the rest).
+        """
         with ExitStack() as stack:
             stack.callback(body.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True).remove)
-            for (path, side), sites in self._by_module().items():
+            for (path, side), sites in self.by_module().items():
+                if side not in sides:
+                    continue
                 module = self.root.get_submodule(path)
                 if side == "in":
                     stack.callback(
@@ -70,7 +76,8 @@ class Taps:
                     stack.enter_context(self._inside(module, sites))
             yield
 
-    def _by_module(self) -> dict[tuple[str, str], list[SiteAt]]:
+    def by_module(self) -> dict[tuple[str, str], list[SiteAt]]:
+        """The sites at each side of each module, edited ones first."""
         grouped: dict[tuple[str, str], list[SiteAt]] = defaultdict(list)
         for at in dict.fromkeys([*self.edits, *sorted(self._wanted, key=str)]):
             grouped[self.points[at].path, self.points[at].side].append(at)
@@ -105,8 +112,24 @@ class Taps:
             self._wanted.discard(at)
         return tensor
 
-    def _finish(self) -> None:
-        if self.stop and not self._wanted:
+    def visit_all(self, sites: Sequence[SiteAt], tensor: Tensor) -> Tensor:
+        """`visit` for all the sites that share this tensor."""
+        for at in sites:
+            tensor = self.visit(at, tensor)
+        return tensor
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to read, and nothing after it matters."""
+        return self.stop and not self._wanted
+
+    def finish(self) -> None:
+        """End the pass if nothing is left to read.
+
+        Raises:
+            Stop: to be caught around the pass.
+        """
+        if self.done:
             raise Stop
 
     def _input_hook(self, sites: Sequence[SiteAt]) -> Callable:
@@ -117,10 +140,8 @@ class Taps:
                 else next(key for key in ("hidden_states", *kwargs) if isinstance(kwargs.get(key), Tensor))
             )
             tensor = args[0] if name is None else kwargs[name]
-            new = tensor
-            for at in sites:
-                new = self.visit(at, new)
-            self._finish()
+            new = self.visit_all(sites, tensor)
+            self.finish()
             if new is tensor:
                 return None
             return ((new, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: new})
@@ -130,10 +151,8 @@ class Taps:
     def _output_hook(self, sites: Sequence[SiteAt]) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Any) -> Any:
             tensor = first(output)
-            new = tensor
-            for at in sites:
-                new = self.visit(at, new)
-            self._finish()
+            new = self.visit_all(sites, tensor)
+            self.finish()
             return None if new is tensor else with_first(output, new)
 
         return hook
@@ -152,9 +171,8 @@ class Taps:
             yield
 
     def _caught(self, sites: Sequence[SiteAt], value: Tensor) -> Tensor:
-        for at in sites:
-            value = self.visit(at, value)
-        self._finish()
+        value = self.visit_all(sites, value)
+        self.finish()
         return value
 
 
