@@ -11,7 +11,16 @@ from ..hooks.errors import LayerprobeError
 from . import cli_commands as commands
 from .study_inputs import load_prompts
 from .study_models import check_model, load_spec, model_source
-from .study_spec import AnalysisOptions, ModelOptions, ModelSpec, PromptsSpec
+from .study_spec import (
+    AnalysisOptions,
+    CompareOptions,
+    ModelOptions,
+    ModelSpec,
+    ProbeOptions,
+    PromptsSpec,
+    SeparationOptions,
+    SuppressionOptions,
+)
 
 if TYPE_CHECKING:
     from ..analyses.result import AnalysisResult
@@ -131,10 +140,10 @@ def _plan(command: commands.Plan) -> None:
 
 
 def _verify(command: commands.Verify) -> None:
-    from ..cache.verify import verify
-
     if not command.store:
         raise LayerprobeError("verify needs a store: layerprobe verify FILE.h5")
+    from ..cache.verify import verify
+
     reports = [verify(path) for path in command.store]
     print("\n".join(str(report) for report in reports))
     if not all(report.ok for report in reports):
@@ -142,19 +151,24 @@ def _verify(command: commands.Verify) -> None:
 
 
 def _merge(command: commands.Merge) -> None:
-    from ..cache.merge import merge
-
     if not command.stores:
         raise LayerprobeError("merge needs the shards: layerprobe merge SHARD.h5 ... --out ALL.h5")
+    from ..cache.merge import merge
+
     print(merge(list(command.stores), command.out, consolidate=command.consolidate))
 
 
 def _info(command: commands.Info) -> None:
-    from ..cache.info import describe
-
     if not command.store:
         raise LayerprobeError("info needs a store: layerprobe info FILE.h5")
+    from ..cache.info import describe
+
     print("\n\n".join(describe(path) for path in command.store))
+
+
+def _options(kind: type[AnalysisOptions], command: Any) -> AnalysisOptions:
+    """The analysis's own part of a command."""
+    return kind(**{name: getattr(command, name) for name in kind.model_fields})
 
 
 def _on_store(command: Any, kind: str, options: AnalysisOptions) -> None:
@@ -167,19 +181,19 @@ def _on_store(command: Any, kind: str, options: AnalysisOptions) -> None:
 
 
 def _probe(command: commands.Probe) -> None:
-    _on_store(command, "linear_probe", command)
+    _on_store(command, "linear_probe", _options(ProbeOptions, command))
 
 
 def _separate(command: commands.Separate) -> None:
-    _on_store(command, "separation", command)
+    _on_store(command, "separation", _options(SeparationOptions, command))
 
 
 def _suppress(command: commands.Suppress) -> None:
-    options = command
+    options = _options(SuppressionOptions, command)
     if command.label is not None:
         if command.by not in (None, command.label):
             raise LayerprobeError("--label and --by are two names of one option here; give one of them")
-        options = command.model_copy(update={"by": command.label})
+        options = options.model_copy(update={"by": command.label})
     _on_store(command, "suppression", options)
 
 
@@ -196,7 +210,7 @@ def _compare(command: commands.Compare) -> None:
         named[name] = open_store(path)
     if len(named) < 2:
         raise LayerprobeError(f"compare needs two stores or more, got {len(named)}: NAME=STORE NAME=STORE")
-    _analyse_and_save("compare", command, named, command)
+    _analyse_and_save("compare", _options(CompareOptions, command), named, command)
 
 
 def _analyse_and_save(
@@ -208,9 +222,7 @@ def _analyse_and_save(
     from .study_results import ResultsFolder, result_name
 
     result: AnalysisResult = analyse(options, stores, kind=kind, progress=not command.quiet)
-    asked = {k: v for k, v in options.call_options().items() if k in ANALYSIS_FIELDS} | {
-        "where": options.where
-    }
+    asked = options.model_dump(mode="json", exclude_defaults=True)
     about = [str(asked[k]) for k in ("label", "target", "foil", "by") if asked.get(k)]
     name = result_name(kind, *about, *([] if len(stores) > 1 else stores))
     folder = ResultsFolder(command.out)
@@ -221,19 +233,6 @@ def _analyse_and_save(
     print(result.summary())
     print(f"{folder.folder / name}.parquet; for a report: layerprobe report {command.out}", file=sys.stderr)
 
-
-ANALYSIS_FIELDS = {
-    "label",
-    "target",
-    "foil",
-    "by",
-    "method",
-    "contrast",
-    "reference",
-    "sites",
-    "spaces",
-    "indices",
-}
 
 DO: dict[str, Callable[[Any], None]] = {
     "Demo": _demo,
