@@ -10,7 +10,9 @@ import numpy as np
 from ..hooks.errors import LayerprobeError
 from .columns import PromptColumns, as_column
 from .lens_table import LensTable
-from .store import ActivationStore, StoreInfo
+from .statistics import SiteStatistics
+from .store import ActivationStore
+from .values import RowIndex, StoreInfo
 
 #: sites whose arrays carry no layer axis
 LAYERLESS = frozenset({"embed", "final_norm"})
@@ -22,12 +24,22 @@ class ArrayValues:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._arrays = dict(arrays)
 
-    def stored(self, site: str) -> np.ndarray:
-        """The array of a site."""
-        return self._arrays[site]
+    def shape(self, site: str) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self._arrays[site].shape[2:])
 
-    def check_written(self, rows: np.ndarray | slice) -> None:
+    def read(self, site: str, layer: int | None, rows: RowIndex, *, private: bool = False) -> np.ndarray:
+        """Rows of one layer or of all; a view where `rows` is a slice."""
+        array = self._arrays[site]
+        part = array[:, rows] if layer is None else array[layer][rows]
+        return part.copy() if private else part
+
+    def check_written(self, rows: RowIndex) -> None:
         """Everything in memory is written."""
+
+    def statistics(self, site: str) -> SiteStatistics | None:
+        """None are kept."""
+        return None
 
 
 def from_arrays(

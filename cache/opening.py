@@ -25,6 +25,7 @@ class FileLayout:
     """Everything in a file that does not change, and where the rest lies."""
 
     path: Path
+    version: str
     header: dict[str, Any]
     volatile: dict[str, Any]
     arrays: tuple[ArraySpec, ...]
@@ -184,6 +185,7 @@ def _read_layout(file: h5py.File, path: Path) -> FileLayout:
     plan = Plan(*(data[f"plan/{name}"] for name in ("order", "batches", "blocks", "same_as", "row_starts")))
     layout = FileLayout(
         path=path,
+        version=str(file.attrs["format_version"]),
         header=header,
         volatile=read_json(np.frombuffer(file.attrs["created"].encode(), dtype=np.uint8)),
         arrays=arrays,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from ..hooks.errors import LayerprobeError
 from .journal import Journal, read_journal
 from .layout import ArraySpec
 from .lens_table import LensTable
-from .opening import FileLayout, read_columns, read_layout
-from .store import ActivationStore, StoreInfo
+from .opening import FileLayout, has_statistics, read_columns, read_layout
+from .statistics import SiteStatistics
+from .store import ActivationStore
+from .values import RowIndex, StoreInfo
 
 
 class FileValues:
@@ -24,9 +27,16 @@ class FileValues:
         self._specs = {spec.key: spec for spec in layout.arrays}
         self._maps: dict[str, np.ndarray] = {}
 
-    def stored(self, site: str) -> np.ndarray:
-        """[layers, rows, *shape] of a site."""
-        return self.array(f"activations/{site}")
+    def shape(self, site: str) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self._specs[f"activations/{site}"].shape
+
+    def read(self, site: str, layer: int | None, rows: RowIndex, *, private: bool = False) -> np.ndarray:
+        """Rows of one layer or of all: a map of the file for a slice, a copy for single rows."""
+        key = f"activations/{site}"
+        # a map of its own, copied on write: what its owner changes reaches neither the file nor other readers
+        array = self._map(self._specs[key], mode="c") if private else self.array(key)
+        return array[:, rows] if layer is None else array[layer][rows]
 
     def array(self, key: str) -> np.ndarray:
         """The map of one dataset, with a layer axis."""
@@ -34,14 +44,32 @@ class FileValues:
             self._maps[key] = self._map(self._specs[key])
         return self._maps[key]
 
-    def _map(self, spec: ArraySpec) -> np.ndarray:
+    def _map(self, spec: ArraySpec, mode: Literal["r", "c"] = "r") -> np.ndarray:
         shape = (spec.n_layers, self._layout.n_rows, *spec.shape)
         if 0 in shape:
             return np.empty(shape, dtype=spec.storage)
         offset = self._layout.offsets[spec.key]
-        return np.memmap(self._layout.path, dtype=spec.storage, mode="r", offset=offset, shape=shape)
+        # a plain array over the map: numpy's memmap class slows every slice down
+        return np.asarray(np.memmap(self._layout.path, spec.storage, mode, offset, shape))
 
-    def check_written(self, rows: np.ndarray | slice) -> None:
+    def statistics(self, site: str) -> SiteStatistics | None:
+        """The running statistics after the last block."""
+        spec = self._specs[f"activations/{site}"]
+        blocks = self._layout.plan.n_blocks
+        if not has_statistics(spec) or not self._journal.complete or not blocks:
+            return None
+        fields = {}
+        with self._layout.path.open("rb") as file:
+            for dataset, key, shape in self._layout.statistics_specs():
+                if key == spec.key:
+                    name = dataset.rsplit("/", 1)[-1]
+                    kind = np.dtype(np.int64 if name in ("count", "nonfinite") else np.float64)
+                    size = int(np.prod(shape)) * kind.itemsize
+                    file.seek(self._layout.offsets[dataset] + ((blocks - 1) % 2) * size)
+                    fields[name] = np.frombuffer(file.read(size), dtype=kind).reshape(shape)
+        return SiteStatistics(**fields)
+
+    def check_written(self, rows: RowIndex) -> None:
         """Raise where one of these rows was never written."""
         if self._journal.complete:
             return
@@ -63,13 +91,21 @@ def open_file(path: Path) -> ActivationStore:
     Raises:
         LayerprobeError: as `opening.read_layout`.
     """
+    return as_store(*open_layout(path))
+
+
+def open_layout(path: Path) -> tuple[FileLayout, Journal]:
+    """A file's layout and what is committed of it.
+
+    Raises:
+        LayerprobeError: as `opening.read_layout`.
+    """
     layout = read_layout(path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        journal = read_journal(layout, descriptor)
+        return layout, read_journal(layout, descriptor)
     finally:
         os.close(descriptor)
-    return as_store(layout, journal)
 
 
 def as_store(layout: FileLayout, journal: Journal) -> ActivationStore:

@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from ..hooks.errors import LayerprobeError
 from .columns import PromptColumns
 from .lens_table import LensTable
+from .statistics import RunningStatistics, SiteStatistics
+from .values import Rows, StoreInfo, Values, as_tensor, bfloat16_to_float32, layer_ranges
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
-Rows = slice | Sequence[int] | np.ndarray | None
-
-
-class Values(Protocol):
-    """Where the numbers lie: an HDF5 file, several of them, or plain arrays."""
-
-    def stored(self, site: str) -> np.ndarray:
-        """[layers, rows, *shape]; bfloat16 as its uint16 bits; one layer for a site that has none."""
-        ...
-
-    def check_written(self, rows: np.ndarray | slice) -> None:
-        """Raise where one of these rows was never written."""
-        ...
-
-
-@dataclass(frozen=True)
-class StoreInfo:
-    """What a store says of itself, apart from its rows."""
-
-    sites: tuple[str, ...]
-    layers: Mapping[str, tuple[int, ...]]
-    """Site -> layers held, ascending; () for `embed` and `final_norm`."""
-    dtype: str
-    """`float32`, `float16`, `bfloat16` or `float64`."""
-    tokens: str = "last"
-    model_name: str = "arrays"
-    dataset_name: str = "arrays"
-    complete: bool = True
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    identity: Mapping[str, Any] = field(default_factory=dict)
-
-
-def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
-    """Exact float32 values of bfloat16 bits.
-
-    >>> bfloat16_to_float32(np.array([0x3F80, 0xC000], dtype=np.uint16))
-    array([ 1., -2.], dtype=float32)
-    """
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    from .torch_data import StoreDataset
 
 
 class ActivationStore:
@@ -146,7 +110,7 @@ class ActivationStore:
 
     def shape(self, site: str) -> tuple[int, ...]:
         """Shape of one row at a site, such as (d_model,) or (heads, d_head)."""
-        return tuple(self._values.stored(self._known(site)).shape[2:])
+        return self._values.shape(self._known(site))
 
     # rows
     @property
@@ -250,13 +214,11 @@ class ActivationStore:
         """
         selection = self._selection(rows)
         self._values.check_written(selection)
-        array = self._values.stored(self._known(site))
-        if layer is not None or not self._info.layers[site]:
-            array = array[self._layer_index(site, layer)][selection]
-        else:
-            array = array[:, selection]
+        one = layer is not None or not self.layers(site)
+        index = self._layer_index(site, layer) if one else None
         if as_torch:
-            return _to_torch(array, self.dtype)
+            return as_tensor(self._values.read(site, index, selection, private=True), self.dtype)
+        array = self._values.read(site, index, selection)
         return bfloat16_to_float32(array) if self.dtype == "bfloat16" else array
 
     def iter_rows(self, site: str, layer: int | None = None, batch: int = 1024) -> Iterator[np.ndarray]:
@@ -264,10 +226,54 @@ class ActivationStore:
         for start in range(0, self.n_rows, batch):
             yield self.activations(site, layer, rows=slice(start, min(start + batch, self.n_rows)))
 
+    def statistics(self, site: str) -> SiteStatistics:
+        """Count, mean, variance, extremes, non-finite rows and dominant dimensions per layer of a site.
+
+        Kept at capture; computed in one bounded pass where they were not (arrays in memory, a selection).
+        """
+        kept = self._values.statistics(self._known(site))
+        if kept is not None and self.complete:
+            return kept
+        running = RunningStatistics(max(1, len(self.layers(site))), self.shape(site))
+        for index, layer in enumerate(self.layers(site) or (None,)):
+            for rows in self.iter_rows(site, layer, batch=4096):
+                running.update(index, rows)
+        return running.result()
+
+    def select(self, rows: Rows) -> ActivationStore:
+        """The same store with some of its rows: nothing is copied but the labels and the lens readouts."""
+        from .selection import select_rows
+
+        index = np.arange(self.n_rows)[self._selection(rows)]
+        return select_rows(self, index)
+
+    def to_frame(self, site: str | None = None, layer: int | None = None) -> pd.DataFrame:
+        """A pandas table: one line per row with its id, prompt, position and labels, and the activations if
+        asked.
+
+        Args:
+            site: add columns `0, 1, ...` with this site's values.
+            layer: its layer, for sites that have layers.
+        """
+        from .selection import to_frame
+
+        return to_frame(self, site, layer)
+
+    def dataset(self, site: str, layer: int | None = None, *, label: str | None = None) -> StoreDataset:
+        """A map-style torch `Dataset` of (row, label), safe in any number of `DataLoader` workers."""
+        from .torch_data import StoreDataset
+
+        return StoreDataset(self, site, layer, label=label)
+
     @property
     def lens(self) -> LensTable | None:
         """Logit-lens readouts, where captured."""
         return self._lens
+
+    @property
+    def file_rows(self) -> np.ndarray | None:
+        """[rows] rows of the file that a selection holds, None where it is the whole file."""
+        return getattr(self._values, "rows", None)
 
     # helpers
     def _known(self, site: str) -> str:
@@ -284,7 +290,7 @@ class ActivationStore:
             return 0
         if layer not in held:
             raise LayerprobeError(
-                f"layer {layer} of {site} is not in this store, which has layers {_ranges(held)}"
+                f"layer {layer} of {site} is not in this store, which has layers {layer_ranges(held)}"
             )
         return held.index(layer)
 
@@ -321,27 +327,6 @@ class ActivationStore:
         state = "complete" if self.complete else "INCOMPLETE"
         where = "in memory" if self.path is None else str(self.path)
         return f"ActivationStore({'; '.join(parts)}, {self.dtype}, {state}, tokens={self.tokens!r}, {where})"
-
-
-def _to_torch(array: np.ndarray, dtype: str) -> torch.Tensor:
-    import torch
-
-    if not array.flags.writeable:
-        array = np.array(array, copy=True)  # torch has no read-only tensors
-    if dtype == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def _ranges(layers: Sequence[int]) -> str:
-    """`0-3, 7` rather than a list that fills the screen."""
-    parts: list[list[int]] = []
-    for layer in layers:
-        if parts and layer == parts[-1][1] + 1:
-            parts[-1][1] = layer
-        else:
-            parts.append([layer, layer])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
 def open_store(path: str | Path) -> ActivationStore:

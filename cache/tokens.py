@@ -13,6 +13,7 @@ from ..hooks.errors import LayerprobeError
 
 if TYPE_CHECKING:
     from ..hooks.tokens import Encoding
+    from .prompts import PromptTable
 
 Kind = Literal["one", "all", "content", "special", "span", "regex", "role"]
 Reduction = Literal["last", "first", "mean", "all"]
@@ -50,6 +51,18 @@ class TokenRule:
     def pooled(self) -> bool:
         """Whether a row is the mean of several tokens."""
         return self.reduction == "mean"
+
+    def check_columns(self, table: PromptTable) -> None:
+        """Refuse a rule whose span column the table does not have.
+
+        Raises:
+            LayerprobeError: with the argument to add.
+        """
+        if self.kind == "span" and self.argument not in table.spans:
+            raise LayerprobeError(
+                f"tokens={self.text!r} needs a span column {self.argument!r}: "
+                f"read_prompts(..., spans=[{self.argument!r}])"
+            )
 
     @property
     def span(self) -> str | None:

@@ -16,6 +16,7 @@ from .layout import ArraySpec, checksum
 from .locks import lock_exclusively
 from .opening import FileLayout, has_statistics, read_layout
 from .statistics import RunningStatistics
+from .values import bfloat16_to_float32
 
 Buffers = Mapping[str, np.ndarray]
 """Array key -> [layers, rows of the block, *shape] in the stored type; no layer axis is an axis of one."""
@@ -215,6 +216,5 @@ class StoreWriter:
 
 def as_floats(rows: np.ndarray, dtype: str) -> np.ndarray:
     """Stored rows as numbers: bfloat16 bits become float32."""
-    from .store import bfloat16_to_float32
 
     return bfloat16_to_float32(rows) if dtype == "bfloat16" else rows

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
-from layerprobe.cache import capture as capture_module
+from layerprobe.cache import assembly
 from layerprobe.cache.writer import StoreWriter
 
 WORDS = [
@@ -50,7 +50,7 @@ def run(model, path, **options):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(capture_module, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(assembly, "BLOCK_BYTES", 20_000)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_rows_that_were_written_can_be_read_before_the_rest_is(llama, tmp_path, 
 SCRIPT = """
 import sys
 sys.path[:0] = [{tests!r}, {here!r}]
-import layerprobe.cache.capture as c
+import layerprobe.cache.assembly as c
 c.BLOCK_BYTES = 20_000
 import test_resume
 from layerprobe import load_model
