@@ -61,7 +61,13 @@ def assemble(
 
     # an engine may run a copy of the module it was given
     model = Model(
-        runner.model, engine=runner, anatomy=anatomy, tokenizer=tokenizer, name=name, source=source, identity=identify
+        runner.model,
+        engine=runner,
+        anatomy=anatomy,
+        tokenizer=tokenizer,
+        name=name,
+        source=source,
+        identity=identify,
     )
     return model
 

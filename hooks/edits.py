@@ -31,6 +31,9 @@ def checked(model: "Model", edit: Intervention) -> Intervention:
     )
     at = SiteAt(edit.site, layer)
     model.check_sites([at])
+    reason = model.engine.editable(at)
+    if reason is not None:
+        raise LayerprobeError(f"{model.name}, engine {model.engine.name}: {reason}")
     shape = model.site_shape(at)
     if edit.heads is not None:
         bad = [h for h in edit.heads if not 0 <= h < shape[0]]

@@ -30,6 +30,10 @@ class Engine(Protocol):
         """None where the engine can give this site of this model; else why it cannot."""
         ...
 
+    def editable(self, at: SiteAt) -> str | None:
+        """None where an edit at this available site reaches what comes after it; else why it does not."""
+        ...
+
     def forward(
         self,
         input_ids: Tensor,

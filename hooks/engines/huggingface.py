@@ -46,6 +46,10 @@ class HuggingFaceEngine:
             return f"this model has no {at}: it has no unembedding (language-model head)"
         return None
 
+    def editable(self, at: SiteAt) -> str | None:
+        """None: every site that can be read can be edited."""
+        return None
+
     @torch.no_grad()
     def forward(
         self,
@@ -97,6 +101,8 @@ class HuggingFaceEngine:
 
     def _pass(self, taps: Taps, inputs: dict[str, Any], start: tuple[int, Tensor] | None) -> Any:
         """One pass through the body; what it returns, or None if it was stopped early."""
+        if start is not None:
+            self._blocks_return_tuples()  # learnt by a pass of its own, which no edit or tap may see
         try:
             with taps.around(self.body), self._attention_for(taps), self._started(start):
                 return self.body(**inputs)

@@ -19,7 +19,8 @@ Steps = list[tuple[str, str, list[SiteAt]]]
 
 
 class NNsightEngine(HuggingFaceEngine):
-    """Runs the model in nnsight traces (0.8): `.output` and `.input` of envoys, in the order their modules run.
+    """Runs the model in nnsight traces (0.8): `.output` and `.input` of envoys, in the order their modules
+    run.
 
     Args:
         model: the transformers module; nnsight wraps it and leaves it as it is.
@@ -30,21 +31,29 @@ class NNsightEngine(HuggingFaceEngine):
 
     name = "nnsight"
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, tokenizer: Any, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, anatomy: Anatomy, tokenizer: Any, options: Mapping[str, Any]
+    ) -> None:
         super().__init__(model, anatomy)
         unknown = set(options) - {"remote"}
         if unknown:
-            raise LayerprobeError(f"load_model has no option {sorted(unknown)[0]!r} for engine 'nnsight', only remote=")
+            raise LayerprobeError(
+                f"load_model has no option {sorted(unknown)[0]!r} for engine 'nnsight', only remote="
+            )
         try:
             import nnsight
         except ImportError:
-            raise LayerprobeError("engine='nnsight' needs nnsight: pip install 'layerprobe[nnsight]'") from None
+            raise LayerprobeError(
+                "engine='nnsight' needs nnsight: pip install 'layerprobe[nnsight]'"
+            ) from None
         # without a head there is no task nnsight could infer, and nothing to generate
         self.wrapped: Any = (
             nnsight.NNsight(model)
             if self.head is None or not hasattr(model, "generate")
             else nnsight.TransformersModel(model, tokenizer=tokenizer)
         )
+        # by module, since a child called `output` (BERT) would be mistaken for a value when looked up by name
+        self._by_module = {id(envoy._module): envoy for envoy in self.wrapped.modules()}
         self._trace_options = dict(options)
         self._order: dict[tuple[str, str], int] = {}
 
@@ -115,15 +124,19 @@ class NNsightEngine(HuggingFaceEngine):
             blocks[0].input = resid
 
     def _envoys(self, path: str) -> Any:
-        return self.wrapped.get(path) if path else self.wrapped
+        return self._by_module[id(self.model.get_submodule(path))]
 
     def _steps(self, taps: Taps) -> Steps:
         grouped = {key: sites for key, sites in taps.by_module().items() if key[1] != "inside"}
         order = self._module_order() if len(grouped) > 1 else {}
-        return [(path, side, grouped[path, side]) for path, side in sorted(grouped, key=lambda key: order.get(key, 0))]
+        return [
+            (path, side, grouped[path, side])
+            for path, side in sorted(grouped, key=lambda key: order.get(key, 0))
+        ]
 
     def _module_order(self) -> dict[tuple[str, str], int]:
-        """When each module's input and output come up in a pass (nnsight refuses another order): learnt from one token."""
+        """When each module's input and output come up in a pass (nnsight refuses another order): learnt from
+        one token."""
         if self._order:
             return self._order
         events: list[tuple[str, str]] = []
@@ -141,5 +154,3 @@ class NNsightEngine(HuggingFaceEngine):
                 handle.remove()
         self._order = {event: i for i, event in enumerate(dict.fromkeys(events))}
         return self._order
-
-

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from ..anatomy import Anatomy
 from ..errors import LayerprobeError
+from ..interventions import ablate
 from ..points import Point, _heads, _pattern, _stream
 from ..sites import SiteAt
 from .base import Edits
 from .huggingface import HuggingFaceEngine
 from .taps import Stop, Taps
 
-# The hook point of each site; of several, the first that the architecture has. Only those that were seen to carry the very
+# The hook point of each site; of several, the first that the architecture has. Only those that were seen to
+# carry the very
 # tensor are listed (hook_attn_out, say, is after BERT's norm, and BLOOM's attn.hook_out is the stream).
 HOOKS: dict[str, tuple[str, ...]] = {
     "embed": ("blocks.0.hook_in",),
@@ -58,8 +60,11 @@ class TransformerLensEngine(HuggingFaceEngine):
             raise LayerprobeError(
                 "engine='transformer_lens' needs transformer-lens: pip install 'layerprobe[transformer-lens]'"
             ) from None
+        self._pattern_is_live: bool | None = None  # not asked yet
         own = copy.deepcopy(model) if copy_first else model
-        super().__init__(own, anatomy)  # keeps final norm and unembedding as they are before the bridge wraps them
+        super().__init__(
+            own, anatomy
+        )  # keeps final norm and unembedding as they are before the bridge wraps them
         parameter = next(p for p in own.parameters() if p.is_floating_point())
         try:
             with warnings.catch_warnings(), _quiet():
@@ -82,15 +87,34 @@ class TransformerLensEngine(HuggingFaceEngine):
 
     def available(self, at: SiteAt) -> str | None:
         """None where the bridge has a hook point that carries this site; else why not."""
-        reason = super_available(self, at)
+        reason = super().available(at)
         if reason is not None:
             return reason
         if self._hook_name(at) is None:
-            return f"TransformerLens has no hook point for {at} of this architecture: use engine='huggingface'"
+            return (
+                f"TransformerLens has no hook point for {at} of this architecture: use engine='huggingface'"
+            )
         return None
 
+    def editable(self, at: SiteAt) -> str | None:
+        """The attention pattern of some architectures is shown after it was used, where an edit is lost."""
+        if at.site != "attn_pattern" or at.layer is None:
+            return None
+        if self._pattern_is_live is None:
+            zero = ablate("attn_pattern", layer=at.layer)
+            one = torch.zeros((1, 2), dtype=torch.long, device=next(self.body.parameters()).device)
+            taps = self._taps((), None, {at: [zero]}, torch.ones_like(one), stop=False)
+            with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+                warnings.simplefilter("always")
+                self._pass(taps, self._inputs(one, torch.ones_like(one), None), None)
+            self._pattern_is_live = not any("edit is discarded" in str(w.message) for w in caught)
+        if self._pattern_is_live:
+            return None
+        return f"TransformerLens shows {at} of this architecture but cannot edit it: use engine='huggingface'"
+
     def point(self, at: SiteAt) -> Point:
-        """The hook point of a site; its tensor is [batch, tokens, heads, d_head] or flat, whatever the adapter does."""
+        """The hook point of a site; its tensor is [batch, tokens, heads, d_head] or flat, whatever the
+        adapter does."""
         name = self._hook_name(at)
         if name is None:
             raise LayerprobeError(str(self.available(at)))
@@ -100,7 +124,8 @@ class TransformerLensEngine(HuggingFaceEngine):
         elif at.site in ("head_out", "q", "k", "v"):
             n = self.anatomy.n_kv_heads if at.site in ("k", "v") else self.anatomy.n_heads
             view = partial(_maybe_heads, n=n)
-        # the block goes on with its own reference to the stream, so an edit between the sublayers is made in place
+        # the block goes on with its own reference to the stream, so an edit between the sublayers is made in
+        # place
         shared = at.site == "resid_mid" and name.endswith("hook_in")
         return Point(name, BRIDGE, view, in_place=shared)
 
@@ -127,17 +152,11 @@ class TransformerLensEngine(HuggingFaceEngine):
         self, input_ids: Tensor, attention_mask: Tensor, edits: Edits, options: Mapping[str, Any]
     ) -> Tensor:
         """transformers' `generate` on the bridged model, with the edits at its hook points."""
-        taps = self._taps((), None, edits, attention_mask, stop=False)
-        with self._hooks(taps):
-            return super().generate(input_ids, attention_mask, {}, options) if not edits else self._generate(
-                taps, input_ids, attention_mask, options
-            )
-
-    def _generate(self, taps: Taps, input_ids: Tensor, attention_mask: Tensor, options: Mapping[str, Any]) -> Tensor:
         model: Any = self.model
         if self.head is None:
             raise LayerprobeError("this model has no language-model head: it cannot generate")
-        with taps.around(self.body, ()):
+        taps = self._taps((), None, edits, attention_mask, stop=False)
+        with taps.around(self.body, ()), self._hooks(taps):
             return model.generate(input_ids=input_ids, attention_mask=attention_mask, **options)
 
     def _hooks(self, taps: Taps) -> Any:
@@ -155,11 +174,6 @@ class TransformerLensEngine(HuggingFaceEngine):
         one = torch.zeros((1, 2), dtype=torch.long, device=device)
         with torch.no_grad():
             self.body(**self._inputs(one, torch.ones_like(one), None))
-
-
-def super_available(engine: HuggingFaceEngine, at: SiteAt) -> str | None:
-    """What the model itself lacks, asked of the plain engine."""
-    return HuggingFaceEngine.available(engine, at)
 
 
 def _maybe_heads(tensor: Tensor, tokens: tuple[int, int], *, n: int) -> Tensor:
