@@ -17,8 +17,8 @@ import xxhash
 from ..hooks.errors import LayerprobeError
 
 FORMAT = "layerprobe-activations"
-VERSION = "0.1"
-READABLE = ("0.1",)
+VERSION = "1.0"
+READABLE = ("0.1", "1.0")
 
 #: superblock and object headers with checksums, readable since HDF5 1.10
 LIBVER = ("v110", "v110")

@@ -63,7 +63,7 @@ class RunningStatistics:
 
     def update(self, layer: int, rows: np.ndarray) -> None:
         """Take in [rows, *shape] floating-point rows of one layer (Chan, Golub & LeVeque 1983)."""
-        flat = rows.reshape(len(rows), -1)
+        flat = rows.reshape(len(rows), -1) if len(rows) else rows
         for start in range(0, len(flat), _CHUNK):
             self._update_chunk(layer, flat[start : start + _CHUNK])
 

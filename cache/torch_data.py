@@ -42,6 +42,8 @@ class StoreDataset(Dataset[Any]):
         return self._length
 
     def __getitem__(self, row: int) -> Any:
+        if not 0 <= row < self._length:
+            raise IndexError(row)  # what ends a `for` over a sequence
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[Any]:
