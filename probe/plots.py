@@ -53,9 +53,11 @@ def panels(
     """An empty figure of small multiples in the house style."""
     from plotly.subplots import make_subplots
 
+    many = len(titles) or rows * columns
     figure = make_subplots(
         rows=rows,
         cols=columns,
+        specs=[[{} if r * columns + c < many else None for c in range(columns)] for r in range(rows)],
         subplot_titles=list(titles) or None,
         shared_xaxes=rows > 1,
         shared_yaxes="all" if shared_y is True else shared_y,
@@ -125,6 +127,7 @@ def curve(
 
     rows = rows.sort_values("layer")
     x = rows["layer"].astype(int).tolist()
+    figure.update_xaxes(dtick=tick_step(max(x, default=0)), row=at[0], col=at[1])
     banded = rows.dropna(subset=["lo", "hi"]) if {"lo", "hi"} <= set(rows) else rows.iloc[:0]
     if len(banded):
         there = banded["layer"].astype(int).tolist()
@@ -164,6 +167,18 @@ def curve(
     )
 
 
+def tick_step(last: int) -> int:
+    """Layers between ticks: whole numbers, about eight of them.
+
+    >>> [tick_step(n) for n in (4, 11, 23, 79)]
+    [1, 2, 4, 16]
+    """
+    step = 1
+    while last / step > 8:
+        step *= 2
+    return step
+
+
 def _hover(row: dict[str, Any], digits: int) -> str:
     def number(value: Any) -> str:
         return "–" if value is None or value != value else f"{float(value):.{digits}f}"
@@ -183,7 +198,9 @@ def level(
     at: tuple[int, int] = (1, 1),
     above: bool = True,
 ) -> None:
-    """A horizontal reference line with its name at the right end."""
+    """A horizontal reference line with its name at the right end; zero is always in sight."""
+    if y == 0:
+        figure.update_yaxes(rangemode="tozero", row=at[0], col=at[1])
     figure.add_hline(
         y=y,
         line={"color": NEUTRAL, "width": 1.3, "dash": dash},

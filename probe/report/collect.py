@@ -43,7 +43,12 @@ class Entry:
             lines = list(self.result.notes)
         if len(self.models) != 1:
             return lines
-        return [line if self.models[0] in line else f"{self.models[0]}: {line}" for line in lines]
+        return [line if self.models[0] in line else f"{self.models[0]}: {_small(line)}" for line in lines]
+
+
+def _small(line: str) -> str:
+    # "There the probe ..." goes on after the colon; names such as Davies-Bouldin keep their capital
+    return line[0].lower() + line[1:] if line.startswith("There ") else line
 
 
 def same_question(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -78,13 +83,13 @@ def number(value: Any, digits: int = 3) -> str:
     """A number for reading.
 
     >>> number(0.98765), number(1234.5), number(None), number(0.00001)
-    ('0.988', '1,234', '–', '1.0e-05')
+    ('0.988', '1,234', '–', '1e-5')
     """
     if value is None or value != value:
         return "–"
     value = float(value)
-    if value != 0 and abs(value) < 10**-digits:
-        return f"{value:.1e}"
+    if value != 0 and round(value, digits) == 0:
+        return f"{value:.0e}".replace("e-0", "e-")
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.{digits if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}".replace("-", "−")

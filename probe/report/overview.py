@@ -50,12 +50,17 @@ def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     for model in ordered(rows["model"]):
         mine = rows[rows["model"] == model]
         curve = per_layer(mine, metric)
-        nested = (
-            mine[(mine["metric"] == metric) & mine["layer"].isna()] if "layer" in mine else curve.iloc[:0]
-        )
         tested = f"above chance in {above_chance(curve)}"
-        cells[model] = f"{with_interval(nested.to_dict('records')[0])}; {tested}" if len(nested) else tested
+        best = [r for e in group for r in _best_layer(e) if r["model"] == model and r["metric"] == metric]
+        place = f"{best[0]['site']}[{best[0]['layer']}]" if best else ""
+        cells[model] = f"{with_interval(best[0])} at {place}; {tested}" if best else tested
     return [(f"probe for “{options.get('label', 'label')}” ({words(metric)})", cells)]
+
+
+def _best_layer(entry: Entry) -> list[dict[str, Any]]:
+    """The layer that the analysis chose on data that does not score it."""
+    frame = entry.result.frames.get("best_layer")
+    return [] if frame is None else frame.to_dict("records")
 
 
 def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
