@@ -1,5 +1,6 @@
 """Base against instruct, or any number of checkpoints against one: the same prompts, layer by layer,
-paired."""
+paired.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -67,12 +68,10 @@ def compare(
     Returns:
         kind `comparison`. `reference` is filled where a row is a difference (or similarity) to it. Metrics:
         `cka_debiased` (raw and zscored), `procrustes_r2`, `rsa_spearman`, `effective_rank`,
-        `effective_rank_difference`,
-        `mean_shift`, `class_difference_change`, `direction_cosine` with `_ceiling` and `_ratio`,
-        `transfer_auroc`,
-        `own_auroc`, `transfer_accuracy`, `transfer_accuracy_recentred`, `lens_kl`, and all of
-        `suppression`'s. Frame
-        `verdicts` as in `suppression`, with one row per model and subset.
+        `effective_rank_difference`, `mean_shift`, `class_difference_change`, `direction_cosine` with
+        `_ceiling` and `_ratio`, `transfer_auroc`, `own_auroc`, `transfer_accuracy`,
+        `transfer_accuracy_recentred`, `lens_kl`, and all of `suppression`'s. Frame `verdicts` as in
+        `suppression`, with one row per model and subset.
 
     Raises:
         LayerprobeError: stores that do not hold the same prompts, labels that differ, nothing to compare.
@@ -142,7 +141,8 @@ def compare(
 
 def lens_columns(paired: Paired, target: str | None, foil: str | None) -> tuple[str | None, str | None]:
     """Answer and foil: as given, or the first two lens columns that all stores have; (None, None) without
-    a lens."""
+    a lens.
+    """
     if (target is None) != (foil is None):
         raise LayerprobeError(f"target={target!r} and foil={foil!r}: give both, or neither")
     if target is not None:

@@ -1,5 +1,6 @@
 """Does a direction found in one model mean the same in another: cosines against a ceiling, and probe
-transfer."""
+transfer.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -65,13 +66,11 @@ def direction_rows(
 ) -> Iterator[dict[str, Any]]:
     """Cosine of class directions across models, the split-half ceiling, their ratio, and probe transfer.
 
-    All cosines are between directions from *disjoint* halves of the groups, so that the across-model
-    cosine and its
-    ceiling (the same cosine within one model, geometric mean over the two) carry the same noise; the
-    ratio is 1
-    where the models' directions agree as well as each agrees with itself. Transfer fits on one half in the
-    reference and scores the other half in the model, before and after re-centring each model on its own
-    fitting half.
+    All cosines are between directions from *disjoint* halves of the groups, so that the across-model cosine
+    and its ceiling (the same cosine within one model, geometric mean over the two) carry the same noise; the
+    ratio is 1 where the models' directions agree as well as each agrees with itself. Transfer fits on one
+    half in the reference and scores the other half in the model, before and after re-centring each model on
+    its own fitting half.
     """
     common = {**fields, "space": "raw", "n": len(labels), "n_groups": int(groups.max()) + 1, "seed": seed}
     if model.shape[1] == base.shape[1]:

@@ -163,7 +163,8 @@ def procrustes_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -
 
 def crossfit_norm(means: Floats) -> float:
     """Signed root of the squared length of a mean vector, from two halves' means [2, width]: centred on 0
-    under the null."""
+    under the null.
+    """
     product = float(means[0] @ means[1])
     return float(np.sign(product) * np.sqrt(abs(product)))
 
@@ -196,9 +197,8 @@ def did_rows(
 ) -> Iterator[dict[str, Any]]:
     """Difference-in-differences of class means: (μ₁ − μ₀ of the model) − (μ₁ − μ₀ of the reference).
 
-    The estimate is its cross-fitted length over the length of the reference's own class difference; p
-    comes from
-    exchanging labels by groups, family-wise (max-T) over the layers given.
+    The estimate is its cross-fitted length over the length of the reference's own class difference; p comes
+    from exchanging labels by groups, family-wise (max-T) over the layers given.
 
     Args:
         differences: per layer: row fields, [rows, width] model − reference, [rows, width] reference.

@@ -1,5 +1,6 @@
 """Models side by side through the lens: suppression of each, their paired differences, and how far the
-lenses part."""
+lenses part.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,8 +40,8 @@ def lens_rows(
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """Suppression rows of every model and of every model minus the reference, and all verdicts.
 
-    Bootstrap weights, halves and sign flips are one set for all models, so every difference is paired
-    over prompts.
+    Bootstrap weights, halves and sign flips are one set for all models, so every difference is paired over
+    prompts.
     """
     rows: list[dict[str, Any]] = []
     verdicts, readings = [], {}
@@ -170,9 +171,8 @@ def lens_kl_rows(
 ) -> Iterator[dict[str, Any]]:
     """KL(reference ‖ model) of the lens distributions per layer, over the candidate answers and all the rest.
 
-    A store keeps the probabilities of the candidates, not the vocabulary's; merging the rest into one
-    outcome can
-    only lower a KL, so this is a lower bound of the full one.
+    A store keeps the probabilities of the candidates, not the vocabulary's; merging the rest into one outcome
+    can only lower a KL, so this is a lower bound of the full one.
     """
     reference = paired.stores[paired.reference].lens
     order = paired.order[paired.reference]
@@ -209,7 +209,8 @@ def lens_kl_rows(
 
 def outcomes(lens: Any, order: NDArray[np.int64]) -> Floats:
     """[layers, rows, candidates + 1] probabilities of every candidate token (each id once) and of the
-    rest."""
+    rest.
+    """
     logits = np.asarray(lens.candidate_logits, dtype=np.float64)[:, order]
     ids = np.asarray(lens.candidate_ids)[order].reshape(len(order), -1)
     share = np.exp(

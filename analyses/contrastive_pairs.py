@@ -2,10 +2,10 @@
 
 In a pair the evidence supports the same answer twice: once about a member of the stereotyped group
 (*target*), once about the person they are compared with (*contrast*). From BBQ (Parrish et al. 2022,
-2110.08193) the contrast is the mirrored twin: the disambiguated context of the same question in which the
-two groups have changed places, word for word. Asking "Is it X?" about the person the evidence names makes
-every answer yes, so a model that always says yes would be perfect; *reversed* items ask about the other
-person, and their answer is no.
+2110.08193) the contrast is the mirrored twin: the disambiguated context of the same question in which the two
+groups have changed places, word for word. Asking "Is it X?" about the person the evidence names makes every
+answer yes, so a model that always says yes would be perfect; *reversed* items ask about the other person, and
+their answer is no.
 """
 
 import argparse
@@ -27,7 +27,8 @@ class ContrastivePairs:
 
     table: pd.DataFrame
     """One row per prompt: id, prompt, answer, foil, pair, role (target | contrast), item (direct |
-    reversed), group, …"""
+    reversed), group, …
+    """
     counts: pd.DataFrame
     """Per category: candidates (targets in a disambiguated context), pairs made, left out."""
     left_out: pd.DataFrame

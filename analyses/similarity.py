@@ -1,8 +1,7 @@
 """How alike two sets of activations of the same rows are: pure functions on arrays.
 
-Linear CKA comes debiased by default: the plain one is 0.83-0.89 for independent noise of common shapes.
-All take
-[rows, width] with rows matched; widths may differ except where said.
+Linear CKA comes debiased by default: the plain one is 0.83-0.89 for independent noise of common shapes. All
+take [rows, width] with rows matched; widths may differ except where said.
 """
 
 from collections.abc import Callable
@@ -124,7 +123,8 @@ def dissimilarities(x: ArrayLike, kind: str = "correlation") -> Floats:
 
 def rsa_spearman(x: ArrayLike, y: ArrayLike, kind: str = "correlation") -> float:
     """Representational similarity: Spearman correlation of the two dissimilarity matrices' upper
-    triangles."""
+    triangles.
+    """
     from scipy.stats import spearmanr
 
     one, two = _pair(x, y)

@@ -1,8 +1,7 @@
 """Late-layer suppression: does the model represent the evidence-supported answer and then override it?
 
-For an answer A and a foil B the lens gives LD(l) = logit_A − logit_B after every block. The suppression
-index is
-LD at its middle-layer peak minus LD at the end, the peak chosen on one half of the groups and scored on
+For an answer A and a foil B the lens gives LD(l) = logit_A − logit_B after every block. The suppression index
+is LD at its middle-layer peak minus LD at the end, the peak chosen on one half of the groups and scored on
 the other.
 """
 
@@ -59,9 +58,9 @@ def suppression(
     Returns:
         kind `suppression`. Table: per layer and subset `logit_difference`, log-probabilities, ranks and
         `kl_to_final`; per subset `suppression_index` (layer: the peak), `peak_logit_difference`,
-        `final_logit_difference`, `lost_share`, `handoff_rate`, `crossing_layer`, `onset_layer`;
-        differences under
-        subsets written "A − B". Frame `verdicts`: one row per subset, with onset and whether it is late.
+        `final_logit_difference`, `lost_share`, `handoff_rate`, `crossing_layer`, `onset_layer`; differences
+        under subsets written "A − B". Frame `verdicts`: one row per subset, with onset and whether it is
+        late.
 
     Raises:
         LayerprobeError: no lens for target or foil, an unknown column, too few groups.
@@ -117,7 +116,7 @@ def trajectory_of(
         LayerprobeError: neither is possible.
     """
     captured = store.lens
-    depth = store.identity.get("n_layers")
+    depth = store.identity.get("model.n_layers")
     known = captured is not None and target in captured.columns and foil in captured.columns
     if known and lens is None:
         return read_trajectory(captured, target, foil, variants=variants, n_layers=depth)

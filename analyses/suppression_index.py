@@ -1,8 +1,7 @@
 """Statistics of lens trajectories over a set of rows: index, handoff, onset, and differences of them.
 
 One `Reader` holds a model's trajectory with the bootstrap weights and random halves that are shared with
-every
-other subset and model, so that any two quantities taken from two readers are paired draw by draw.
+every other subset and model, so that any two quantities taken from two readers are paired draw by draw.
 """
 
 from dataclasses import dataclass
@@ -63,7 +62,8 @@ class Draws:
 @dataclass(frozen=True)
 class SubsetReading:
     """Everything said of one subset of rows; each array's first entry is the data, the rest bootstrap
-    draws."""
+    draws.
+    """
 
     rows: NDArray[np.bool_]
     curve: Floats
@@ -81,7 +81,8 @@ class SubsetReading:
 
 def weighted_mean(values: ArrayLike, weights: Floats) -> Floats:
     """[draws, …] means of values [rows, …] under [draws, rows] weights; NaN where a draw has none of the
-    rows."""
+    rows.
+    """
     rows = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         return (weights @ rows.reshape(len(rows), -1) / weights.sum(axis=1, keepdims=True)).reshape(
@@ -125,7 +126,8 @@ def read_subset(trajectory: Trajectory, rows: NDArray[np.bool_], draws: Draws) -
 
 def bounds(draws: ArrayLike) -> tuple[float, float]:
     """95 % percentile interval of bootstrap draws (without the first, which is the data); NaN where it
-    cannot be."""
+    cannot be.
+    """
     values = np.asarray(draws, dtype=np.float64)[1:]
     if not len(values) or np.isnan(values).mean() > 0.05:
         return float("nan"), float("nan")

@@ -125,7 +125,8 @@ def contrast_rows(
     n: int,
 ) -> list[dict[str, Any]]:
     """Every subset against the rest (or against `contrast`): differences of index, end, handoff, and
-    divergence."""
+    divergence.
+    """
     if len(readings) < 2:
         return []
     if contrast is not None and f"{by}={contrast}" not in readings:
@@ -200,10 +201,9 @@ def difference_rows(
 def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: SubsetReading) -> dict[str, Any]:
     """One plain judgement: `override`, `weakened`, or `none`, and where the lead is lost.
 
-    An override needs a lead that is there at the peak, an index above zero (interval and family-wise p),
-    a lead
-    that is gone at the end, and, where `by` gives others to compare with, more loss than theirs. The
-    same with at least half of the lead lost, but not all of it, is `weakened`.
+    An override needs a lead that is there at the peak, an index above zero (interval and family-wise p) and a
+    lead that is gone at the end. The same with at least half of the lead lost, but not all of it, is
+    `weakened`. A lead that shrinks by less, or was never there, is neither.
     """
 
     def row(metric: str, subset: str = name) -> pd.Series:

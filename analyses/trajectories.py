@@ -1,8 +1,7 @@
 """What the lens says of an answer and its foil, layer by layer, and where the answer is lost.
 
 The logit difference of an answer A against a foil B at layer l is LD(l) = logit_A(l) − logit_B(l), read
-through
-the lens. Everything here works on arrays [layers, rows] of it; the statistics across rows are in
+through the lens. Everything here works on arrays [layers, rows] of it; the statistics across rows are in
 `suppression`.
 """
 

@@ -1,5 +1,7 @@
 """Lens tables with a known answer: curves of LD chosen by hand, plus noise that groups share."""
 
+from functools import cache
+
 import numpy as np
 
 from layerprobe.cache.lens_table import LensTable
@@ -46,7 +48,8 @@ def world(
     resid=None,
 ):
     """A store of sensitive and benign rows in every group; noise is shared within a group and drawn per
-    layer."""
+    layer.
+    """
     rng = np.random.default_rng(seed)
     n = n_groups * per_group * 2
     group = np.repeat(np.arange(n_groups), per_group * 2)
@@ -62,3 +65,55 @@ def world(
         lens=lens_table(difference),
         model_name=name,
     )
+
+
+@cache
+def tiny(name, seed=0):
+    """A random-weight model with the word-level tokenizer, whatever the architecture's own tokenizer
+    class does.
+    """
+    from tiny_models import build, tiny_tokenizer
+
+    from layerprobe.hooks.load import load_model
+
+    return load_model(build(name, seed=seed), tokenizer=tiny_tokenizer(), check=False, name=name)
+
+
+TINY_PROMPTS = (
+    "the baker was late . who was late ?",
+    "the pilot was happy and the baker was sad . who was sad ?",
+    "the cat was in the park . question : was it red ? answer :",
+    "he said the house was old . yes or no ?",
+)
+
+
+@cache
+def tiny_store(model, *, sites=("resid_post", "lens"), **options):
+    """A few prompts with answers, captured in memory from a tiny model."""
+    import pandas as pd
+
+    from layerprobe.cache.capture import capture
+    from layerprobe.cache.prompts import PromptTable
+
+    rows = [
+        {
+            "id": f"{i}-{answer}",
+            "text": text,
+            "answer": answer,
+            "foil": foil,
+            "group": i,
+            "pair": i,
+            "role": role,
+            "sensitive": "ab"[i % 2],
+        }
+        for i, text in enumerate(TINY_PROMPTS)
+        for answer, foil, role in (("yes", "no", "target"), ("baker", "unknown", "contrast"))
+    ]
+    table = PromptTable.from_frame(
+        pd.DataFrame(rows),
+        labels=["answer", "foil", "role", "sensitive"],
+        group="group",
+        pair="pair",
+        id="id",
+    )
+    return capture(model, table, sites=list(sites), lens_tokens=["answer", "foil"], progress=False, **options)

@@ -1,0 +1,69 @@
+"""A patching result in sentences and as maps."""
+
+from typing import TYPE_CHECKING
+
+from .attribution import component_map
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from .result import AnalysisResult
+
+
+def summarise(result: "AnalysisResult") -> list[str]:
+    """What separates the runs, and which parts bring it back."""
+    table = result.table.set_index("metric")
+    corrupt, clean = table.loc["corrupt_logit_difference"], table.loc["clean_logit_difference"]
+    part = result.table[result.table["metric"] == "recovery"].sort_values("estimate", ascending=False)
+    clear = part[part["p_familywise"] <= 0.05]
+    top = ", ".join(
+        f"{row['component']} {row['estimate']:.0%} [{row['lo']:.0%}, {row['hi']:.0%}]"
+        for _, row in part.head(3).iterrows()
+    )
+    sentences = [
+        f"{corrupt['model']} patched from {corrupt['reference']}: the logit difference is "
+        f"{corrupt['estimate']:.2f} as it is and "
+        f"{clean['estimate']:.2f} in the other run; of {len(part)} heads and MLPs, {len(clear)} "
+        f"change it beyond chance "
+        f"(family-wise 5 %), most of all {top}."
+    ]
+    if "positions" in result.frames:
+        best = result.frames["positions"].sort_values("estimate", ascending=False, kind="stable").iloc[0]
+        sentences.append(
+            f"Of the stream by layer and position, most comes back at the input of layer "
+            f"{best['layer']}, position "
+            f"{best['position']} ({best['token']!r}): {best['estimate']:.0%}."
+        )
+    return sentences
+
+
+def draw(result: "AnalysisResult") -> "Figure":
+    """Layer × position map where there is one, else layer × head."""
+    if "positions" not in result.frames:
+        return component_map(result.frames["map"], "Recovery by component", "recovery")
+    import plotly.graph_objects as go
+
+    frame = result.frames["positions"]
+    grid = frame.pivot(index="layer", columns="position", values="estimate")
+    tokens = frame.drop_duplicates("position").set_index("position").loc[grid.columns]
+    labels = [
+        f"{position} {row['token']}" if row["token_share"] > 0.5 else str(position)
+        for position, row in tokens.iterrows()
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(dtype=float),
+            x=labels,
+            y=[int(layer) for layer in grid.index],
+            zmin=-1,
+            zmax=1,
+            colorscale="RdBu",
+            colorbar={"title": "recovery"},
+        )
+    )
+    figure.update_layout(
+        title="Recovery by the stream entering a layer, per position",
+        yaxis_title="layer",
+        template="plotly_white",
+    )
+    return figure

@@ -1,0 +1,177 @@
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from analyses.lens_worlds import tiny, tiny_store
+
+from layerprobe.analyses.answer_task import answer_task
+from layerprobe.analyses.components import Component, all_components
+from layerprobe.analyses.patching import patching
+from layerprobe.analyses.patching_runs import (
+    head_sweep,
+    path_difference,
+    position_sweep,
+    record,
+    run_difference,
+    set_difference,
+    site_sweep,
+)
+from layerprobe.analyses.patching_source import Ablation, model_source
+from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.hooks.interventions import ablate, patch
+from layerprobe.hooks.sites import SiteAt
+
+FAMILIES = ["gpt2", "llama", "gemma2", "qwen2"]
+
+
+@cache
+def runs(name, other_seed=1):
+    model, other = tiny(name), tiny(name, other_seed)
+    task = answer_task(tiny_store(model), model, groups=None)
+    batch = next(task.batches(8))
+    cache = record(model, batch, ("resid_pre", "head_out", "mlp_out", "attn_out"))
+    values = record(other, batch, ("resid_pre", "head_out", "mlp_out"))
+    return model, other, task, batch, cache, values
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_zeroing_a_head_is_zeroing_its_slice_of_the_output_projection(name):
+    model = tiny(name)
+    batch = next(answer_task(tiny_store(model), model, groups=None).batches(8))
+    module = model.hf.get_submodule(model.anatomy.blocks[1].o_proj)
+    rows = slice(2 * model.d_head, 3 * model.d_head)
+    zeroed = run_difference(model, batch, edits=[ablate("head_out", layer=1, heads=2)])
+    before = module.weight.detach().clone()
+    with torch.no_grad():
+        if type(module).__name__ == "Conv1D":
+            module.weight[rows] = 0
+        else:
+            module.weight[:, rows] = 0
+        try:
+            expected = run_difference(model, batch)
+        finally:
+            module.weight.copy_(before)
+    assert torch.equal(zeroed, expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sweeps_from_the_middle_equal_a_plain_loop_of_whole_runs(name):
+    model, _, _, batch, cache, values = runs(name)
+    heads = head_sweep(model, batch, cache, values, rows_at_once=12)
+    mlps = site_sweep(model, batch, cache, values)
+    places = position_sweep(model, batch, cache, values)
+    for layer in range(model.n_layers):
+        for head in range(model.n_heads):
+            plain = run_difference(
+                model,
+                batch,
+                edits=[patch("head_out", layer=layer, values=values[SiteAt("head_out", layer)], heads=head)],
+            )
+            torch.testing.assert_close(heads[:, layer, head], plain, atol=1e-4, rtol=1e-4)
+        plain = run_difference(
+            model, batch, edits=[patch("mlp_out", layer=layer, values=values[SiteAt("mlp_out", layer)])]
+        )
+        torch.testing.assert_close(mlps[:, layer], plain, atol=1e-4, rtol=1e-4)
+        plain = run_difference(
+            model,
+            batch,
+            edits=[patch("resid_pre", layer=layer, values=values[SiteAt("resid_pre", layer)], positions=-1)],
+        )
+        torch.testing.assert_close(places[:, layer, -1], plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nothing_patched_changes_nothing_and_everything_patched_is_the_other_run(name):
+    model = tiny(name)
+    task = answer_task(tiny_store(model), model, groups=None)
+    batch = task.batch(np.array([0, 1]))
+    other = task.batch(np.array([0, 1]))
+    other.ids[:, 2] = (other.ids[:, 2] + 3) % 40 + 4
+    cache, values = record(model, batch), record(model, other)
+    corrupt, clean = run_difference(model, batch), run_difference(model, other)
+    torch.testing.assert_close(set_difference(model, batch, [], cache, values), corrupt, atol=1e-5, rtol=1e-5)
+    with_embedding = [patch("resid_pre", layer=0, values=values[SiteAt("resid_pre", 0)])]
+    torch.testing.assert_close(
+        run_difference(model, batch, edits=with_embedding), clean, atol=1e-5, rtol=1e-5
+    )
+    # all components and the embedding of the last position: nothing of the other run is missing at the output
+    everything = [*(c for c in all_components(model))]
+    from layerprobe.analyses.patching_runs import set_edits
+
+    got = run_difference(model, batch, edits=[*with_embedding, *set_edits(everything, values)])
+    torch.testing.assert_close(got, clean, atol=1e-4, rtol=1e-4)
+
+
+def test_the_direct_path_is_the_change_written_straight_to_the_logits():
+    model, _, _, batch, cache, values = runs("llama")
+    sender = Component("head", 0, 1)
+    got = path_difference(model, batch, sender, None, cache, values)
+    from layerprobe.analyses.attribution_parts import output_projection
+
+    weight, _ = output_projection(model, 0)
+    change = torch.einsum(
+        "be,ed->bd",
+        (values[SiteAt("head_out", 0)] - cache[SiteAt("head_out", 0)])[:, -1, 1].double(),
+        weight[1],
+    )
+    last = model.forward(batch.ids, batch.mask, sites=["resid_post[-1]"])[
+        SiteAt("resid_post", model.n_layers - 1)
+    ][:, -1]
+    expected = batch.difference(model.lens.unembed(last + change.float()))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_paths_through_receivers_isolate_them():
+    model, _, _, batch, cache, values = runs("llama")
+    corrupt = run_difference(model, batch)
+    sender = Component("head", 0, 1)
+    through = [
+        path_difference(model, batch, sender, receiver, cache, values)
+        for receiver in (Component("mlp", 0), Component("head", 2, 0), Component("mlp", 2))
+    ]
+    assert all(bool((value - corrupt).abs().max() > 1e-6) for value in through)
+    nothing = path_difference(
+        model,
+        batch,
+        sender,
+        Component("mlp", 2),
+        cache,
+        {**values, SiteAt("head_out", 0): cache[SiteAt("head_out", 0)]},
+    )
+    torch.testing.assert_close(nothing, corrupt, atol=1e-5, rtol=1e-5)
+
+
+def test_ablations_put_in_what_they_say():
+    model, _, task, batch, cache, _ = runs("llama")
+    at = SiteAt("head_out", 1)
+    assert float(Ablation("zero", model, task).values(batch, cache)[at].abs().max()) == 0
+    mean = Ablation("mean", model, task).values(batch, cache)[at]
+    every = torch.cat([record(model, task.batch(np.array([row])))[at][0] for row in range(len(task))])
+    torch.testing.assert_close(mean[0, 0], every.mean(0), atol=1e-5, rtol=1e-5)
+    resampled = Ablation("resample", model, task).values(batch, cache)[at]
+    assert resampled.shape == cache[at].shape and not torch.equal(resampled, cache[at])
+
+
+def test_patching_from_another_model_reports_maps_and_intervals():
+    model, other = tiny("llama"), tiny("llama", 1)
+    result = patching(
+        tiny_store(model), model=model, source=other, groups=None, n_bootstrap=100, n_permutations=100
+    )
+    recovery = result.table[result.table["metric"] == "recovery"]
+    assert len(recovery) == len(all_components(model))
+    assert {"layer", "position", "token", "estimate"} <= set(result.frames["positions"].columns)
+    last = result.frames["positions"].query("position == -1 and layer == 0")["estimate"].item()
+    assert np.isfinite(last)
+    assert result.plot().data and result.summary()
+
+
+def test_runs_that_do_not_align_are_refused():
+    llama, gpt2 = tiny("llama"), tiny("gemma2")
+    task = answer_task(tiny_store(llama), llama, groups=None)
+    with pytest.raises(LayerprobeError, match="d_head"):
+        model_source(task, llama, gpt2)
+    with pytest.raises(LayerprobeError, match="other weights"):
+        answer_task(tiny_store(llama), tiny("llama", 1), groups=None)
+    with pytest.raises(LayerprobeError, match="'contrast'"):
+        patching(tiny_store(llama), model=llama, source="base", groups=None)
