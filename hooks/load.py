@@ -128,13 +128,3 @@ def _dtype(dtype: str | torch.dtype | None, device: Any) -> torch.dtype | str:
     raise LayerprobeError(
         f"dtype={dtype!r}: choose float32, bfloat16, float16, float64 or None (the checkpoint's)"
     )
-
-
-# Former names, until their last user has moved to `outline.outline_model`.
-from .assemble import assemble as _assemble  # noqa: E402, F401
-from .sources import advice as _advice  # noqa: E402, F401
-from .sources import auto_class as _auto_class  # noqa: E402, F401
-from .sources import check_source as _check_source  # noqa: E402, F401
-from .sources import folder_of as _folder  # noqa: E402, F401
-from .sources import load_tokenizer as _load_tokenizer  # noqa: E402, F401
-from .sources import reason as _reason  # noqa: E402, F401

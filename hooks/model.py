@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from . import edits as edit_rules
 from .anatomy import Anatomy, text_config
+from .check import CheckReport, check
 from .engines.base import Engine, Select, keep_copy
 from .errors import LayerprobeError
 from .identity import ModelIdentity
@@ -330,8 +331,17 @@ class Model:
             grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(edit)
         return grouped
 
-    def check(self) -> None:
-        """Compare this model's hooks with its own outputs (see `check.py`)."""
+    def check(self, *, again: bool = False) -> CheckReport:
+        """Compare this model's hooks with its own outputs; the result is remembered by weights, engine and
+        versions.
+
+        Args:
+            again: run it even if it is remembered.
+
+        Raises:
+            LayerprobeError: naming the site that is off and by how much.
+        """
+        return check(self, again=again)
 
     # -- helpers -------------------------------------------------------------------------------------------
 

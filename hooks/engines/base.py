@@ -30,6 +30,10 @@ class Engine(Protocol):
         """None where the engine can give this site of this model; else why it cannot."""
         ...
 
+    def raw_module(self, path: str) -> Callable[[Tensor], Tensor]:
+        """A module's own computation, past all hooks."""
+        ...
+
     def editable(self, at: SiteAt) -> str | None:
         """None where an edit at this available site reaches what comes after it; else why it does not."""
         ...

@@ -1,7 +1,7 @@
 """The default engine: transformers' own model under plain forward hooks."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -34,6 +34,9 @@ class HuggingFaceEngine:
         self.head = Head.of(model, anatomy)
         self.body = model.get_submodule(anatomy.body)
         self._accepts = set(inspect.signature(type(self.body).forward).parameters)
+        # as they are now: TransformerLens puts others in their place
+        paths = {p for parts in anatomy.blocks for p in (parts.o_proj, parts.attn_out) if p}
+        self._modules = {path: model.get_submodule(path) for path in paths}
         self._position_shift = _position_shift(self.body)
 
     def available(self, at: SiteAt) -> str | None:
@@ -45,6 +48,10 @@ class HuggingFaceEngine:
         if at.site == "lens" and self.head is None:
             return f"this model has no {at}: it has no unembedding (language-model head)"
         return None
+
+    def raw_module(self, path: str) -> Callable[[Tensor], Tensor]:
+        """A module's own computation: `forward`, which hooks do not see."""
+        return self._modules.get(path, self.model.get_submodule(path)).forward
 
     def editable(self, at: SiteAt) -> str | None:
         """None: every site that can be read can be edited."""
