@@ -161,7 +161,7 @@ def _check_classes_span_groups(
         where = classes == value
         if len(np.unique(codes[where])) < 2:
             raise LayerprobeError(
-                f"class {labels[where][0]!r} occurs in a single group, so a fold that holds it out has "
+                f"class {str(labels[where][0])!r} occurs in a single group, so a fold that holds it out has "
                 "none to learn "
                 "from; add groups with that class, drop the class, or pass a finer groups column"
             )
@@ -293,8 +293,9 @@ def check_finite(
         LayerprobeError: some value is not finite.
     """
     # one pass without an array of booleans: a sum is finite unless something in it is not (or it overflows)
-    if np.isfinite(np.sum(values, dtype=np.float64)):
-        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(values, dtype=np.float64)):
+            return
     bad = ~np.isfinite(np.asarray(values, dtype=np.float64).reshape(len(values), -1)).all(axis=1)
     if not bad.any():
         return

@@ -1,0 +1,166 @@
+"""One probe at one place: strength chosen inside the training groups, refitted, scored on all others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .linear_probe_methods import Fits, Floats, Method, Problem
+from .linear_probe_task import Task
+from .metrics import DEFAULT_METRICS, LOWER_IS_BETTER, Predicted, row_log_loss, score
+from .solvers.logistic import solve_logistic
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """What was fitted at one site and layer."""
+
+    weight: Floats
+    """[width] or [classes, width], raw space, from all training rows."""
+    bias: Floats
+    """Scalar or [classes]."""
+    predicted: Predicted
+    """Every row by a fit that has not seen it: held-out rows by the final one, others by their fold's."""
+    strength: float
+    """What was chosen."""
+    converged: bool
+    gradient: float
+    inner: float
+    """The primary metric, averaged over inner folds; what the layer is chosen by (larger is better)."""
+    inner_by_fold: Floats
+    """[folds]."""
+    fold_cosine: float
+    """Mean cosine between the directions of different folds."""
+
+
+def fit_layer(
+    x: Floats, task: Task, method: Method, *, strengths: Floats, class_weight: str | None
+) -> LayerFit:
+    """Fit and score a probe on the rows of one layer.
+
+    Args:
+        x: [rows, width] activations of the task's rows.
+        task: labels and splits.
+        method: how to fit.
+        strengths: to choose from, strong regularisation first.
+        class_weight: `None`, or `balanced` (every class weighs the same in the fit).
+    """
+    n_folds = int(task.fold.max()) + 1
+    train = task.train
+    seen = np.stack([train & (task.fold != fold) for fold in range(n_folds)], axis=1).astype(np.float64)
+    inner = method.fit(_problem(x, task, seen, class_weight), strengths)
+    out_of_fold = _out_of_fold(inner, x, task, len(strengths))
+    chosen = choose_strength(out_of_fold, task, method)
+    final = method.fit(
+        _problem(x, task, train[:, None].astype(np.float64), class_weight), strengths[[chosen]]
+    )
+    margin = np.where(_like(task.test, out_of_fold[chosen]), final.margins(x, 0)[0], out_of_fold[chosen])
+    predicted = predict(margin, task, method)
+    primary = DEFAULT_METRICS[task.kind][0]
+    by_fold = np.array(
+        [
+            float(score(primary, task.y[task.fold == fold], predicted.rows(task.fold == fold))[0])
+            for fold in range(n_folds)
+        ]
+    )
+    sign = -1 if primary in LOWER_IS_BETTER else 1
+    return LayerFit(
+        weight=final.weight[0, 0],
+        bias=final.bias[0, 0],
+        predicted=predicted,
+        strength=float(strengths[chosen]),
+        converged=bool(final.converged.all() and inner.converged[:, chosen].all()),
+        gradient=float(max(final.gradient.max(), inner.gradient[:, chosen].max())),
+        inner=sign * float(np.nanmean(by_fold)),
+        inner_by_fold=sign * by_fold,
+        fold_cosine=_fold_cosine(inner.weight[:, chosen]),
+    )
+
+
+def _problem(x: Floats, task: Task, masks: Floats, class_weight: str | None) -> Problem:
+    if class_weight == "balanced" and task.n_classes:
+        masks = masks.copy()
+        for code in range(task.n_classes):
+            mine = task.y == code
+            masks[mine] *= masks.sum(axis=0) / (task.n_classes * masks[mine].sum(axis=0))
+    return Problem(x, task.y, task.n_classes, masks)
+
+
+def _like(rows: NDArray[np.bool_], values: Floats) -> NDArray[np.bool_]:
+    return rows if values.ndim == 1 else rows[:, None]
+
+
+def _out_of_fold(fits: Fits, x: Floats, task: Task, n_strengths: int) -> Floats:
+    """[strengths, rows (, classes)] margins of training rows by their fold's fit; 0 for held-out rows."""
+    out: Floats | None = None
+    for fold in range(fits.weight.shape[0]):
+        mine = task.fold == fold
+        margins = fits.margins(x[mine], fold)
+        if out is None:
+            out = np.zeros((n_strengths, len(x), *margins.shape[2:]))
+        out[:, mine] = margins
+    assert out is not None
+    return out
+
+
+def choose_strength(out_of_fold: Floats, task: Task, method: Method) -> int:
+    """The strongest regularisation whose held-out loss is within one standard error of the best.
+
+    Args:
+        out_of_fold: [strengths, rows (, classes)] margins of training rows.
+        task: labels and folds.
+        method: whose margins they are.
+    """
+    if len(out_of_fold) == 1:
+        return 0
+    rows = task.train
+    losses = np.stack([_row_losses(task.y[rows], margins[rows], task, method) for margins in out_of_fold])
+    fold = task.fold[rows]
+    by_fold = np.stack([losses[:, fold == f].mean(axis=1) for f in range(int(fold.max()) + 1)], axis=1)
+    mean = by_fold.mean(axis=1)
+    best = int(np.argmin(mean))
+    error = by_fold[best].std(ddof=1) / np.sqrt(by_fold.shape[1])
+    return int(np.flatnonzero(mean <= mean[best] + error)[0])
+
+
+def _row_losses(y: NDArray, margin: Floats, task: Task, method: Method) -> Floats:
+    if task.kind == "regression":
+        return (y - margin) ** 2
+    if not method.probabilistic:
+        target = 2 * y - 1 if margin.ndim == 1 else 2 * np.eye(margin.shape[1])[y] - 1
+        gap = (target - margin) ** 2
+        return gap if gap.ndim == 1 else gap.sum(axis=1)
+    return row_log_loss(y, probabilities(margin))
+
+
+def probabilities(margin: Floats) -> Floats:
+    """Sigmoid of log-odds [rows], or softmax of [rows, classes]."""
+    if margin.ndim == 1:
+        return np.exp(-np.logaddexp(0, -margin))
+    shifted = np.exp(margin - margin.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def predict(margin: Floats, task: Task, method: Method) -> Predicted:
+    """Margins with probabilities; a method without its own gets Platt's sigmoid from out-of-fold margins."""
+    if task.kind == "regression":
+        return Predicted(margin)
+    if method.probabilistic:
+        return Predicted(margin, probabilities(margin))
+    columns = margin[:, None] if margin.ndim == 1 else margin
+    rows = columns[task.train]
+    centre, scale = rows.mean(), rows.std() or 1.0
+    fit = solve_logistic(
+        (rows - centre) / scale, task.y[task.train, None], np.array([1e-3]), n_classes=max(2, task.n_classes)
+    )
+    odds = ((columns - centre) / scale) @ fit.weight[0].T + fit.bias[0]
+    return Predicted(margin, probabilities(odds))
+
+
+def _fold_cosine(weights: Floats) -> float:
+    """Mean cosine between folds' weights [folds, …]; 1 if the direction is the same whoever is left out."""
+    flat = weights.reshape(len(weights), -1)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    unit = flat / np.where(norms > 0, norms, 1)
+    cosines = unit @ unit.T
+    return float(cosines[np.triu_indices(len(flat), 1)].mean())

@@ -1,0 +1,224 @@
+"""What held-out groups say: estimates, intervals, a permutation null, the lead over the baselines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hooks.errors import LayerprobeError
+from .baselines import Baselines
+from .intervals import benjamini_hochberg, max_t, permutation_p
+from .linear_probe_fit import LayerFit
+from .linear_probe_task import Task
+from .metrics import LOWER_IS_BETTER, METRICS, Predicted, score
+from .resampling import cluster_bootstrap_weights, group_permutations
+
+if TYPE_CHECKING:
+    from .linear_probe import Place
+
+Floats = NDArray[np.float64]
+CI_METHOD = "cluster bootstrap over held-out groups"
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Draws over the held-out groups, shared by every site and layer, so that differences are paired."""
+
+    metrics: tuple[str, ...]
+    """The first is the one that is tested and chosen by."""
+    test: NDArray[np.int64]
+    """Held-out rows of the task."""
+    weights: NDArray[np.float32]
+    """[draws, held-out rows] multiplicities."""
+    null_labels: NDArray[Any] | None
+    """[relabellings, held-out rows]."""
+    n_groups: int
+    notes: tuple[str, ...]
+
+
+def make_inference(
+    task: Task, metrics: Sequence[str], *, n_bootstrap: int, n_permutations: int, permute: str, seed: int
+) -> Inference:
+    """Draw bootstrap weights and relabellings of the held-out groups.
+
+    Relabelling only groups that no fit has seen is exact for any method: fits, chosen strengths and chosen
+    layers do not depend on held-out labels, which are exchangeable if the label has nothing to do with the
+    activations.
+    """
+    for name in metrics:
+        if name not in METRICS:
+            raise LayerprobeError(f"metric {name!r} is unknown; choose from {', '.join(METRICS)}")
+    test = np.flatnonzero(task.test)
+    groups = task.groups[test]
+    notes: list[str] = []
+    null = None
+    if n_permutations:
+        if task.structure == "mixed" and permute == "auto":
+            notes.append(
+                f"No p-values: {task.name!r} is constant within some groups and varies within others, so "
+                "no relabelling "
+                "is a fair null; pass permute='within', or a groups column in which it behaves one way."
+            )
+        else:
+            how = task.structure if permute == "auto" else permute
+            null = group_permutations(task.y[test], groups, n_permutations, seed + 2, how=how)
+    return Inference(
+        tuple(metrics),
+        test,
+        cluster_bootstrap_weights(groups, n_bootstrap, seed + 3),
+        null,
+        len(np.unique(groups)),
+        tuple(notes),
+    )
+
+
+def interval(estimate: float, draws: Floats, n_groups: int, metric: str) -> tuple[float, float, str | None]:
+    """95 % bounds from bootstrap draws, and why there are none.
+
+    The bootstrap's spread is widened by what n groups lack of infinitely many (n/(n−1), t for normal
+    quantiles) and, for metrics between 0 and 1, laid out on the logit scale, where it is closer to symmetric.
+    """
+    from scipy.special import stdtrit
+
+    known = draws[np.isfinite(draws)]
+    if not np.isfinite(estimate):
+        return np.nan, np.nan, "not defined on these rows"
+    if len(known) < 0.9 * len(draws) or n_groups < 5:
+        return (
+            np.nan,
+            np.nan,
+            f"no interval: {n_groups} held-out groups leave classes without rows in many draws",
+        )
+    quantile = stdtrit(n_groups - 1, 0.975) * np.sqrt(n_groups / (n_groups - 1))
+    if metric in ("auroc", "average_precision", "balanced_accuracy", "accuracy") and 0 < estimate < 1:
+        inside = np.clip(known, 1e-9, 1 - 1e-9)
+        centre = np.log(estimate / (1 - estimate))
+        half = quantile * inside.std(ddof=1) / (estimate * (1 - estimate))
+        lo, hi = 1 / (1 + np.exp(half - centre)), 1 / (1 + np.exp(-half - centre))
+        return float(lo), float(hi), None
+    lo, hi = np.quantile(known, [0.025, 0.975])
+    # widen about the estimate by the same small-sample factor
+    factor = quantile / 1.959964
+    return float(estimate - factor * (estimate - lo)), float(estimate + factor * (hi - estimate)), None
+
+
+def null_scores(metric: str, labels: NDArray[Any], predicted: Predicted) -> Floats:
+    """[relabellings] the metric of fixed predictions under other labels."""
+    if metric == "auroc" and predicted.margin.ndim == 1:
+        from scipy.stats import rankdata
+
+        ranks = rankdata(predicted.margin)
+        positive = (labels == 1).astype(np.float64)
+        n = positive.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (positive @ ranks - n * (n + 1) / 2) / (n * (labels.shape[1] - n))
+    return np.array([float(score(metric, relabelled, predicted)[0]) for relabelled in labels])
+
+
+def infer(
+    task: Task, places: "Sequence[Place]", fits: Sequence[LayerFit], inference: Inference, base: Baselines
+) -> list[dict[str, Any]]:
+    """Rows of the table: every place × metric."""
+    truth = task.y[inference.test]
+    baseline = {name: predicted.rows(inference.test) for name, predicted in base.predicted.items()}
+    flat = {
+        metric: {f"baseline_{name}": float(score(metric, truth, p)[0]) for name, p in baseline.items()}
+        for metric in inference.metrics
+    }
+    rows = []
+    for place, fit in zip(places, fits, strict=True):
+        predicted = fit.predicted.rows(inference.test)
+        for metric in inference.metrics:
+            estimate = float(score(metric, truth, predicted)[0])
+            draws = score(metric, truth, predicted, inference.weights)
+            lo, hi, why = interval(estimate, draws, inference.n_groups, metric)
+            row: dict[str, Any] = {
+                "site": place.site,
+                "layer": place.layer,
+                "head": place.head,
+                "metric": metric,
+                "estimate": estimate,
+                "lo": lo,
+                "hi": hi,
+                "ci_method": CI_METHOD if why is None else None,
+                "n": len(truth),
+                "n_groups": inference.n_groups,
+                **flat[metric],
+                "strength": fit.strength,
+                "converged": fit.converged,
+                "fold_cosine": fit.fold_cosine,
+                "note": why,
+            }
+            if metric == inference.metrics[0] and inference.null_labels is not None:
+                row["_null"] = null_scores(metric, inference.null_labels, predicted)
+            rows.append(row)
+    _add_p_values([row for row in rows if "_null" in row], inference.metrics[0])
+    return rows
+
+
+def _add_p_values(rows: list[dict[str, Any]], metric: str) -> None:
+    if not rows:
+        return
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    null = np.stack([row.pop("_null") for row in rows], axis=1)
+    observed = np.array([row["estimate"] for row in rows])
+    p = permutation_p(sign * observed, sign * null)
+    corrections = zip(p, max_t(sign * observed, sign * null), benjamini_hochberg(p), strict=True)
+    for index, (row, (own, familywise, q)) in enumerate(zip(rows, corrections, strict=True)):
+        row |= {
+            "null_mean": float(np.nanmean(null[:, index])),
+            "null_sd": float(np.nanstd(null[:, index], ddof=1)),
+            "p": float(own),
+            "p_familywise": float(familywise),
+            "q": float(q),
+        }
+
+
+def best_layers(
+    task: Task, places: "Sequence[Place]", fits: Sequence[LayerFit], inference: Inference, base: Baselines
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Per site the layer best on training folds, scored on held-out groups, and its lead over baselines."""
+    metric = inference.metrics[0]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    truth = task.y[inference.test]
+    best, leads = [], []
+    for site in dict.fromkeys(place.site for place in places):
+        mine = [index for index, place in enumerate(places) if place.site == site]
+        index = max(mine, key=lambda i: fits[i].inner)
+        place, predicted = places[index], fits[index].predicted.rows(inference.test)
+        estimate = float(score(metric, truth, predicted)[0])
+        draws = score(metric, truth, predicted, inference.weights)
+        lo, hi, why = interval(estimate, draws, inference.n_groups, metric)
+        where = {"site": site, "layer": place.layer, "head": place.head, "metric": metric}
+        row = {
+            **where,
+            "estimate": estimate,
+            "lo": lo,
+            "hi": hi,
+            "ci_method": None if why else CI_METHOD,
+            "note": why,
+        }
+        row |= {"n": len(truth), "n_groups": inference.n_groups, "inner_estimate": sign * fits[index].inner}
+        if inference.null_labels is not None:
+            null = null_scores(metric, inference.null_labels, predicted)
+            row["p"] = float(permutation_p(np.array([sign * estimate]), sign * null[:, None])[0])
+        best.append(row)
+        for name, other in base.predicted.items():
+            theirs = other.rows(inference.test)
+            gap = sign * (draws - score(metric, truth, theirs, inference.weights))
+            lead = sign * (estimate - float(score(metric, truth, theirs)[0]))
+            lo, hi, why = interval(lead, gap, inference.n_groups, "difference")
+            leads.append(
+                {
+                    **where,
+                    "reference": name,
+                    "estimate": lead,
+                    "lo": lo,
+                    "hi": hi,
+                    "n": len(truth),
+                    "note": why,
+                }
+            )
+    return best, leads

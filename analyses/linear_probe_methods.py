@@ -1,0 +1,179 @@
+"""Ways to fit a linear probe: each fits many folds × strengths at once and gives raw-space weights.
+
+A method is a function of rows, labels, fold masks and strengths. Everything it estimates, centre and scale
+included, comes from the rows that the fold's mask lets it see.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hooks.errors import LayerprobeError
+from .solvers.logistic import solve_logistic
+from .solvers.ridge import solve_ridge
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Raw-space fits: fold-major, strengths within folds."""
+
+    weight: Floats
+    """[folds, strengths, width] or [folds, strengths, classes, width]."""
+    bias: Floats
+    """[folds, strengths] or [folds, strengths, classes]."""
+    converged: NDArray[np.bool_]
+    """[folds, strengths]."""
+    gradient: Floats
+    """[folds, strengths] what was left of the gradient per row; 0 for closed forms."""
+
+    def margins(self, x: Floats, fold: int) -> Floats:
+        """Scores of rows by one fold's fits: [strengths, rows] or [strengths, rows, classes]."""
+        weight, bias = self.weight[fold], self.bias[fold]
+        if weight.ndim == 2:
+            return (x @ weight.T + bias).T
+        return np.einsum("nd,skd->snk", x, weight, optimize=True) + bias[:, None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows and labels of one layer, with the folds to be fitted."""
+
+    x: Floats
+    """[rows, width]."""
+    y: NDArray[Any]
+    """[rows] class codes or values."""
+    n_classes: int
+    """0 for regression."""
+    masks: Floats
+    """[rows, folds] 1 for rows that the fold's fit sees, or their weight."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to fit a probe."""
+
+    fit: Callable[[Problem, Floats], Fits]
+    strengths: Floats
+    """From strong to weak regularisation; one entry where nothing is to be chosen."""
+    kinds: tuple[str, ...]
+    """Tasks it can do."""
+    probabilistic: bool
+    """Whether its margins are log-odds; else Platt's sigmoid is fitted on out-of-fold training margins."""
+
+
+def moments(problem: Problem) -> tuple[Floats, Floats]:
+    """[folds, width] twice: weighted mean and standard deviation of each fold's rows; 1 for constants."""
+    share = (problem.masks / problem.masks.sum(axis=0)).T
+    mean = share @ problem.x
+    # about the overall mean first: squares of large offsets would swallow small deviations
+    middle = problem.x.mean(axis=0)
+    square = share @ (problem.x - middle) ** 2 - (mean - middle) ** 2
+    scale = np.sqrt(np.maximum(square, 0))
+    return mean, np.where(scale > 1e-8 * (1e-30 + np.abs(mean)), scale, 1.0)
+
+
+def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
+    """Logistic regression, binary or softmax, scaled within the fold; strengths are scikit-learn's C."""
+    n_folds, n_strengths = problem.masks.shape[1], len(strengths)
+    mean, scale = moments(problem)
+    if problem.x.shape[1] > len(problem.x):
+        return _logistic_in_row_space(problem, strengths, mean, scale)
+    columns = n_folds * n_strengths
+    fit = solve_logistic(
+        problem.x,
+        np.broadcast_to(problem.y[:, None], (len(problem.y), columns)),
+        np.tile(1 / strengths, n_folds),
+        row_weights=problem.masks,
+        centre=mean,
+        scale=scale,
+        fold=np.repeat(np.arange(n_folds), n_strengths),
+        n_classes=problem.n_classes,
+    )
+    shape = (n_folds, n_strengths)
+    return Fits(
+        fit.weight.reshape(*shape, *fit.weight.shape[1:]),
+        fit.bias.reshape(*shape, *fit.bias.shape[1:]),
+        fit.converged.reshape(shape),
+        fit.gradient.reshape(shape),
+    )
+
+
+def _logistic_in_row_space(problem: Problem, strengths: Floats, mean: Floats, scale: Floats) -> Fits:
+    """The same minimum through each fold's Gram matrix: an L2 solution is in the rows' span, w = Zᵀa."""
+    parts = []
+    for fold in range(problem.masks.shape[1]):
+        seen = problem.masks[:, fold] > 0
+        z = (problem.x[seen] - mean[fold]) / scale[fold]
+        values, vectors = np.linalg.eigh(z @ z.T)
+        kept = values > values[-1] * 1e-12
+        root = np.sqrt(values[kept])
+        fit = solve_logistic(
+            vectors[:, kept] * root,
+            np.broadcast_to(problem.y[seen, None], (int(seen.sum()), len(strengths))),
+            1 / strengths,
+            row_weights=problem.masks[seen, fold : fold + 1],
+            n_classes=problem.n_classes,
+            diagonal=True,
+        )
+        weight = ((fit.weight / root) @ vectors[:, kept].T) @ z / scale[fold]
+        parts.append((weight, fit.bias - weight @ mean[fold], fit.converged, fit.gradient))
+    return Fits(*(np.stack(part) for part in zip(*parts, strict=True)))
+
+
+def fit_mass_mean(problem: Problem, strengths: Floats) -> Fits:
+    """Difference of class means, threshold half-way (Marks & Tegmark 2310.06824)."""
+    positive = problem.masks * (problem.y == 1)[:, None]
+    negative = problem.masks * (problem.y == 0)[:, None]
+    high = (positive / positive.sum(axis=0)).T @ problem.x
+    low = (negative / negative.sum(axis=0)).T @ problem.x
+    weight = high - low
+    bias = -(weight * (high + low)).sum(axis=1) / 2
+    done = np.ones((len(weight), 1), dtype=bool)
+    return Fits(weight[:, None], bias[:, None], done, np.zeros(done.shape))
+
+
+def fit_ridge(problem: Problem, strengths: Floats) -> Fits:
+    """Ridge regression scaled within the fold; classes are regressed on as ±1; strengths are 1 / alpha."""
+    if problem.n_classes > 2:
+        targets = 2 * np.eye(problem.n_classes)[problem.y] - 1
+    else:
+        targets = (2 * problem.y - 1 if problem.n_classes else problem.y)[:, None].astype(np.float64)
+    mean, scale = moments(problem)
+    weights, biases = [], []
+    for fold in range(problem.masks.shape[1]):
+        seen = problem.masks[:, fold] > 0
+        z = (problem.x[seen] - mean[fold]) / scale[fold]
+        path = solve_ridge(z, targets[seen], 1 / strengths, row_weights=problem.masks[seen, fold])
+        weight = path.weight / scale[fold]
+        weights.append(weight)
+        biases.append(path.bias - weight @ mean[fold])
+    weight, bias = np.stack(weights), np.stack(biases)
+    if problem.n_classes <= 2:
+        weight, bias = weight[:, :, 0], bias[:, :, 0]
+    shape = weight.shape[:2]
+    return Fits(weight, bias, np.ones(shape, dtype=bool), np.zeros(shape))
+
+
+METHODS: dict[str, Method] = {
+    "logistic": Method(fit_logistic, np.logspace(-5, 2, 10), ("binary", "multinomial"), True),
+    "ridge": Method(fit_ridge, 1 / np.logspace(6, -1, 15), ("binary", "multinomial", "regression"), False),
+    "mass_mean": Method(fit_mass_mean, np.ones(1), ("binary",), False),
+}
+
+
+def find_method(name: str, kind: str) -> Method:
+    """The method of that name, if it can do this kind of task."""
+    if name not in METHODS:
+        raise LayerprobeError(f"method={name!r} is unknown; choose from {', '.join(METHODS)}")
+    method = METHODS[name]
+    if kind not in method.kinds:
+        fitting = ", ".join(other for other, found in METHODS.items() if kind in found.kinds)
+        raise LayerprobeError(
+            f"method={name!r} cannot fit a {kind} label; for this one choose from {fitting}"
+        )
+    return method

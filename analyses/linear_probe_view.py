@@ -1,0 +1,160 @@
+"""A linear-probe result in words and as a picture."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from .result import AnalysisResult
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+NAMES = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "r2": "R²",
+    "text": "bag of words",
+    "length": "prompt length",
+    "majority": "majority",
+}
+
+
+def summarise(result: AnalysisResult) -> list[str]:
+    """One or two sentences per model and site, each with its numbers."""
+    sentences = []
+    for _, best in result.frames["best_layer"].iterrows():
+        sentences.append(_best_sentence(result, best))
+        sentences.extend(_baseline_sentences(result, best))
+    if "converged" in result.table:
+        table = result.table[result.table["metric"] == result.table["metric"].iloc[0]]
+        failed = int((~table["converged"].astype(bool)).sum())
+        if failed:
+            sentences.append(
+                f"{failed} of {len(table)} probes had not converged when their iterations ran out; "
+                "read those rows (converged = False) as lower bounds on what a probe finds."
+            )
+    return sentences
+
+
+def _place(row: pd.Series) -> str:
+    place = row["site"] if pd.isna(row.get("layer")) else f"{row['site']}[{row['layer']}]"
+    return place if pd.isna(row.get("head")) else f"{place} head {int(row['head'])}"
+
+
+def _interval(row: pd.Series) -> str:
+    if pd.isna(row.get("lo")):
+        return f"{row['estimate']:.3f} (no interval: {row.get('note')})"
+    return f"{row['estimate']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}]"
+
+
+def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
+    metric = NAMES.get(best["metric"], best["metric"])
+    rows = result.table[(result.table["site"] == best["site"]) & (result.table["metric"] == best["metric"])]
+    sentence = (
+        f"{best['model']}: {best['target']!r} is read at {_place(best)} (the place that did best on "
+        "training groups) "
+        f"with {metric} {_interval(best)} on {best['n']} rows of {best['n_groups']} held-out groups"
+    )
+    if "p_familywise" in rows and rows["p_familywise"].notna().any():
+        clear = rows[rows["p_familywise"] <= 0.05]
+        if len(clear):
+            sentence += (
+                f"; {len(clear)} of {len(rows)} places are above chance (family-wise p ≤ 0.05), "
+                f"the first at {_place(clear.iloc[0])}"
+            )
+        else:
+            least = rows["p_familywise"].min()
+            sentence += f"; no place is above chance (smallest family-wise p = {least:.3f} over {len(rows)})"
+    return sentence + "."
+
+
+def _baseline_sentences(result: AnalysisResult, best: pd.Series) -> list[str]:
+    leads = result.frames["against_baselines"]
+    leads = leads[(leads["site"] == best["site"]) & (leads["reference"] != "majority")]
+    metric = NAMES.get(best["metric"], best["metric"])
+    sentences = []
+    for _, lead in leads.iterrows():
+        name = NAMES[lead["reference"]]
+        known = best["estimate"] - lead["estimate"]
+        if pd.isna(lead.get("lo")):
+            continue
+        verdict = "beats" if lead["lo"] > 0 else "does not beat" if lead["hi"] >= 0 else "is below"
+        sentence = (
+            f"There the probe {verdict} {name} alone ({metric} {known:.3f}): "
+            f"difference {lead['estimate']:+.3f} [{lead['lo']:.3f}, {lead['hi']:.3f}]."
+        )
+        if verdict != "beats" and best["estimate"] > 0.6:
+            sentence += f" What it reads may be no more than {name}."
+        sentences.append(sentence)
+    return sentences
+
+
+def draw(result: AnalysisResult) -> "Figure":
+    """The layer curve with interval, chance, null band and baselines; by heads, a map of layer × head."""
+    import plotly.graph_objects as go
+
+    table = result.table
+    metric = table["metric"].iloc[0]
+    rows = table[table["metric"] == metric]
+    if "head" in rows and rows["head"].notna().any():
+        grid = rows.pivot_table(index="layer", columns="head", values="estimate")
+        figure = go.Figure(
+            go.Heatmap(
+                z=grid.to_numpy(float),
+                x=[int(head) for head in grid.columns],
+                y=[int(layer) for layer in grid.index],
+                colorbar={"title": NAMES.get(metric, metric)},
+            )
+        )
+        figure.update_layout(
+            xaxis_title="head", yaxis_title="layer", title=f"{rows['target'].iloc[0]} by head"
+        )
+        return figure
+    figure = go.Figure()
+    for (model, site), curve in rows[rows["layer"].notna()].groupby(["model", "site"], sort=False):
+        _add_curve(figure, curve, f"{model} {site}")
+    first = rows[rows["layer"].notna()].drop_duplicates("layer") if "layer" in rows else rows.head(0)
+    if len(first):
+        _add_references(figure, first, metric)
+    figure.update_layout(
+        title=f"{rows['target'].iloc[0]}: {rows['method'].iloc[0]} probe on held-out groups",
+        xaxis_title="layer",
+        yaxis_title=NAMES.get(metric, metric),
+        template="plotly_white",
+    )
+    return figure
+
+
+def _add_curve(figure: "Figure", curve: pd.DataFrame, name: str) -> None:
+    curve = curve.sort_values("layer")
+    x, y = [int(layer) for layer in curve["layer"]], curve["estimate"]
+    bars = None
+    if "lo" in curve:
+        bars = {"type": "data", "array": curve["hi"] - y, "arrayminus": y - curve["lo"], "thickness": 1}
+    figure.add_scatter(x=x, y=y, error_y=bars, mode="lines+markers", name=name)
+
+
+def _add_references(figure: "Figure", rows: pd.DataFrame, metric: str) -> None:
+    rows = rows.sort_values("layer")
+    x = [int(layer) for layer in rows["layer"]]
+    if "null_mean" in rows and rows["null_mean"].notna().all():
+        lo = rows["null_mean"] - 1.96 * rows["null_sd"]
+        hi = rows["null_mean"] + 1.96 * rows["null_sd"]
+        figure.add_scatter(
+            x=[*x, *x[::-1]],
+            y=[*hi, *lo[::-1]],
+            fill="toself",
+            mode="none",
+            fillcolor="rgba(120,120,120,0.2)",
+            name="null (95 %)",
+        )
+    dashes = {"baseline_majority": "dot", "baseline_text": "dash", "baseline_length": "dashdot"}
+    for column, dash in dashes.items():
+        if column in rows:
+            figure.add_scatter(
+                x=x,
+                y=rows[column],
+                mode="lines",
+                line={"dash": dash, "color": "gray"},
+                name="chance" if column == "baseline_majority" and metric == "auroc" else NAMES[column[9:]],
+            )

@@ -1,0 +1,239 @@
+"""Scores of predictions, each for one set of rows or for many bootstrap weightings of it at once.
+
+`score(metric, truth, predicted, weights)` evaluates any of them by its name in tables. Ranking metrics read
+margins, which no saturation ties; proper scores read probabilities.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..hooks.errors import LayerprobeError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a probe says of rows it has not seen."""
+
+    margin: Floats
+    """[rows], or [rows, classes] with more than two classes; the predicted value for regression."""
+    probability: Floats | None = None
+    """[rows] of the second class, or [rows, classes]; `None` for regression."""
+
+    def rows(self, which: ArrayLike) -> "Predicted":
+        """The same for a subset of rows."""
+        chosen = np.asarray(which)
+        return Predicted(self.margin[chosen], None if self.probability is None else self.probability[chosen])
+
+
+def _weights(n: int, weights: ArrayLike | None) -> Floats:
+    return np.ones((1, n)) if weights is None else np.atleast_2d(np.asarray(weights, dtype=np.float64))
+
+
+def _cumulated(truth: ArrayLike, margin: ArrayLike, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """[draws, margins] weights of positives and of negatives per distinct margin, highest first."""
+    values = np.asarray(margin, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    positive = np.asarray(truth, dtype=np.float64)[order]
+    w = weights[:, order]
+    return (
+        np.add.reduceat(w * positive, starts, axis=1),
+        np.add.reduceat(w * (1 - positive), starts, axis=1),
+        ordered[starts],
+    )
+
+
+def auroc(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Probability that a random positive outranks a random negative, ties counting half.
+
+    Args:
+        truth: [rows] 0 or 1.
+        margin: [rows].
+        weights: [draws, rows] multiplicities.
+
+    Returns:
+        [draws] (one without weights); NaN where a class has no weight.
+
+    >>> auroc([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9]).tolist()
+    [0.875]
+    """
+    positives, negatives, _ = _cumulated(truth, margin, _weights(len(np.asarray(truth)), weights))
+    below = negatives.sum(axis=1, keepdims=True) - np.cumsum(negatives, axis=1)
+    area = (positives * (below + 0.5 * negatives)).sum(axis=1)
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    return np.divide(area, pairs, out=np.full(len(area), np.nan), where=pairs > 0)
+
+
+def average_precision(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Mean precision over positives (no interpolation); its chance level is the share of positives."""
+    positives, negatives, _ = _cumulated(truth, margin, _weights(len(np.asarray(truth)), weights))
+    hits, total = np.cumsum(positives, axis=1), np.cumsum(positives + negatives, axis=1)
+    precision = np.divide(hits, total, out=np.zeros_like(hits), where=total > 0)
+    found = positives.sum(axis=1)
+    return np.divide(
+        (precision * positives).sum(axis=1), found, out=np.full(len(found), np.nan), where=found > 0
+    )
+
+
+def tpr_at_fpr(
+    truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None, *, fpr: float = 0.01
+) -> Floats:
+    """Share of positives found by the lowest threshold whose false-positive rate is at most `fpr`.
+
+    Conservative: nothing is interpolated between thresholds, so with fewer than 1 / fpr negatives it is the
+        share
+    of positives above every negative.
+    """
+    positives, negatives, _ = _cumulated(truth, margin, _weights(len(np.asarray(truth)), weights))
+    found, wrong = positives.sum(axis=1, keepdims=True), negatives.sum(axis=1, keepdims=True)
+    allowed = np.cumsum(negatives, axis=1) <= fpr * wrong + 1e-12
+    reached = (np.where(allowed, np.cumsum(positives, axis=1), 0.0)).max(axis=1)
+    known = (found[:, 0] > 0) & (wrong[:, 0] > 0)
+    return np.divide(reached, found[:, 0], out=np.full(len(reached), np.nan), where=known)
+
+
+def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Mean over classes of the share of their rows that is predicted right."""
+    y, hit = np.asarray(truth), np.asarray(predicted) == np.asarray(truth)
+    w = _weights(len(y), weights)
+    recalls = []
+    for value in np.unique(y):
+        of_class = w * (y == value)
+        total = of_class.sum(axis=1)
+        recalls.append(
+            np.divide((of_class * hit).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+        )
+    return np.mean(recalls, axis=0)
+
+
+def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """[draws] mean over rows."""
+    rows = np.asarray(values, dtype=np.float64)
+    w = _weights(len(rows), weights)
+    return w @ rows / w.sum(axis=1)
+
+
+def row_log_loss(truth: ArrayLike, probability: ArrayLike) -> Floats:
+    """[rows] −ln of the probability given to the true class, in nats."""
+    y, p = np.asarray(truth), np.asarray(probability, dtype=np.float64)
+    given = np.where(y == 1, p, 1 - p) if p.ndim == 1 else p[np.arange(len(y)), y]
+    return -np.log(np.clip(given, 1e-15, 1))
+
+
+def row_brier(truth: ArrayLike, probability: ArrayLike) -> Floats:
+    """[rows] squared distance of probability and outcome; with two classes, of the second alone."""
+    y, p = np.asarray(truth), np.asarray(probability, dtype=np.float64)
+    if p.ndim == 1:
+        return (p - y) ** 2
+    return ((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1)
+
+
+def expected_calibration_error(
+    truth: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None, *, bins: int = 10
+) -> Floats:
+    """Mean gap between stated and realised frequency, over bins of equally many rows.
+
+    With more than two classes, of the predicted class. Biased upwards by sampling; compare with a calibrated
+    null.
+    """
+    y, p = np.asarray(truth), np.asarray(probability, dtype=np.float64)
+    if p.ndim == 2:
+        y, p = (p.argmax(axis=1) == y).astype(float), p.max(axis=1)
+    w = _weights(len(y), weights)
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
+    member = np.eye(len(edges) + 1)[np.searchsorted(edges, p, side="right")]
+    gaps = np.abs((w * (y - p)) @ member)
+    return gaps.sum(axis=1) / w.sum(axis=1)
+
+
+def r2(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """1 − squared error over squared deviation from these rows' mean; negative where worse than it."""
+    y, f = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    w = _weights(len(y), weights)
+    mean = (w @ y / w.sum(axis=1))[:, None]
+    spread = (w * (y - mean) ** 2).sum(axis=1)
+    error = w @ (y - f) ** 2
+    return 1 - np.divide(error, spread, out=np.full(len(error), np.nan), where=spread > 0)
+
+
+def pearson(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Correlation of truth and prediction."""
+    y, f = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    w = _weights(len(y), weights)
+    w = w / w.sum(axis=1, keepdims=True)
+    dy, df = y - (w @ y)[:, None], f - (w @ f)[:, None]
+    norm = np.sqrt((w * dy**2).sum(axis=1) * (w * df**2).sum(axis=1))
+    return np.divide((w * dy * df).sum(axis=1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
+
+
+def macro_auroc(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Mean over classes of the AUROC of that class against the rest."""
+    y, m = np.asarray(truth), np.asarray(margin, dtype=np.float64)
+    if m.ndim == 1:
+        return auroc(y, m, weights)
+    # softmax margins of one row are comparable only within the row: take out its log-sum-exp
+    peak = m.max(axis=1, keepdims=True)
+    m = m - peak - np.log(np.exp(m - peak).sum(axis=1, keepdims=True))
+    return np.mean([auroc(y == value, m[:, value], weights) for value in np.unique(y)], axis=0)
+
+
+def _decided(predicted: Predicted) -> NDArray[np.int64]:
+    assert predicted.probability is not None
+    p = predicted.probability
+    return (p > 0.5).astype(np.int64) if p.ndim == 1 else p.argmax(axis=1)
+
+
+METRICS: dict[str, Callable[[NDArray, Predicted, ArrayLike | None], Floats]] = {
+    "auroc": lambda y, f, w: macro_auroc(y, f.margin, w),
+    "average_precision": lambda y, f, w: average_precision(y, f.margin, w),
+    "tpr_at_fpr_0.01": lambda y, f, w: tpr_at_fpr(y, f.margin, w),
+    "accuracy": lambda y, f, w: weighted_mean(_decided(f) == y, w),
+    "balanced_accuracy": lambda y, f, w: balanced_accuracy(y, _decided(f), w),
+    "log_loss": lambda y, f, w: weighted_mean(row_log_loss(y, f.probability), w),  # type: ignore[arg-type]
+    "brier": lambda y, f, w: weighted_mean(row_brier(y, f.probability), w),  # type: ignore[arg-type]
+    "ece": lambda y, f, w: expected_calibration_error(y, f.probability, w),  # type: ignore[arg-type]
+    "r2": lambda y, f, w: r2(y, f.margin, w),
+    "pearson": lambda y, f, w: pearson(y, f.margin, w),
+    "mse": lambda y, f, w: weighted_mean((np.asarray(y) - f.margin) ** 2, w),
+}
+"""Metric name → function of truth, predictions and weights [draws, rows] or None, giving [draws]."""
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mse"})
+
+DEFAULT_METRICS = {
+    "binary": (
+        "auroc",
+        "average_precision",
+        "balanced_accuracy",
+        "tpr_at_fpr_0.01",
+        "log_loss",
+        "brier",
+        "ece",
+    ),
+    "multinomial": ("balanced_accuracy", "auroc", "accuracy", "log_loss", "brier", "ece"),
+    "regression": ("r2", "pearson", "mse"),
+}
+"""By task; the first is the one that p-values and layer choice are about."""
+
+
+def score(metric: str, truth: ArrayLike, predicted: Predicted, weights: ArrayLike | None = None) -> Floats:
+    """Any metric by name.
+
+    Args:
+        metric: a key of `METRICS`.
+        truth: [rows] class codes, or values for regression.
+        predicted: margins and probabilities.
+        weights: [draws, rows] bootstrap multiplicities, or `None` for the data as they are.
+
+    Returns:
+        [draws], or [1].
+    """
+    if metric not in METRICS:
+        raise LayerprobeError(f"metric {metric!r} is unknown; choose from {', '.join(METRICS)}")
+    return METRICS[metric](np.asarray(truth), predicted, weights)

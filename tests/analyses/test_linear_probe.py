@@ -1,0 +1,221 @@
+"""Probes find what was planted where it was planted, and nothing where there is nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from analyses.planted import planted_store
+
+import layerprobe as lp
+from layerprobe.analyses.resampling import exact_binomial_bound
+from layerprobe.hooks.errors import LayerprobeError
+
+
+def auroc_rows(result):
+    return result.table[result.table["metric"] == "auroc"].set_index("layer")
+
+
+@pytest.mark.parametrize("method", ["logistic", "ridge", "mass_mean"])
+@pytest.mark.parametrize("label", ["between", "within"])
+def test_signal_is_found_from_its_layer_on(method, label):
+    store, axis = planted_store(label=label)
+    result = lp.linear_probe(store, label="truth", method=method, n_permutations=500)
+    rows = auroc_rows(result)
+    assert (rows.loc[2:, "p_familywise"] < 0.01).all() and (rows.loc[:1, "p_familywise"] > 0.05).all()
+    assert (rows.loc[2:, "lo"] > 0.8).all()
+    assert (rows["lo"] <= rows["estimate"]).all() and (rows["estimate"] <= rows["hi"]).all()
+    assert result.frames["best_layer"]["layer"][0] >= 2
+    direction = result.directions["resid_post", 3]
+    assert abs(direction @ axis) / np.linalg.norm(direction) > 0.6
+
+
+def test_directions_score_raw_activations_as_the_scores_do():
+    store, _ = planted_store()
+    result = lp.linear_probe(store, label="truth", n_permutations=0)
+    scores = result.scores[(result.scores["layer"] == 3) & (result.scores["split"] == "held_out")]
+    raw = result.directions.score(store.activations("resid_post", 3), "resid_post", 3)
+    by_id = dict(zip(store.ids, raw, strict=True))
+    np.testing.assert_allclose([by_id[i] for i in scores["id"]], scores["score"], rtol=1e-4, atol=1e-4)
+
+
+def test_paraphrases_leak_nothing():
+    """200 prompts in five paraphrases with labels drawn at random per prompt: shuffled folds say 0.998."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 5)
+    x = rng.normal(size=(1, 200, 400))[:, groups] + 0.1 * rng.normal(size=(1, 1000, 400))
+    y = rng.integers(0, 2, 200)[groups]
+    store = lp.from_arrays({"resid_post": x}, labels={"random": y}, groups=groups)
+    rows = auroc_rows(lp.linear_probe(store, label="random"))
+    assert rows.loc[0, "lo"] < 0.5 < rows.loc[0, "hi"] and rows.loc[0, "p"] > 0.05
+    shuffled = lp.linear_probe(store, label="random", groups=None, n_permutations=0)
+    assert auroc_rows(shuffled).loc[0, "estimate"] > 0.98
+
+
+def calibrate(draws, *, width, method="logistic", seed=0):
+    """Null data sets: how often any layer alarms, and how often the interval covers one half."""
+    alarms = covered = 0
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        store = lp.from_arrays(
+            {"resid_post": rng.normal(size=(3, 200, width))},
+            labels={"null": rng.permutation(np.arange(200) % 2)},
+            groups=np.repeat(np.arange(100), 2),
+        )
+        table = lp.linear_probe(
+            store,
+            label="null",
+            method=method,
+            permute="within",
+            n_permutations=199,
+            n_bootstrap=400,
+            strengths=[1e-3, 1e-1],
+            metrics=["auroc"],
+            seed=draw,
+            threads=1,
+        ).table
+        alarms += (table["p_familywise"] <= 0.05).any()
+        covered += (table["lo"][0] <= 0.5) & (table["hi"][0] >= 0.5)
+    return alarms, covered
+
+
+def within_bounds(draws, alarms, covered):
+    assert alarms <= exact_binomial_bound(draws, 0.05)[1]
+    lo, hi = exact_binomial_bound(draws, 0.95)
+    assert lo <= covered <= hi
+
+
+def test_null_data_sets_stay_within_the_exact_bound():
+    within_bounds(60, *calibrate(60, width=64))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("width", [64, 1024])
+def test_a_thousand_null_data_sets_stay_within_the_exact_bound(width):
+    within_bounds(1000, *calibrate(1000, width=width, seed=1))
+
+
+def test_row_order_and_threads_change_nothing():
+    store, _ = planted_store(label="within")
+    first = lp.linear_probe(store, label="truth", threads=1)
+    order = np.random.default_rng(5).permutation(store.n_rows)
+    shuffled = lp.from_arrays(
+        {"resid_post": store.activations("resid_post")[:, order]},
+        labels={"truth": store.labels("truth")[order]},
+        groups=store.groups[order],
+        ids=np.asarray(store.ids)[order],
+        texts=[store.texts[i] for i in order],
+        lengths=store.lengths[order],
+    )
+    second = lp.linear_probe(shuffled, label="truth", threads=2)
+    pd.testing.assert_frame_equal(first.table, second.table, rtol=1e-6)
+
+
+def test_multinomial_and_regression():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 8))
+    three = np.array(["a", "b", "c"])[np.argmax(z[:, :3] + 0.3 * rng.normal(size=(300, 3)), axis=1)]
+    store = lp.from_arrays(
+        {"resid_post": z[None]},
+        labels={"three": three, "value": z[:, 0] - z[:, 1] + 0.5 * rng.normal(size=300)},
+        groups=np.arange(300),
+    )
+    result = lp.linear_probe(store, label="three")
+    table = result.table.set_index("metric")
+    assert table.loc["balanced_accuracy", "lo"] > 0.7 and table.loc["balanced_accuracy", "p"] < 0.01
+    assert table.loc["balanced_accuracy", "baseline_majority"] == pytest.approx(1 / 3)
+    assert result.directions["resid_post", 0].shape == (3, 8) and result.directions.names == ("a", "b", "c")
+    regression = lp.linear_probe(store, label="value", method="ridge").table.set_index("metric")
+    assert 0.8 < regression.loc["r2", "lo"] < regression.loc["r2", "hi"] < 1
+    assert abs(regression.loc["r2", "baseline_majority"]) < 0.1
+
+
+def test_heads_are_probed_one_by_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 200, 3, 4)).astype(np.float32)
+    y = np.arange(200) % 2
+    x[1, :, 2, 0] += 3 * y
+    store = lp.from_arrays({"head_out": x}, labels={"y": y}, groups=np.arange(200))
+    result = lp.linear_probe(store, label="y")
+    rows = result.table[result.table["metric"] == "auroc"]
+    found = rows[rows["p_familywise"] < 0.01]
+    assert found[["layer", "head"]].to_numpy().tolist() == [[1, 2]]
+    assert result.directions["head_out", 1].shape == (3, 4)
+    assert "head" in result.plot().layout.xaxis.title.text
+
+
+def test_baselines_expose_what_the_prompt_alone_says():
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    # the label is in the words, and the activations carry the words
+    texts = [("lovely " if value else "dreadful ") + f"thing {rng.integers(50)}" for value in y]
+    x = rng.normal(size=(1, 400, 8))
+    x[0, :, 0] += 6 * y
+    lengths = np.where(y, 12, 8) + rng.integers(0, 3, 400)
+    common = {"labels": {"y": y}, "groups": np.arange(400)}
+    result = lp.linear_probe(lp.from_arrays({"resid_post": x}, texts=texts, **common), label="y")
+    assert result.table["baseline_text"][0] > 0.99
+    assert any(
+        "does not beat bag of words" in s and "no more than bag of words" in s for s in result.summary()
+    )
+    result = lp.linear_probe(lp.from_arrays({"resid_post": x}, lengths=lengths, **common), label="y")
+    assert result.table["baseline_length"][0] > 0.99
+    assert any("no more than prompt length" in s for s in result.summary())
+
+
+def test_summary_and_plot_of_nothing_say_so():
+    store, _ = planted_store(first=9)
+    result = lp.linear_probe(store, label="truth")
+    assert any("no place is above chance" in sentence for sentence in result.summary())
+    assert len(result.plot().data) >= 2
+    assert "<script" not in result._repr_html_()
+
+
+def test_worst_examples_bring_their_text():
+    store, _ = planted_store()
+    worst = lp.linear_probe(store, label="truth", n_permutations=0).examples(layer=1, worst=5)
+    assert (
+        len(worst) == 5
+        and worst["margin"].is_monotonic_increasing
+        and worst["text"].str.startswith("prompt").all()
+    )
+
+
+def test_mixed_labels_get_no_p_value_and_say_why():
+    store, _ = planted_store(label="within")
+    y = np.asarray(store.labels("truth")).copy()
+    y[:3] = "no"
+    result = lp.linear_probe(store, label=y)
+    assert "p" not in result.table and any("permute='within'" in note for note in result.notes)
+    assert "p" in lp.linear_probe(store, label=y, permute="within").table
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"label": "trooth"}, "its label columns: truth, one"),
+        ({"label": "one"}, "one class only"),
+        ({"label": [1, 2]}, "each of the 180 rows"),
+        ({"method": "forest"}, "choose from logistic"),
+        ({"sites": "mlp_out"}, "not in this store, which holds resid_post"),
+        ({"layers": [9]}, r"which has \[0, 1, 2, 3\]"),
+        ({"metrics": ["auc"]}, "choose from auroc"),
+        ({"n_folds": 70}, "cannot fill 70 folds"),
+        ({"held_out": "ood"}, "needs a split column"),
+        ({"held_out": 1.5}, "share between 0 and 1"),
+        ({"held_out": np.arange(180) < 7}, "1 groups have rows on both sides"),
+        ({"positive": "perhaps"}, "not one of the two classes"),
+        ({"kind": "regression"}, "no numbers"),
+    ],
+)
+def test_bad_input_is_answered_with_the_next_step(change, message):
+    store, _ = planted_store(labels={"one": ["same"] * 180})
+    with pytest.raises(LayerprobeError, match=message):
+        lp.linear_probe(store, **{"label": "truth", **change})
+
+
+def test_nan_rows_are_named():
+    store, _ = planted_store()
+    x = np.array(store.activations("resid_post"))
+    x[1, 7, 3] = np.nan
+    bad = lp.from_arrays({"resid_post": x}, labels={"y": store.labels("truth")}, groups=store.groups)
+    with pytest.raises(LayerprobeError, match=r"resid_post\[1\].*'7'"):
+        lp.linear_probe(bad, label="y")
