@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .linear_probe_fit import fit_layer
-from .linear_probe_methods import METHODS, Floats
+from .linear_probe_methods import METHODS
+from .linear_probe_problem import Floats
 from .linear_probe_task import Task
 from .metrics import Predicted
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .linear_probe_methods import Fits, Floats, Method, Problem
+from .linear_probe_methods import Method
+from .linear_probe_problem import Fits, Floats, Problem
 from .linear_probe_task import Task
 from .metrics import DEFAULT_METRICS, LOWER_IS_BETTER, Predicted, row_log_loss, score
 from .solvers.logistic import solve_logistic

@@ -6,51 +6,14 @@ included, comes from the rows that the fold's mask lets it see.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
+from .linear_probe_lda import fit_lda, fit_shrunk_lda
+from .linear_probe_problem import Fits, Floats, Problem, moments
 from .solvers.logistic import solve_logistic
 from .solvers.ridge import solve_ridge
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Fits:
-    """Raw-space fits: fold-major, strengths within folds."""
-
-    weight: Floats
-    """[folds, strengths, width] or [folds, strengths, classes, width]."""
-    bias: Floats
-    """[folds, strengths] or [folds, strengths, classes]."""
-    converged: NDArray[np.bool_]
-    """[folds, strengths]."""
-    gradient: Floats
-    """[folds, strengths] what was left of the gradient per row; 0 for closed forms."""
-
-    def margins(self, x: Floats, fold: int) -> Floats:
-        """Scores of rows by one fold's fits: [strengths, rows] or [strengths, rows, classes]."""
-        weight, bias = self.weight[fold], self.bias[fold]
-        if weight.ndim == 2:
-            return (x @ weight.T + bias).T
-        return np.einsum("nd,skd->snk", x, weight, optimize=True) + bias[:, None]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Rows and labels of one layer, with the folds to be fitted."""
-
-    x: Floats
-    """[rows, width]."""
-    y: NDArray[Any]
-    """[rows] class codes or values."""
-    n_classes: int
-    """0 for regression."""
-    masks: Floats
-    """[rows, folds] 1 for rows that the fold's fit sees, or their weight."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +27,6 @@ class Method:
     """Tasks it can do."""
     probabilistic: bool
     """Whether its margins are log-odds; else Platt's sigmoid is fitted on out-of-fold training margins."""
-
-
-def moments(problem: Problem) -> tuple[Floats, Floats]:
-    """[folds, width] twice: weighted mean and standard deviation of each fold's rows; 1 for constants."""
-    share = (problem.masks / problem.masks.sum(axis=0)).T
-    mean = share @ problem.x
-    # about the overall mean first: squares of large offsets would swallow small deviations
-    middle = problem.x.mean(axis=0)
-    square = share @ (problem.x - middle) ** 2 - (mean - middle) ** 2
-    scale = np.sqrt(np.maximum(square, 0))
-    return mean, np.where(scale > 1e-8 * (1e-30 + np.abs(mean)), scale, 1.0)
 
 
 def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
@@ -163,6 +115,8 @@ METHODS: dict[str, Method] = {
     "logistic": Method(fit_logistic, np.logspace(-5, 2, 10), ("binary", "multinomial"), True),
     "ridge": Method(fit_ridge, 1 / np.logspace(6, -1, 15), ("binary", "multinomial", "regression"), False),
     "mass_mean": Method(fit_mass_mean, np.ones(1), ("binary",), False),
+    "mass_mean_covariance": Method(fit_lda, np.ones(1), ("binary", "multinomial"), False),
+    "shrunk_lda": Method(fit_shrunk_lda, np.ones(1), ("binary", "multinomial"), False),
 }
 
 
