@@ -71,6 +71,10 @@ class Draws:
         return self.own.to(torch.uint8 if self.n_clusters < 256 else torch.int32)
 
 
+PIECE = 2**14
+"""Elements of a temporary; larger ones leave the cache, and each asks the system for fresh pages."""
+
+
 class Accumulator(Protocol):
     """Takes bands of the distance matrix."""
 
@@ -152,21 +156,17 @@ class DrawnSums:
     def add(self, rows: slice, band: Tensor) -> None:
         """Take one band of distances."""
         if self.wants_silhouette or self.wants_sums:
-            # pieces that stay in the processor's cache: the arithmetic between products is memory-bound
-            step = max(16, 2**17 // (self.draws.n_clusters * self.draws.n))
-            for part in row_blocks(len(band), step):
-                here = slice(rows.start + part.start, rows.start + part.stop)
-                self._add_sums(here, band[part])
-        if self.wants_extremes:
-            self._extremes(rows, band)
-
-    def _add_sums(self, rows: slice, band: Tensor) -> None:
-        sums = self._sums(band)
+            sums = self._sums(band)
         if self.wants_silhouette:
-            self.total += self._silhouettes(rows, band, sums)
+            # pieces that stay in the processor's cache: the arithmetic after the product is memory-bound
+            for part in row_blocks(len(band), max(8, PIECE // self.draws.n)):
+                here = slice(rows.start + part.start, rows.start + part.stop)
+                self.total += self._silhouettes(here, band[part], sums[part])
         if self.wants_sums:
             # [a, rows] @ [rows, b] for every draw: distances from rows of a to rows of b
             self.between += torch.einsum("rap,rbp->abp", self.draws.member[rows], sums).to(torch.float64)
+        if self.wants_extremes:
+            self._extremes(rows, band)
 
     def _sums(self, band: Tensor) -> Tensor:
         """[rows, K, draws] sums of distances to each cluster."""
@@ -174,9 +174,11 @@ class DrawnSums:
         if self.draws.weights is not None:
             return (band @ self.draws.member.reshape(n_rows, k * n)).reshape(len(band), k, n)
         # the last cluster's sum is what the others leave of the total
-        most = (band @ self.most).reshape(len(band), k - 1, n)
-        last = band.sum(dim=1)[:, None] - (most[:, 0] if k == 2 else most.sum(dim=1))
-        return torch.cat([most, last[:, None]], dim=1)
+        sums = torch.empty(len(band), k, n, device=band.device)
+        torch.mm(band, self.most, out=sums.reshape(len(band), k * n)[:, : (k - 1) * n])
+        others = sums[:, 0] if k == 2 else sums[:, :-1].sum(dim=1)
+        torch.sub(band.sum(dim=1)[:, None], others, out=sums[:, -1])
+        return sums
 
     def _silhouettes(self, rows: slice, band: Tensor, sums: Tensor) -> Tensor:
         draws = self.draws

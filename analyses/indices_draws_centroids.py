@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def drawn_centroid_indices(
-    x: Tensor, draws: "Draws", names: Sequence[str], *, elements: int = 2**17
+    x: Tensor, draws: "Draws", names: Sequence[str], *, elements: int = 2**14
 ) -> dict[str, Tensor]:
     """Davies-Bouldin, Calinski-Harabasz, Xie-Beni and centroid-based Dunn terms.
 
@@ -46,7 +46,7 @@ def drawn_centroid_indices(
         "delta_centroid": closest,
     }
     if any(name not in ("silhouette", "dunn", "xie_beni", "calinski_harabasz") for name in names):
-        found |= _radii(x, draws, centroids, norms, off, names, max(16, elements // (k * n)))
+        found |= _radii(x, draws, centroids, norms, off, names, max(8, elements // (k * n)))
     empty = (sizes == 0).any(dim=0)
     return {name: torch.where(empty, math.nan, value) for name, value in found.items()}
 
@@ -76,7 +76,7 @@ def _radii(
     norms: Tensor,
     off: Tensor,
     names: Sequence[str],
-    block: int,
+    piece: int,
 ) -> dict[str, Tensor]:
     """Terms that need the distance of every row to its centroid, or to all."""
     n_rows, k, n = draws.member.shape
@@ -85,15 +85,17 @@ def _radii(
     wants_all = any("average_to_centroids" in name for name in names)
     mean_radius, max_radius = (torch.zeros(k, n, dtype=torch.float64, device=x.device) for _ in range(2))
     to_centroids = torch.zeros(k, k, n, dtype=torch.float64, device=x.device)
-    for rows in row_blocks(n_rows, block):
-        squared = torch.addmm(norms.reshape(1, -1), x[rows], centroids.T, alpha=-2)
-        squared += x[rows].square().sum(dim=1)[:, None]
-        away = squared.clamp_(min=0).sqrt_().reshape(-1, k, n)
-        if wants_all:
-            to_centroids += torch.einsum("rap,rbp->abp", draws.member[rows], away).to(torch.float64)
-        if wants_largest:
-            max_radius = torch.maximum(max_radius, (away * (draws.member[rows] > 0)).amax(dim=0))
-        mean_radius += away.mul_(draws.member[rows]).sum(dim=0)
+    for block in row_blocks(n_rows, 512):
+        products = torch.addmm(norms.reshape(1, -1), x[block], centroids.T, alpha=-2).reshape(-1, k, n)
+        length = x[block].square().sum(dim=1)
+        for part in row_blocks(len(products), piece):
+            member = draws.member[block.start + part.start : block.start + part.stop]
+            away = products[part].add_(length[part, None, None]).clamp_(min=0).sqrt_()
+            if wants_all:
+                to_centroids += torch.einsum("rap,rbp->abp", member, away).to(torch.float64)
+            if wants_largest:
+                max_radius = torch.maximum(max_radius, (away * (member > 0)).amax(dim=0))
+            mean_radius += away.mul_(member).sum(dim=0)
     mean_radius /= sizes
     ratio = (mean_radius[:, None] + mean_radius[None, :]) / off
     either = (to_centroids + to_centroids.transpose(0, 1)) / (sizes[:, None] + sizes[None, :])

@@ -21,23 +21,29 @@ Bands = Callable[[], Iterator[tuple[slice, Tensor]]]
 
 
 class ClosestPairs:
-    """The `keep` closest (of different groups, where groups carry the label) and farthest pairs of rows."""
+    """The closest (of different groups, where groups carry the label) and the farthest pairs of rows.
 
-    def __init__(self, n_rows: int, draws: "Draws", keep: int = 1024) -> None:
-        self.draws, self.keep = draws, min(keep, n_rows * (n_rows - 1) // 2)
-        self.n_rows = n_rows
-        self.complete = self.keep == n_rows * (n_rows - 1) // 2
-        self.near, self.far = _Buffer(self.keep, 1.0), _Buffer(self.keep, -1.0)
+    Args:
+        n_rows: rows in all.
+        draws: the relabellings to settle.
+        keep: about how many pairs of each kind.
+        everything: hold every pair, whatever `keep` says.
+    """
+
+    def __init__(self, n_rows: int, draws: "Draws", keep: int = 4096, *, everything: bool = False) -> None:
+        self.draws, self.n_rows = draws, n_rows
+        n_pairs = n_rows * (n_rows - 1) // 2
+        self.complete = everything or n_pairs <= 16 * keep
+        self.keep = n_pairs if self.complete else keep
+        share = 1.0 if self.complete else 4 * keep / n_pairs
+        self.near, self.far = _Buffer(self.keep, share), _Buffer(self.keep, share)
 
     def add(self, rows: slice, band: Tensor) -> None:
         """Take one band of distances."""
-        here = torch.arange(rows.start, rows.stop, device=band.device)
-        later = torch.arange(self.n_rows, device=band.device)[None, :] > here[:, None]
-        self.far.add(torch.where(later, -band, math.inf), rows.start)
-        groups = self.draws.groups
-        if self.draws.apart and groups is not None:
-            later &= groups[rows, None] != groups[None, :]
-        self.near.add(torch.where(later, band, math.inf), rows.start)
+        ahead = band[:, rows.start :]
+        groups = self.draws.groups if self.draws.apart else None
+        self.near.add(ahead, rows.start, groups)
+        self.far.add(-ahead, rows.start, None)
 
     def smallest_between(self) -> Tensor:
         """[draws] smallest distance between rows of different clusters; NaN where undecided."""
@@ -45,33 +51,39 @@ class ClosestPairs:
 
     def largest_within(self) -> Tensor:
         """[draws] largest distance between rows of one cluster; 0 if all pairs were seen and none is."""
-        value = self.far.first(self.draws.small_codes, same=True)
+        value = -self.far.first(self.draws.small_codes, same=True)
         return torch.where(torch.isnan(value), 0.0, value) if self.complete else value
 
 
 class _Buffer:
-    """The `keep` smallest values seen, with their row and column."""
+    """Every pair whose value is below a limit, the limit falling so that about `keep` remain."""
 
-    def __init__(self, keep: int, sign: float) -> None:
-        self.keep, self.sign, self.limit = keep, sign, math.inf
+    def __init__(self, keep: int, share: float) -> None:
+        self.keep, self.share, self.limit = keep, share, math.inf
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
         self.held = 0
 
-    def add(self, values: Tensor, first_row: int) -> None:
-        i, j = (values < self.limit).nonzero(as_tuple=True)
-        if len(i) > 4 * self.keep:
-            top = torch.topk(values.reshape(-1), self.keep, largest=False).indices
-            i, j = top // values.shape[1], top % values.shape[1]
-        self.parts.append((values[i, j], i + first_row, j))
+    def add(self, values: Tensor, start: int, groups: Tensor | None) -> None:
+        """`values`: [rows, columns], both counted from `start`; pairs of one group are passed over."""
+        if self.share < 1 and math.isinf(self.limit):
+            # a first limit from a sample spares sorting the whole first band
+            sample = values.reshape(-1)[:: max(1, values.numel() // 65_536)]
+            self.limit = float(sample.kthvalue(max(16, int(self.share * len(sample)))).values)
+        i, j = (values <= self.limit).nonzero(as_tuple=True)
+        kept = j > i
+        if groups is not None:
+            kept &= groups[i + start] != groups[j + start]
+        i, j = i[kept], j[kept]
+        self.parts.append((values[i, j], i + start, j + start))
         self.held += len(i)
-        if self.held > self.keep:
+        if self.held > 2 * self.keep:
             self._trim()
 
     def _trim(self) -> None:
         value, i, j = (torch.cat(column) for column in zip(*self.parts, strict=True))
         kept = torch.argsort(value, stable=True)[: self.keep]
         self.parts, self.held = [(value[kept], i[kept], j[kept])], len(kept)
-        if self.held == self.keep:
+        if self.held == self.keep and self.share < 1:
             self.limit = float(value[kept[-1]])
 
     def first(self, codes: Tensor, *, same: bool) -> Tensor:
@@ -84,9 +96,9 @@ class _Buffer:
             left, right = codes[i[part]][:, open_draws], codes[j[part]][:, open_draws]
             hit = (left == right) if same else (left != right)
             settled = hit.any(dim=0)
-            found[open_draws[settled]] = self.sign * value[part][hit.to(torch.uint8).argmax(dim=0)][
-                settled
-            ].to(torch.float64)
+            found[open_draws[settled]] = value[part][hit.to(torch.uint8).argmax(dim=0)][settled].to(
+                torch.float64
+            )
             open_draws = open_draws[~settled]
             if len(open_draws) == 0:
                 break
@@ -97,7 +109,8 @@ def _decided(pairs: ClosestPairs, bands: Bands, which: str) -> Tensor:
     """[draws] with enough pairs fetched for every draw."""
     value: Tensor = getattr(pairs, which)()
     while bool(torch.isnan(value).any()) and not pairs.complete:
-        pairs = ClosestPairs(pairs.n_rows, pairs.draws, keep=pairs.keep * 32)
+        # a limit guessed from the first band may have been too low; 64 times more pairs, in the end all
+        pairs = ClosestPairs(pairs.n_rows, pairs.draws, keep=pairs.keep * 64)
         for rows, band in bands():
             pairs.add(rows, band)
         value = getattr(pairs, which)()

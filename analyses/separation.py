@@ -104,7 +104,7 @@ def separation(
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
-    n_permutations: int = 500,
+    n_permutations: int = 300,
     n_bootstrap: int = 200,
     level: float = 0.95,
     seed: int = 0,
