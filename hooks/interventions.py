@@ -4,7 +4,7 @@ An intervention is a frozen description; `model.edit(...)` puts it in force on a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -90,6 +90,8 @@ class Intervention:
             [batch, tokens].
         heads: which heads, for sites with a head axis; None for all.
         values: the tensor given, for checking its shape before a run; None where there is none.
+        inert: it changes nothing (scale 0) and is left out of runs, so that not even the attention
+            implementation is touched for it.
     """
 
     kind: str
@@ -99,6 +101,7 @@ class Intervention:
     positions: Positions = None
     heads: tuple[int, ...] | None = None
     values: Tensor | None = None
+    inert: bool = False
 
     def apply(self, value: Tensor, context: EditContext) -> Tensor:
         """The edited value; where nothing is chosen the numbers are untouched, bit for bit.
@@ -148,8 +151,8 @@ def add(
     def change(value: Tensor, context: EditContext) -> Tensor:
         return value + scale * direction.to(device=value.device, dtype=value.dtype)
 
-    # adding zero would still turn -0.0 into 0.0
-    return _build("add", site, layer, change if scale else _unchanged, positions, heads, direction)
+    built = _build("add", site, layer, change, positions, heads, direction)
+    return built if scale else replace(built, inert=True)
 
 
 def ablate(
@@ -262,10 +265,6 @@ def _aligned(new: Tensor, value: Tensor, context: EditContext) -> Tensor:
     if new.dim() == value.dim() - 1:
         return new.unsqueeze(1).expand_as(value)
     return new.expand_as(value)
-
-
-def _unchanged(value: Tensor, context: EditContext) -> Tensor:
-    return value
 
 
 def as_tensor(values: Any, name: str) -> Tensor:

@@ -328,6 +328,8 @@ class Model:
     def _grouped(self) -> dict[SiteAt, list[Intervention]]:
         grouped: dict[SiteAt, list[Intervention]] = {}
         for edit in self._edits:
+            if edit.inert:
+                continue
             grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(edit)
         return grouped
 

@@ -18,12 +18,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-WORDS = (
-    "the a cat dog baker pilot was is were at in on park house late early happy sad who what question "
-    "answer : . , ? ! yes no "
-    "unknown and or not of to it he she they one two three four five red blue old young user assistant "
-    "system said"
-).split()
+_TEXT = """
+the a cat dog baker pilot was is were at in on park house late early happy sad who what question
+answer : . , ? ! yes no unknown and or not of to it he she they one two three four five red blue old
+young user assistant system said
+"""
+WORDS = _TEXT.split()
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 CHAT_TEMPLATE = (
     "<s>{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}"
@@ -33,9 +33,13 @@ VOCAB = len(SPECIAL) + len(WORDS) + (-(len(SPECIAL) + len(WORDS)) % 8)
 LAYERS, WIDTH, HEADS, KV = 3, 32, 4, 2
 
 _LLAMA: dict[str, Any] = {
-    "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-    "num_key_value_heads": KV, "max_position_embeddings": 64,
-}  # fmt: skip
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV,
+    "max_position_embeddings": 64,
+}
 _OLD: dict[str, Any] = {k: v for k, v in _LLAMA.items() if k != "num_key_value_heads"}
 _MOE: dict[str, Any] = {**_LLAMA, "num_experts_per_tok": 2}
 _GEMMA: dict[str, Any] = {**_LLAMA, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
@@ -45,10 +49,29 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64}),
     "gpt_neox": ("GPTNeoXConfig", _OLD),
     "gpt_neox_sequential": ("GPTNeoXConfig", {**_OLD, "use_parallel_residual": False}),
-    "opt": ("OPTConfig", {"hidden_size": WIDTH, "ffn_dim": 48, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-                          "max_position_embeddings": 64, "word_embed_proj_dim": WIDTH}),
-    "opt_350m": ("OPTConfig", {"hidden_size": WIDTH, "ffn_dim": 48, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-                               "max_position_embeddings": 64, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "opt": (
+        "OPTConfig",
+        {
+            "hidden_size": WIDTH,
+            "ffn_dim": 48,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": WIDTH,
+        },
+    ),
+    "opt_350m": (
+        "OPTConfig",
+        {
+            "hidden_size": WIDTH,
+            "ffn_dim": 48,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": 16,
+            "do_layer_norm_before": False,
+        },
+    ),
     "bloom": ("BloomConfig", {"hidden_size": WIDTH, "n_layer": LAYERS, "n_head": HEADS}),
     "llama": ("LlamaConfig", _LLAMA),
     "mistral": ("MistralConfig", {**_LLAMA, "sliding_window": 8}),
@@ -60,16 +83,27 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("Gemma3TextConfig", _GEMMA),
     "phi3": ("Phi3Config", _LLAMA),
     "olmo2": ("Olmo2Config", _LLAMA),
-    "falcon": ("FalconConfig", {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}),
-    "falcon_new": ("FalconConfig", {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-                                    "new_decoder_architecture": True, "num_kv_heads": KV}),
+    "falcon": (
+        "FalconConfig",
+        {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS},
+    ),
+    "falcon_new": (
+        "FalconConfig",
+        {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "new_decoder_architecture": True,
+            "num_kv_heads": KV,
+        },
+    ),
     "stablelm": ("StableLmConfig", {**_LLAMA, "use_qkv_bias": True}),
     "bert": ("BertConfig", _OLD),
     "roberta": ("RobertaConfig", {**_OLD, "max_position_embeddings": 66}),
     "modernbert": ("ModernBertConfig", {**_OLD, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2}),
     "gemma3_multimodal": ("Gemma3Config", {}),
     "qwen2_5_vl": ("Qwen2_5_VLConfig", {}),
-}  # fmt: skip
+}
 ENCODERS = ("bert", "roberta", "modernbert")
 MULTIMODAL = ("gemma3_multimodal", "qwen2_5_vl")
 DECODERS = tuple(name for name in ARCHITECTURES if name not in (*ENCODERS, *MULTIMODAL))
@@ -94,9 +128,14 @@ def tiny_tokenizer(*, bos: bool = True) -> Any:
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
-        chat_template=CHAT_TEMPLATE, model_max_length=64,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=64,
+    )
 
 
 def tiny_config(name: str, **overrides: Any) -> Any:
@@ -114,16 +153,34 @@ def _multimodal_config(name: str, ids: dict[str, int], overrides: dict[str, Any]
     import transformers
 
     if name == "gemma3_multimodal":
-        vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
-                  "patch_size": 14}  # fmt: skip
+        vision = {
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        }
         text = transformers.Gemma3TextConfig(**{**_GEMMA, **ids, **overrides})
         return transformers.Gemma3Config(
-            text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=3, boi_token_index=4, eoi_token_index=5
-        )  # fmt: skip
+            text_config=text,
+            vision_config=vision,
+            mm_tokens_per_image=4,
+            image_token_index=3,
+            boi_token_index=4,
+            eoi_token_index=5,
+        )
     # head width 8: the three rotary sections split its four frequencies
     rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
-    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": WIDTH, "patch_size": 14,
-              "fullatt_block_indexes": [1]}  # fmt: skip
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "patch_size": 14,
+        "fullatt_block_indexes": [1],
+    }
     text = {**_LLAMA, **ids, "rope_parameters": rope, **overrides}
     tokens = {"image_token_id": 3, "video_token_id": 4, "vision_start_token_id": 5, "vision_end_token_id": 6}
     return transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens)

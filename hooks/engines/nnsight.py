@@ -85,16 +85,25 @@ class NNsightEngine(HuggingFaceEngine):
             raise LayerprobeError("this model has no language-model head: it cannot generate")
         taps = self._taps((), None, edits, attention_mask, stop=False)
         steps, engine = self._steps(taps), self
-        asked = {"input_ids": input_ids, "attention_mask": attention_mask, "streamer": None, **options}
+        model: Any = self.model
+        made: dict[str, Tensor] = {}
+
+        def write(**given: Any) -> None:
+            # kept here: what follows an open-ended `iter` in a trace is never reached
+            made["ids"] = model.generate(**given, **options)
+
         with taps.around(self.body, ("inside",)), self._attention_for(taps), warnings.catch_warnings():
             # a text that ends early leaves the remaining steps unvisited, as it should
             warnings.simplefilter("ignore")
-            with self.wrapped.generate(**asked, **self._trace_options) as tracer:
-                if steps:
-                    with tracer.iter[:]:
+            if not steps:
+                write(input_ids=input_ids, attention_mask=attention_mask)
+            else:
+                with self.wrapped.trace(
+                    input_ids=input_ids, attention_mask=attention_mask, fn=write, **self._trace_options
+                ) as tracer:
+                    for _ in tracer.iter[:]:
                         engine._walk(taps, steps)
-                result = tracer.result.save()
-        return result
+        return made["ids"]
 
     def _walk(self, taps: Taps, steps: Steps) -> None:
         """Inside a trace: visit every point in the order the modules run."""

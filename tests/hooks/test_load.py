@@ -18,7 +18,7 @@ def broken(tmp_path):
 
 
 def test_folder_that_is_not_there():
-    with pytest.raises(LayerprobeError, match="no folder '/nowhere/at/all'"):
+    with pytest.raises(LayerprobeError, match="no folder"):
         load_model("/nowhere/at/all")
 
 

@@ -9,13 +9,23 @@ from layerprobe.hooks.sites import SITES, SiteAt, parse_sites
 
 
 def test_the_fifteen_sites():
-    assert (
-        list(SITES)
-        == (
-            "embed resid_pre resid_mid resid_post attn_out mlp_out head_out q k v attn_pattern mlp_act "
-            "router_logits final_norm lens"
-        ).split()
-    )
+    assert list(SITES) == [
+        "embed",
+        "resid_pre",
+        "resid_mid",
+        "resid_post",
+        "attn_out",
+        "mlp_out",
+        "head_out",
+        "q",
+        "k",
+        "v",
+        "attn_pattern",
+        "mlp_act",
+        "router_logits",
+        "final_norm",
+        "lens",
+    ]
 
 
 @pytest.mark.parametrize(
