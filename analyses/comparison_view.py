@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from .suppression_view import COLOURS, add_band, interval, verdict_sentence
@@ -48,7 +49,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
 def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
     if "space" in part and (part["space"] == "zscored").any():
         part = part[part["space"] == "zscored"]
-    low = part.loc[part["estimate"].astype(float).idxmin()]
+    low = part.iloc[int(np.nanargmin(part["estimate"].to_numpy(dtype=float)))]
     first = part.sort_values("layer").iloc[0]
     return (
         f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at "
@@ -58,7 +59,7 @@ def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
 
 
 def _class_change(model: str, part: pd.DataFrame) -> str:
-    top = part.loc[part["estimate"].astype(float).idxmax()]
+    top = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
     clear = part[part["p_familywise"] <= 0.05]
     found = (
         "at no layer is it beyond chance"

@@ -1,0 +1,52 @@
+"""A two by two of weights and templates in sentences and in a figure."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .suppression_view import COLOURS, add_band
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from .result import AnalysisResult
+
+
+def summarise(result: "AnalysisResult") -> list[str]:
+    """Tuning against template per layer, and the interaction."""
+    table = result.table
+    sentences = []
+    shift = table[table["metric"] == "mean_shift"]
+    for effect, part in shift.groupby("effect", sort=False):
+        top = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
+        sentences.append(
+            f"{effect}: activations move most at {top['site']}[{top['layer']}], by {top['estimate']:.2f} "
+            f"[{top['lo']:.2f}, "
+            f"{top['hi']:.2f}] of the reference's spread."
+        )
+    index = table[(table["metric"] == "suppression_index") & table["reference"].notna()]
+    for _, row in index.iterrows():
+        where = "" if row["subset"] == "all" else f" where {row['subset']}"
+        off = row["lo"] > 0 or row["hi"] < 0
+        sentences.append(
+            f"{row['effect']}{where}: suppression index {row['estimate']:+.2f} [{row['lo']:.2f}, "
+            f"{row['hi']:.2f}]" + (", off zero." if off else "; the interval covers zero.")
+        )
+    return sentences
+
+
+def draw(result: "AnalysisResult") -> "Figure":
+    """Mean shift per layer, one line per effect."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    shift = result.table[result.table["metric"] == "mean_shift"]
+    for number, (effect, part) in enumerate(shift.groupby("effect", sort=False)):
+        add_band(figure, part, str(effect), COLOURS[number % len(COLOURS)])
+    figure.update_layout(
+        template="plotly_white",
+        xaxis_title="layer",
+        yaxis_title="mean shift / spread of the reference",
+        title="What tuning moves, and what the template moves",
+    )
+    return figure

@@ -1,0 +1,162 @@
+"""Table rows of a causal check: random sets, ablation, control prompts, and the verdict on every component."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..hooks.errors import LayerprobeError
+from .answer_task import answer_task
+from .attribution import contributions
+from .components import Component, all_components
+from .patching import effect_rows
+from .patching_choice import Patcher
+from .patching_runs import record, set_difference
+from .patching_source import Ablation, Source, model_source
+from .resampling import bootstrap_interval, cluster_bootstrap_weights
+
+Floats = NDArray[np.float64]
+ABLATIONS = ("zero", "mean", "resample")
+
+
+def random_row(draws: Floats, size: dict[str, Any]) -> dict[str, Any]:
+    """Mean recovery of the random sets with the interval of that mean; the largest is in the note."""
+    if draws.shape[1] < 2:
+        return {
+            **size,
+            "metric": "recovery_of_random_sets",
+            "estimate": np.nan,
+            "note": "no random sets were asked for",
+        }
+    mean = draws[:, 1:].mean(axis=1)
+    lo, hi = bootstrap_interval(mean[1:])
+    return {
+        **size,
+        "metric": "recovery_of_random_sets",
+        "estimate": mean[0],
+        "lo": float(lo),
+        "hi": float(hi),
+        "null_sd": float(draws[0, 1:].std()),
+        "note": f"{draws.shape[1] - 1} sets; largest {draws[0, 1:].max():.3f}",
+    }
+
+
+def ablation_rows(
+    patcher: Patcher,
+    chosen: Sequence[Component],
+    corrupt: Floats,
+    weights: Floats,
+    size: dict[str, Any],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Change of LD when the chosen set is ablated in this model: what it does, without another model's
+    values.
+    """
+    rows = []
+    for how in ABLATIONS:
+        ablation = Ablation(how, patcher.model, patcher.task, seed)
+        changed = np.empty(len(patcher.task))
+        for batch in patcher.task.batches(patcher.batch_size):
+            cache = record(patcher.model, batch)
+            changed[batch.rows] = set_difference(
+                patcher.model, batch, chosen, cache, ablation.values(batch, cache), where=patcher.where
+            ).cpu()
+        draws = weights @ (changed - corrupt) / weights.sum(axis=1)
+        lo, hi = bootstrap_interval(draws[1:])
+        rows.append(
+            {
+                **size,
+                "metric": "change_by_ablation",
+                "method": how,
+                "estimate": draws[0],
+                "lo": float(lo),
+                "hi": float(hi),
+            }
+        )
+    return rows
+
+
+def control_row(
+    store: Any,
+    model: Any,
+    origin: Source,
+    chosen: Sequence[Component],
+    patcher: Patcher,
+    target: str,
+    foil: str,
+    groups: Any,
+    control: NDArray[Any],
+    limit: int | None,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Change of LD on prompts without the override when the same set is patched there: specificity."""
+    task = answer_task(
+        store, model, target=target, foil=foil, groups=groups, rows=control, limit=limit, seed=seed
+    )
+    source = (
+        model_source(task, model, origin.model)
+        if origin.model is not model
+        else Source(model, task, origin.name)
+    )
+    other = Patcher(model, task, source, patcher.batch_size, patcher.where)
+    before, _ = other.ends()
+    change = other.sets([chosen])[:, 0] - before
+    weights = np.concatenate(
+        [np.ones((1, len(task))), cluster_bootstrap_weights(task.groups, n_bootstrap, seed)]
+    )
+    draws = weights @ change / weights.sum(axis=1)
+    lo, hi = bootstrap_interval(draws[1:])
+    return {
+        "metric": "change_on_control",
+        "estimate": draws[0],
+        "lo": float(lo),
+        "hi": float(hi),
+        "n": len(task),
+        "n_groups": int(task.groups.max()) + 1,
+        "ci_method": "cluster bootstrap, percentile",
+        "split": "control prompts",
+        "note": f"their logit difference is {before.mean():.2f} before",
+    }
+
+
+def verdict_frame(
+    patcher: Patcher,
+    singles: Floats,
+    corrupt: Floats,
+    clean: Floats,
+    chosen: Sequence[Component],
+    n_bootstrap: int,
+    n_permutations: int,
+    seed: int,
+) -> pd.DataFrame:
+    """One row per component: what it writes, what patching it does, and whether it was chosen."""
+    names = all_components(patcher.model)
+    rows = effect_rows(names, singles, corrupt, clean, patcher.task, n_bootstrap, n_permutations, seed)
+    frame = pd.DataFrame([row for row in rows if row["metric"] == "recovery"])
+    try:
+        mine = contributions(patcher.model, patcher.task)[1][:, : len(names)].mean(axis=0)
+        theirs = contributions(patcher.source.model, patcher.source.task)[1][:, : len(names)].mean(axis=0)
+        frame["attribution"] = mine - theirs
+    except LayerprobeError:  # blocks that are not additive have no attribution
+        frame["attribution"] = np.nan
+    frame["chosen"] = [component in chosen for component in names]
+    others = frame.loc[~frame["chosen"], "estimate"].abs()
+    frame["control"] = float(others.quantile(0.95)) if len(others) else np.nan
+    keep = [
+        "component",
+        "layer",
+        "head",
+        "site",
+        "attribution",
+        "estimate",
+        "lo",
+        "hi",
+        "p_familywise",
+        "control",
+        "chosen",
+    ]
+    frame = frame[keep].rename(columns={"estimate": "effect"})
+    return frame.sort_values("effect", ascending=False, kind="stable").reset_index(drop=True)

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from analyses.lens_worlds import FLAT, tiny, tiny_store, world
+
+from layerprobe.analyses.comparison_factorial import two_by_two
+from layerprobe.analyses.comparison_readout import mean_difference_readout
+from layerprobe.analyses.pairs_registry import known_pair, known_pairs
+from layerprobe.analyses.refusal_direction import ablate_everywhere, refusal_direction
+from layerprobe.analyses.result import read_result
+from layerprobe.cache.memory import from_arrays
+from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.hooks.sites import SiteAt
+
+FAST = {"n_bootstrap": 100, "n_permutations": 50}
+
+
+def cell(tuned, chat, seed):
+    """Tuning moves dimension 0 from layer 5 on, the template dimension 1 everywhere, and both only the lens."""
+    rng = np.random.default_rng(seed)
+    x = (
+        rng.normal(size=(8, 160, 6)).astype(np.float32)
+        + np.random.default_rng(0).normal(size=(8, 160, 6)).astype(np.float32) * 3
+    )
+    x[5:, :, 0] += 6 * tuned
+    x[:, :, 1] += 4 * chat
+    options = {} if tuned and chat else {"sensitive": FLAT}
+    return world(resid=x, seed=seed, name=f"{tuned}{chat}", **options)
+
+
+def test_tuning_and_template_are_told_apart():
+    stores = {
+        (w, t): cell(w == "instruct", t == "chat", i)
+        for i, (w, t) in enumerate(
+            [("base", "plain"), ("base", "chat"), ("instruct", "plain"), ("instruct", "chat")]
+        )
+    }
+    result = two_by_two(stores, by="sensitive", max_rows=40, **FAST)
+    shift = (
+        result.table[result.table["metric"] == "mean_shift"]
+        .set_index(["effect", "layer"])["estimate"]
+        .astype(float)
+    )
+    assert shift["instruct − base | plain", 6] > 0.5 > 0.2 > abs(shift["instruct − base | plain", 2])
+    assert shift["chat − plain | base", 2] > 0.3
+    assert abs(shift["interaction", 6]) < 0.3
+    index = result.table[
+        (result.table["metric"] == "suppression_index") & (result.table["effect"] == "interaction")
+    ].set_index("subset")
+    assert index.loc["sensitive=sensitive", "lo"] > 0
+    assert index.loc["sensitive=benign", "lo"] < 0 < index.loc["sensitive=benign", "hi"]
+    assert len(result.summary()) > 4 and result.plot().data
+
+
+def test_a_two_by_two_must_be_whole():
+    with pytest.raises(LayerprobeError, match="two weights"):
+        two_by_two({("base", "plain"): world(), ("base", "chat"): world(), ("it", "chat"): world()})
+    with pytest.raises(LayerprobeError, match="keys"):
+        two_by_two({"base": world(), "it": world()})
+
+
+def test_the_mean_difference_is_read_as_the_token_that_was_added():
+    model = tiny("llama")
+    store = tiny_store(model)
+    word = model.tokenizer.convert_tokens_to_ids("baker")
+    x = np.array(store.activations("resid_post"))
+    x[2] += 3 * model.lens.head.unembed.weight[word].detach().numpy()
+    other = from_arrays({"resid_post": x}, ids=store.ids, model_name="instruct")
+    result = mean_difference_readout({"base": store, "instruct": other}, model=model)
+    tokens = result.frames["tokens"]
+    assert tokens[tokens["layer"] == 2].iloc[0]["token"] == "baker"
+    assert result.table.set_index("layer")["estimate"][2] == pytest.approx(1)
+    assert "baker" in str(result.summary()) and result.plot().data
+
+
+def test_ablating_everywhere_leaves_nothing_of_the_direction():
+    model = tiny("llama")
+    vector = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[1, 5, 6, 7, 8]])
+    with model.edit(*ablate_everywhere(model, vector)):
+        seen = model.forward(ids, torch.ones_like(ids), sites=["resid_pre[1:]", "resid_post"])
+    unit = vector / vector.norm()
+    assert all(float((value @ unit).abs().max()) < 1e-4 for value in seen.values())
+    assert isinstance(next(iter(seen)), SiteAt)
+
+
+def test_a_refusal_direction_is_chosen_and_kept(tmp_path):
+    model = tiny("llama")
+    harmful = [f"the {a} was {b} ." for a in ("cat", "dog", "baker") for b in ("red", "blue")]
+    harmless = [f"he said {a} {b}" for a in ("one", "two", "three") for b in ("yes", "no")]
+    result = refusal_direction(
+        model, harmful, harmless, refusal_tokens=["no"], max_kl=50.0, positions=(-1, -2)
+    )
+    layer = result.provenance["layer"]
+    assert layer < 0.8 * model.n_layers
+    assert np.linalg.norm(result.directions["resid_pre", layer]) == pytest.approx(1, abs=1e-5)
+    assert "log-odds" in str(result.summary()) and result.plot().data
+    again = read_result(result.to_parquet(tmp_path / "r.parquet"))
+    assert str(again.summary()) == str(result.summary())
+    with pytest.raises(LayerprobeError, match="at least 5"):
+        refusal_direction(model, harmful[:3], harmless, refusal_tokens=["no"])
+    with pytest.raises(LayerprobeError, match="larger max_kl"):
+        refusal_direction(model, harmful, harmless, refusal_tokens=["no"], max_kl=-1.0)
+
+
+def test_the_registry_names_pairs_and_helps_with_typing_errors():
+    assert known_pair("olmo2_1b").sources()["sft"].endswith("SFT")
+    assert all(pair.base != pair.instruct and pair.bos and pair.template for pair in known_pairs().values())
+    with pytest.raises(LayerprobeError, match="gemma2_2b"):
+        known_pair("gemma2-2b")
