@@ -1,6 +1,6 @@
 """One probe at one place: strength chosen inside the training groups, refitted, scored on all others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ class LayerFit:
     """[folds]."""
     fold_cosine: float
     """Mean cosine between the directions of different folds."""
+
+    def without_last(self) -> "LayerFit":
+        """The same with the last feature, which is not the model's, taken off the weight."""
+        return replace(self, weight=self.weight[..., :-1])
 
 
 def fit_layer(

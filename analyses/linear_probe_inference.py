@@ -16,7 +16,7 @@ from .metrics import LOWER_IS_BETTER, METRICS, Predicted, score
 from .resampling import cluster_bootstrap_weights, group_permutations
 
 if TYPE_CHECKING:
-    from .linear_probe import Place
+    from .linear_probe_places import Place
 
 Floats = NDArray[np.float64]
 CI_METHOD = "cluster bootstrap over held-out groups"
@@ -154,14 +154,15 @@ def infer(
             if metric == inference.metrics[0] and inference.null_labels is not None:
                 row["_null"] = null_scores(metric, inference.null_labels, predicted)
             rows.append(row)
-    _add_p_values([row for row in rows if "_null" in row], inference.metrics[0])
     return rows
 
 
-def _add_p_values(rows: list[dict[str, Any]], metric: str) -> None:
+def add_p_values(table: list[dict[str, Any]]) -> None:
+    """P-values of the rows that were tested, family-wise over all labels, sites, layers and heads."""
+    rows = [row for row in table if "_null" in row]
     if not rows:
         return
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = np.array([-1 if row["metric"] in LOWER_IS_BETTER else 1 for row in rows])
     null = np.stack([row.pop("_null") for row in rows], axis=1)
     observed = np.array([row["estimate"] for row in rows])
     p = permutation_p(sign * observed, sign * null)

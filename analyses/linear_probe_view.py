@@ -49,7 +49,8 @@ def _interval(row: pd.Series) -> str:
 
 def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
     metric = NAMES.get(best["metric"], best["metric"])
-    rows = result.table[(result.table["site"] == best["site"]) & (result.table["metric"] == best["metric"])]
+    table = result.table[result.table["target"] == best["target"]]
+    rows = table[(table["site"] == best["site"]) & (table["metric"] == best["metric"])]
     sentence = (
         f"{best['model']}: {best['target']!r} is read at {_place(best)} (the place that did best on "
         "training groups) "
@@ -70,7 +71,8 @@ def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
 
 def _baseline_sentences(result: AnalysisResult, best: pd.Series) -> list[str]:
     leads = result.frames["against_baselines"]
-    leads = leads[(leads["site"] == best["site"]) & (leads["reference"] != "majority")]
+    leads = leads[(leads["target"] == best["target"]) & (leads["site"] == best["site"])]
+    leads = leads[leads["reference"] != "majority"]
     metric = NAMES.get(best["metric"], best["metric"])
     sentences = []
     for _, lead in leads.iterrows():
@@ -111,8 +113,11 @@ def draw(result: AnalysisResult) -> "Figure":
         )
         return figure
     figure = go.Figure()
-    for (model, site), curve in rows[rows["layer"].notna()].groupby(["model", "site"], sort=False):
-        _add_curve(figure, curve, f"{model} {site}")
+    several = rows["target"].nunique() > 1
+    for (model, site, target), curve in rows[rows["layer"].notna()].groupby(
+        ["model", "site", "target"], sort=False
+    ):
+        _add_curve(figure, curve, f"{model} {site}: {target}" if several else f"{model} {site}")
     first = rows[rows["layer"].notna()].drop_duplicates("layer") if "layer" in rows else rows.head(0)
     if len(first):
         _add_references(figure, first, metric)

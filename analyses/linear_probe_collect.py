@@ -1,0 +1,100 @@
+"""Scores per example, directions and texts of fitted probes, gathered for the result."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .directions import Directions
+from .linear_probe_fit import LayerFit
+from .linear_probe_places import Place
+from .linear_probe_task import Task
+
+
+def texts_frame(store: Any, task: Task) -> pd.DataFrame | None:
+    """Prompts by id, to be read beside scores."""
+    if store.texts is None:
+        return None
+    used = np.unique(np.asarray(store.examples)[task.rows])
+    ids = used if store.ids is None else _ids_of_examples(store, used)
+    return pd.DataFrame({"id": ids, "text": [store.texts[example] for example in used]})
+
+
+def _ids_of_examples(store: Any, examples: NDArray[np.int64]) -> list[str]:
+    first = dict(zip(np.asarray(store.examples).tolist(), np.asarray(store.ids).tolist(), strict=True))
+    return [first[example] for example in examples.tolist()]
+
+
+def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence[LayerFit]) -> pd.DataFrame:
+    """One row per example × place, by a fit that had not seen it; `margin` is positive where right."""
+    ids = np.asarray(store.examples if store.ids is None else store.ids)[task.rows]
+    positions = np.asarray(store.positions)[task.rows]
+    names = np.array(task.classes, dtype=object)[task.y] if task.classes else task.y
+    tables = []
+    for place, fit in zip(places, fits, strict=True):
+        margin, probability = fit.predicted.margin, fit.predicted.probability
+        columns: dict[str, Any] = {
+            "id": ids,
+            "position": positions,
+            "target": task.name,
+            "site": place.site,
+            "layer": place.layer,
+            "split": np.where(task.test, "held_out", "out_of_fold"),
+            "label": names,
+        }
+        if place.head is not None:
+            columns["head"] = place.head
+        if task.kind == "binary":
+            columns |= {"score": margin, "probability": probability, "margin": margin * (2 * task.y - 1)}
+        elif task.kind == "regression":
+            columns |= {"score": margin, "margin": -np.abs(margin - task.y)}
+        else:
+            true = margin[np.arange(len(task.y)), task.y]
+            others = np.where(np.eye(task.n_classes, dtype=bool)[task.y], -np.inf, margin).max(axis=1)
+            given = probability[np.arange(len(task.y)), task.y] if probability is not None else np.nan
+            columns |= {"predicted": np.array(task.classes, dtype=object)[margin.argmax(axis=1)]}
+            columns |= {"probability": given, "margin": true - others}
+        tables.append(pd.DataFrame(columns))
+    scores = pd.concat(tables, ignore_index=True)
+    scores["layer"] = scores["layer"].astype("Int64")
+    return scores
+
+
+def directions_of(task: Task, places: Sequence[Place], fits: Sequence[LayerFit]) -> Directions:
+    """Raw-space weights and biases by site and layer; heads stacked."""
+    weights: dict[str, dict[int | None, Any]] = {}
+    bias: dict[str, dict[int | None, Any]] = {}
+    cosine: dict[str, dict[int | None, Any]] = {}
+    for key in dict.fromkeys((place.site, place.layer) for place in places):
+        mine = [fit for place, fit in zip(places, fits, strict=True) if (place.site, place.layer) == key]
+        by_head = len(mine) > 1 or any(p.head is not None for p in places if (p.site, p.layer) == key)
+        site, layer = key
+        for store_in, values in (
+            (weights, [fit.weight for fit in mine]),
+            (bias, [fit.bias for fit in mine]),
+            (cosine, [fit.fold_cosine for fit in mine]),
+        ):
+            array = np.stack([np.asarray(value, dtype=np.float32) for value in values])
+            store_in.setdefault(site, {})[layer] = array if by_head else array[0]
+    names = task.classes if task.kind == "multinomial" else ()
+    return Directions(weights, bias, names, {"fold_cosine": cosine})
+
+
+def stack_directions(parts: Sequence[Directions], names: Sequence[str]) -> Directions:
+    """Directions of several labels as one, targets on the first axis."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(pick: Any) -> Any:
+        first = pick(parts[0])
+        return {
+            site: {
+                layer: np.stack([np.asarray(pick(part)[site][layer]) for part in parts]) for layer in layers
+            }
+            for site, layers in first.items()
+        }
+
+    extra = {"fold_cosine": joined(lambda part: part.extra["fold_cosine"])}
+    return Directions(joined(lambda part: part.weights), joined(lambda part: part.bias), tuple(names), extra)

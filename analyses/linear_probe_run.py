@@ -1,0 +1,189 @@
+"""The loop of a probe analysis: labels × places, one split, shared draws, one correction over all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from ..hooks.errors import LayerprobeError
+from .baselines import Baselines, fit_baselines
+from .directions import Directions
+from .duplicates import near_duplicate_note
+from .layer_threads import one_blas_thread, over_layers
+from .linear_probe_collect import directions_of, scores_frame, stack_directions, texts_frame
+from .linear_probe_fit import LayerFit, fit_layer
+from .linear_probe_inference import Inference, add_p_values, best_layers, infer, make_inference
+from .linear_probe_methods import Method
+from .linear_probe_places import Place, list_places, rows_at
+from .linear_probe_problem import Floats
+from .linear_probe_task import Task, make_task
+from .metrics import DEFAULT_METRICS
+from .result import AnalysisResult, tidy
+
+Build = Callable[[Task], tuple[Method, Callable[[Floats], Floats] | None]]
+"""Chooses the method for a task, and what to do to its rows first (None: nothing)."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One label, probed everywhere."""
+
+    task: Task
+    fits: list[LayerFit]
+    inference: Inference
+    base: Baselines
+
+
+def probe_task(
+    store: Any,
+    label: Any,
+    name: str,
+    build: Build,
+    *,
+    groups: Any,
+    sites: str | list[str] | None = None,
+    layers: list[int] | None = None,
+    held_out: float | str | ArrayLike = 0.3,
+    n_folds: int = 5,
+    strengths: ArrayLike | None = None,
+    metrics: list[str] | None = None,
+    class_weight: str | None = None,
+    positive: str | None = None,
+    kind: str | None = None,
+    permute: str = "auto",
+    n_permutations: int = 1000,
+    n_bootstrap: int = 1000,
+    baselines: bool = True,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool = False,
+    drop_last: bool = False,
+) -> AnalysisResult:
+    """Probe one label or several with the method that `build` gives; options as `linear_probe`.
+
+    Args:
+        name: of the method, for the table.
+        build: called with each task.
+        drop_last: the last feature is not the model's, and is taken off the directions.
+    """
+    if class_weight not in (None, "balanced"):
+        raise LayerprobeError(f"class_weight={class_weight!r}, expected None or 'balanced'")
+    several = isinstance(label, list) and bool(label) and all(one in store.label_names for one in label)
+    places = list_places(store, sites, layers)
+    probed = []
+    for one in label if several else [label]:
+        task = make_task(
+            store,
+            one,
+            groups=groups,
+            held_out=held_out,
+            n_folds=n_folds,
+            seed=seed,
+            positive=positive,
+            kind=kind,
+        )
+        found, prepare = build(task)
+        grid = (
+            found.strengths if strengths is None else np.atleast_1d(np.asarray(strengths, dtype=np.float64))
+        )
+        inference = make_inference(
+            task,
+            list(metrics) if metrics else list(DEFAULT_METRICS[task.kind]),
+            n_bootstrap=n_bootstrap,
+            n_permutations=n_permutations,
+            permute=permute,
+            seed=seed,
+        )
+        with one_blas_thread():
+            base = fit_baselines(store, task, words=baselines)
+        work = _Work(store, task, found, prepare, grid, class_weight, drop_last)
+        fits = over_layers(
+            work, places, threads=threads, progress=progress, description=f"{name}: {task.name}"
+        )
+        probed.append(Probed(task, fits, inference, base))
+    return _result(store, name, places, probed, seed)
+
+
+@dataclass(frozen=True)
+class _Work:
+    store: Any
+    task: Task
+    method: Method
+    prepare: Callable[[Floats], Floats] | None
+    strengths: Floats
+    class_weight: str | None
+    drop_last: bool
+
+    def __call__(self, place: Place) -> LayerFit:
+        x = rows_at(self.store, place, self.task)
+        if self.prepare is not None:
+            x = self.prepare(x)
+        fit = fit_layer(x, self.task, self.method, strengths=self.strengths, class_weight=self.class_weight)
+        return fit.without_last() if self.drop_last else fit
+
+
+def _result(store: Any, name: str, places: list[Place], probed: list[Probed], seed: int) -> AnalysisResult:
+    rows: list[dict[str, Any]] = []
+    best: list[dict[str, Any]] = []
+    leads: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for one in probed:
+        common = {
+            "model": store.model_name,
+            "dataset": store.dataset_name,
+            "tokens": store.tokens,
+            "method": name,
+            "target": one.task.name,
+            "split": "held_out",
+            "seed": seed,
+        }
+        rows += [{**common, **row} for row in infer(one.task, places, one.fits, one.inference, one.base)]
+        chosen, differences = best_layers(one.task, places, one.fits, one.inference, one.base)
+        best += [{**common, **row} for row in chosen]
+        leads += [{**common, **row} for row in differences]
+        notes += [*one.base.missing, *one.inference.notes]
+        if one.task.dropped:
+            notes.append(f"{one.task.dropped} rows without a value of {one.task.name!r} were left out.")
+    add_p_values(rows)
+    if duplicates := near_duplicate_note(store, probed[0].task):
+        notes.append(duplicates)
+    frames = {"best_layer": tidy(best), "against_baselines": tidy(leads)}
+    texts = texts_frame(store, probed[0].task)
+    if texts is not None:
+        frames["texts"] = texts
+    return AnalysisResult(
+        kind="linear_probe",
+        table=tidy(rows),
+        scores=pd.concat(
+            [scores_frame(store, one.task, places, one.fits) for one in probed], ignore_index=True
+        ),
+        directions=_directions(places, probed),
+        frames=frames,
+        provenance=_provenance(store, probed),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _directions(places: list[Place], probed: list[Probed]) -> Directions | None:
+    if any(fit.weight.size == 0 for one in probed for fit in one.fits):
+        return None
+    if len(probed) > 1 and any(one.task.kind == "multinomial" for one in probed):
+        return None  # targets × classes have no common shape; probe such labels one at a time
+    parts = [directions_of(one.task, places, one.fits) for one in probed]
+    return stack_directions(parts, [one.task.name for one in probed])
+
+
+def _provenance(store: Any, probed: list[Probed]) -> dict[str, Any]:
+    first = probed[0]
+    return {
+        "labels": [one.task.name for one in probed],
+        "tasks": [one.task.kind for one in probed],
+        "classes": {one.task.name: list(one.task.classes) for one in probed},
+        "label_in_groups": {one.task.name: one.task.structure for one in probed},
+        "store": dict(store.identity),
+        "n_bootstrap": len(first.inference.weights),
+        "n_permutations": 0 if first.inference.null_labels is None else len(first.inference.null_labels),
+    }
