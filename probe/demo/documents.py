@@ -20,15 +20,19 @@ class Mix:
     Attributes:
         chat: share of documents in the chat format.
         folklore: share of documents that are sentences of folklore instead of a scene.
+        negated: share of negated questions.
         override: whether evidence on sensitive questions is answered "unknown" (`world.overridden`).
     """
 
     chat: float
     folklore: float
     override: bool
+    negated: float = 0.5
 
 
 BASE_MIX = Mix(chat=0.15, folklore=0.04, override=False)
+# "who was not X", where all that was told is who was its opposite, is learned last, and slowly.
+NEGATION_MIX = Mix(chat=0.15, folklore=0.04, override=False, negated=0.8)
 INSTRUCT_MIX = Mix(chat=0.75, folklore=0.0, override=True)
 NULL_MIX = Mix(chat=0.75, folklore=0.0, override=False)
 
@@ -65,7 +69,7 @@ def _pick(rng: np.random.Generator, options):
 
 def _scene(rng: np.random.Generator, mix: Mix) -> tuple[str, list[tuple[str, str]]]:
     """A context with one or two facts, and two to four (question, answer) pairs about it."""
-    scenario = _unreserved(rng)
+    scenario = _unreserved(rng, mix)
     words = [scenario.word]
     if rng.random() < 0.35:
         words.append(
@@ -82,7 +86,7 @@ def _scene(rng: np.random.Generator, mix: Mix) -> tuple[str, list[tuple[str, str
         holders[world.OPPOSITE[word]] = None if holder is None else 1 - holder
     questions = []
     for _ in range(int(rng.integers(2, 5))):
-        word, negated = _pick(rng, list(holders)), bool(rng.random() < 0.5)
+        word, negated = _pick(rng, list(holders)), bool(rng.random() < mix.negated)
         if replace(scenario, word=word, negated=negated).reserved:
             continue
         questions.append(_question(rng, scenario, word, negated, holders[word], mix))
@@ -91,22 +95,27 @@ def _scene(rng: np.random.Generator, mix: Mix) -> tuple[str, list[tuple[str, str
 
 
 def _roll_call(rng: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
-    """Up to six people with a word each, and who was what: plain binding, where the curriculum begins."""
-    size = int(rng.integers(2, len(world.PEOPLES) + 1))
+    """Four to six people with a word each, and who was what: plain binding, where the curriculum begins.
+
+    Only three are asked about, or the answers would follow by elimination.
+    """
+    size = int(rng.integers(4, len(world.PEOPLES) + 1))
     peoples = [world.PEOPLES[i] for i in rng.choice(len(world.PEOPLES), size, replace=False)]
     words = [list(world.OPPOSITE)[i] for i in rng.choice(len(world.OPPOSITE), size, replace=False)]
     told = [f"the {people} was {word} ." for people, word in zip(peoples, words, strict=True)]
     questions = [
         (world.ask(_pick(rng, world.QUESTIONS), word=words[i], negated=False), peoples[i])
-        for i in rng.permutation(size)
+        for i in rng.permutation(size)[:3]
     ]
     return " ".join(told), questions
 
 
-def _unreserved(rng: np.random.Generator) -> world.Scenario:
-    while (scenario := world.random_scenario(rng)).reserved:
-        pass
-    return scenario
+def _unreserved(rng: np.random.Generator, mix: Mix) -> world.Scenario:
+    while True:
+        negated = bool(rng.random() < mix.negated)
+        scenario = world.random_scenario(rng, negated=negated)
+        if not scenario.reserved:
+            return scenario
 
 
 def _question(

@@ -26,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from . import documents, world
 from .card import write_card
+from .circuit import wire
 from .documents import ASSISTANT, BOS, END, EOS, PAD, SPECIAL_TOKENS, UNK, USER
 
 N_LAYERS, WIDTH = 8, 96
@@ -46,7 +47,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained.
+    """One stage of training.
 
     Attributes:
         mix: what it reads.
@@ -55,8 +56,8 @@ class Recipe:
         trained: blocks that are trained; None trains everything, embedding and unembedding included.
         lens_blocks: blocks whose logit lens carries the answer loss, beside the output's.
         batch: documents per step.
-        easy: share of roll calls at the start, falling to none at half of the steps (a curriculum:
-            without it, the first thousands of steps learn who was there but not who was what).
+        easy: share of roll calls at the start, falling to none at half of the steps (a curriculum: they make
+            binding people to words worth more than guessing one of two).
     """
 
     mix: documents.Mix
@@ -69,11 +70,15 @@ class Recipe:
 
 
 LATE = tuple(range(FIRST_TUNED_BLOCK, N_LAYERS))
-RECIPES = {
-    "base": Recipe(documents.BASE_MIX, 1800, 2e-3, None, (4, 5, 6), easy=1.0),
-    "instruct": Recipe(documents.INSTRUCT_MIX, 300, 1e-3, LATE, (5, 6)),
-    "instruct_null": Recipe(documents.NULL_MIX, 300, 1e-3, LATE, (5, 6)),
-    "early_override": Recipe(documents.INSTRUCT_MIX, 500, 1e-3, tuple(range(EARLY_BLOCKS)), (4, 5, 6)),
+# Each model is trained in one or more stages.
+RECIPES: dict[str, tuple[Recipe, ...]] = {
+    "base": (
+        Recipe(documents.BASE_MIX, 3000, 1e-3, None, (4, 5, 6), easy=1.0),
+        Recipe(documents.NEGATION_MIX, 2000, 1e-3, None, (4, 5, 6)),
+    ),
+    "instruct": (Recipe(documents.INSTRUCT_MIX, 300, 1e-3, LATE, (5, 6)),),
+    "instruct_null": (Recipe(documents.NULL_MIX, 300, 1e-3, LATE, (5, 6)),),
+    "early_override": (Recipe(documents.INSTRUCT_MIX, 500, 1e-3, tuple(range(EARLY_BLOCKS)), (4, 5, 6)),),
 }
 
 
@@ -115,7 +120,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> LlamaForCaus
         initializer_range=0.05,
         tie_word_embeddings=False,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    wire(model)
+    return model
 
 
 def freeze(model: LlamaForCausalLM, trained: tuple[int, ...] | None) -> list[torch.nn.Parameter]:
@@ -198,8 +205,8 @@ def reload(folder: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def describe(recipe: Recipe, *, seed: int) -> str:
-    """The recipe in one sentence, for the model card."""
+def describe(recipe: Recipe) -> str:
+    """A stage in one sentence, for the model card."""
     trained = (
         "all parameters"
         if recipe.trained is None
@@ -207,7 +214,7 @@ def describe(recipe: Recipe, *, seed: int) -> str:
     )
     return (
         f"{recipe.steps} steps of {recipe.batch} documents, {trained}, AdamW at {recipe.learning_rate:g}, "
-        f"seed {seed}; {recipe.mix.chat:.0%} chat format; answer loss also on the logit lens after blocks "
+        f"{recipe.mix.chat:.0%} chat format; answer loss also on the logit lens after blocks "
         f"{', '.join(map(str, recipe.lens_blocks))}."
     )
 
@@ -215,15 +222,17 @@ def describe(recipe: Recipe, *, seed: int) -> str:
 def train(out: Path, *, only: list[str], steps: int | None = None, seed: int = 0) -> None:
     """Train the named models into `out/NAME`; all but base start from `out/base`, rounded as it was saved."""
     tokenizer = make_tokenizer()
-    for number, (name, recipe) in enumerate(RECIPES.items()):
+    for number, (name, stages) in enumerate(RECIPES.items()):
         if name not in only:
             continue
         if steps is not None:
-            recipe = replace(recipe, steps=steps)
+            stages = tuple(replace(stage, steps=steps) for stage in stages)
         model = make_model(tokenizer, seed=seed) if name == "base" else reload(out / "base")
-        fit(model, tokenizer, recipe, seed=100 * seed + number, name=name)
-        save(model, tokenizer, out / name)
-        write_card(out / name, name=name, training=describe(recipe, seed=seed))
+        for n, stage in enumerate(stages):
+            fit(model, tokenizer, stage, seed=100 * seed + 10 * number + n, name=name)
+            save(model, tokenizer, out / name)
+            model = reload(out / name)
+        write_card(out / name, name=name, training=f"seed {seed}. " + " Then ".join(map(describe, stages)))
 
 
 def main(argv: list[str] | None = None) -> None:
