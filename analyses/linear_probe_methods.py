@@ -45,6 +45,7 @@ def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
         scale=scale,
         fold=np.repeat(np.arange(n_folds), n_strengths),
         n_classes=problem.n_classes,
+        tol=problem.tol,
     )
     shape = (n_folds, n_strengths)
     return Fits(
@@ -70,6 +71,7 @@ def _logistic_in_row_space(problem: Problem, strengths: Floats, mean: Floats, sc
             1 / strengths,
             row_weights=problem.masks[seen, fold : fold + 1],
             n_classes=problem.n_classes,
+            tol=problem.tol,
             diagonal=True,
         )
         weight = ((fit.weight / root) @ vectors[:, kept].T) @ z / scale[fold]
