@@ -98,6 +98,15 @@ def batch_plan(
     )
 
 
+def free_bytes(path: Path) -> int:
+    """Bytes that the disk under a path, existing or not, has free."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize
+
+
 def check_room(path: Path, arrays: tuple[ArraySpec, ...], n_rows: int) -> None:
     """Refuse to start what the disk cannot hold.
 
@@ -105,11 +114,7 @@ def check_room(path: Path, arrays: tuple[ArraySpec, ...], n_rows: int) -> None:
         LayerprobeError: with the bytes needed and the bytes free.
     """
     needed = n_rows * sum(spec.n_layers * spec.row_bytes for spec in arrays)
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    space = os.statvfs(folder)
-    free = space.f_bavail * space.f_frsize
+    free = free_bytes(path)
     if needed > free:
         raise LayerprobeError(
             f"{path} needs {needed / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free: choose "
@@ -159,9 +164,14 @@ def file_contents(
     prepared: Prepared,
     arrays: tuple[ArraySpec, ...],
     plan: Plan,
+    shard: Mapping[str, Any] | None = None,
 ) -> Contents:
+    """What a new file holds before any activation is written."""
+    header = _header(model, table, options, identity, arrays)
+    if shard is not None:
+        header["provenance"]["shard"] = dict(shard)
     return Contents(
-        header=_header(model, table, options, identity, arrays),
+        header=header,
         volatile=volatile_provenance(model),
         columns=prepared.columns,
         examples=prepared.examples,

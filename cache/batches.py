@@ -14,8 +14,9 @@ LONG_RUN = 8192
 
 @dataclass(frozen=True)
 class Plan:
-    """What runs when. Stored with the rows and used again on resume, so that the same batches make
-    the same bytes."""
+    """What runs when. Stored with the rows and used again on resume, so that the same batches make the same
+    bytes.
+    """
 
     order: np.ndarray
     """[runs] int64 prompts in the order they run; each stands for all prompts identical to it."""

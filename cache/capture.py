@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .assembly import array_specs, batch_plan, check_room, file_contents, in_memory, make_request
 from .identity import check_same
@@ -37,6 +37,7 @@ def capture(
     top_k: int = 5,
     on_long: Literal["error", "truncate"] = "error",
     progress: bool = True,
+    shard: Mapping[str, Any] | None = None,
 ) -> ActivationStore:
     """Run prompts through a model and keep activations, in a file or in memory.
 
@@ -53,21 +54,20 @@ def capture(
             message.
         lens_tokens: label columns whose strings are candidate answers, read through the lens at every layer.
         lens_first_difference: where the answers of a prompt begin with the same tokens, append those tokens
-            to the
-            prompt and score the first that differs; otherwise such prompts are an error.
+            to the prompt and score the first that differs; otherwise such prompts are an error.
         batch_tokens: tokens of a batch, padding included; `auto` chooses by device.
         dtype: stored type; None is the model's. `float32`, `float16` or `bfloat16`.
         top_k: tokens that the lens keeps per row and layer.
         on_long: what to do with a prompt longer than the context.
         progress: show a progress bar.
+        shard: which part of a larger table this is; set by `capture_shards`.
 
     Returns:
         The store, opened.
 
     Raises:
         LayerprobeError: before anything runs, for what does not fit (sites, rule, columns, long prompts,
-            another
-            capture in the same file, another process writing it, a full disk).
+            another capture in the same file, another process writing it, a full disk).
     """
     table = prompts if isinstance(prompts, PromptTable) else text_table(prompts)
     options = make_options(
@@ -111,7 +111,7 @@ def capture(
         run_plan(model, request, prepared, plan, sink, progress=progress)
         return in_memory(model, table, options, identity, prepared, arrays, sink)
     check_room(target, arrays, len(prepared.examples))
-    contents = file_contents(model, table, options, identity, prepared, arrays, plan)
+    contents = file_contents(model, table, options, identity, prepared, arrays, plan, shard)
     writer = StoreWriter.create(target, contents)
     run_plan(model, request, prepared, plan, writer, progress=progress)
     return open_file(target)

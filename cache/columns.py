@@ -65,3 +65,35 @@ class PromptColumns:
         if self.token_starts is not None:
             return np.diff(self.token_starts)
         return self.given_lengths
+
+
+def join_columns(parts: Sequence[PromptColumns]) -> PromptColumns:
+    """The columns of several sets of prompts, one after the other; columns that not all have are left out."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(values: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        held = [one for one in values if one is not None]
+        return np.concatenate(held) if len(held) == len(parts) else None
+
+    def shared(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {
+            name: np.concatenate([table[name] for table in tables])
+            for name in tables[0]
+            if all(name in table for table in tables)
+        }
+
+    lengths = joined([part.lengths for part in parts])
+    tokens = joined([part.token_ids for part in parts])
+    return PromptColumns(
+        ids=np.concatenate([part.ids for part in parts]),
+        labels=shared([part.labels for part in parts]),
+        groups=joined([part.groups for part in parts]),
+        pairs=joined([part.pairs for part in parts]),
+        splits=joined([part.splits for part in parts]),
+        spans=shared([part.spans for part in parts]),
+        texts=[text for part in parts for text in part.texts or ()],
+        token_ids=tokens,
+        token_starts=None if tokens is None or lengths is None else np.cumsum([0, *lengths], dtype=np.int64),
+        given_lengths=lengths,
+    )

@@ -61,11 +61,11 @@ def has_statistics(spec: ArraySpec) -> bool:
     return spec.key.startswith("activations/") and not spec.key.endswith("attn_pattern")
 
 
-def open_h5(path: Path) -> h5py.File:
-    """Open a store file for reading.
+def open_h5_of(path: Path) -> h5py.File:
+    """Open any HDF5 file for reading.
 
     Raises:
-        LayerprobeError: no such file, no HDF5 file, a damaged or truncated one, or another format or version.
+        LayerprobeError: no such file, no HDF5 file, or a damaged or truncated one.
     """
     if not path.exists():
         raise LayerprobeError(
@@ -75,23 +75,31 @@ def open_h5(path: Path) -> h5py.File:
         raise LayerprobeError(f"{path} is a folder, expected a store file such as {path / 'activations.h5'}")
     try:
         # no lock of HDF5's own: a capture in progress may be looked at
-        file = h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", locking=False)
     except OSError as error:
         raise LayerprobeError(
             f"{path} is no readable HDF5 file ({_short(error)}): truncated, damaged or something else; "
             f"restore it, or delete it and capture again"
         ) from None
-    kind, version = file.attrs.get("format"), file.attrs.get("format_version")
+
+
+def open_h5(path: Path) -> h5py.File:
+    """Open a store file for reading.
+
+    Raises:
+        LayerprobeError: as `open_h5_of`, and for a file of another format or version.
+    """
+    file = open_h5_of(path)
+    kind, version = damaged(path, lambda: (file.attrs.get("format"), file.attrs.get("format_version")))
+    if kind == FORMAT and version in READABLE:
+        return file
+    file.close()
     if kind != FORMAT:
-        file.close()
         raise LayerprobeError(f"{path} is an HDF5 file but not a layerprobe store (format={kind!r})")
-    if version not in READABLE:
-        file.close()
-        raise LayerprobeError(
-            f"{path} has format version {version}, this layerprobe reads {', '.join(READABLE)}: "
-            f"upgrade layerprobe"
-        )
-    return file
+    raise LayerprobeError(
+        f"{path} has format version {version}, this layerprobe reads "
+        f"{', '.join(READABLE)}: upgrade layerprobe"
+    )
 
 
 def read_layout(path: Path) -> FileLayout:

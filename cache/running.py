@@ -76,8 +76,9 @@ class Batch:
 
 
 def make_batch(prepared: Prepared, prompts: np.ndarray) -> Batch:
-    """Pad prompts on the right (exact under a causal mask, and positions start at 0) and index the
-    rows wanted."""
+    """Pad prompts on the right (exact under a causal mask, and positions start at 0) and index the rows
+    wanted.
+    """
     tokens = [prepared.tokens_of(int(prompt)) for prompt in prompts]
     width = max(len(one) for one in tokens)
     input_ids = np.zeros((len(tokens), width), dtype=np.int64)

@@ -1,5 +1,4 @@
-"""Running statistics of every site and layer, made while rows are captured, mergeable and exact to
-float64."""
+"""Running statistics of every site and layer, made while rows are captured, mergeable and exact to float64."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ _CHUNK = 128
 @dataclass(frozen=True)
 class SiteStatistics:
     """Statistics over rows, per dimension of one site at its layers. Non-finite rows count only in
-    `nonfinite`."""
+    `nonfinite`.
+    """
 
     count: np.ndarray
     """[layers] int64 rows that went in."""
@@ -39,8 +39,8 @@ class SiteStatistics:
     def dominant(self, top: int = 5) -> list[list[tuple[int, float]]]:
         """Per layer the dimensions with the largest share of the total second moment, largest first.
 
-        A share far above 1 / width is a massive dimension (Sun et al., 2402.17762): geometry that ignores
-        it says something else.
+        A share far above 1 / width is a massive dimension (Sun et al., 2402.17762): geometry that ignores it
+        says something else.
         """
         moment = (self.mean**2 + self.variance).reshape(len(self.mean), -1)
         share = moment / np.maximum(moment.sum(axis=1, keepdims=True), np.finfo(float).tiny)

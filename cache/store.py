@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class ActivationStore:
     """Activations of a set of prompts at some sites and layers, and what is known of each row.
 
-    File-backed stores (`open_store`, `capture`) and in-memory ones (`from_arrays`) behave alike. One row
-    per prompt for rules that pick or pool one token; several for `all` and spans, in example, then position
+    File-backed stores (`open_store`, `capture`) and in-memory ones (`from_arrays`) behave alike. One row per
+    prompt for rules that pick or pool one token; several for `all` and spans, in example, then position
     order.
     """
 
@@ -269,6 +269,11 @@ class ActivationStore:
     def lens(self) -> LensTable | None:
         """Logit-lens readouts, where captured."""
         return self._lens
+
+    @property
+    def columns(self) -> PromptColumns:
+        """Everything per prompt: ids, labels, groups, spans, texts, tokens."""
+        return self._columns
 
     @property
     def file_rows(self) -> np.ndarray | None:

@@ -75,6 +75,11 @@ class StoreWriter:
             raise
         return writer
 
+    @classmethod
+    def reading(cls, path: Path) -> StoreWriter:
+        """Open a file for its blocks alone, without the writer's lock."""
+        return cls(os.open(path, os.O_RDONLY), read_layout(path))
+
     # recovery
     def _recover(self) -> None:
         """Drop committed blocks whose bytes have changed; take the statistics up where they hold."""
@@ -133,6 +138,11 @@ class StoreWriter:
         return np.frombuffer(b"".join(layers), dtype=spec.storage).reshape(
             spec.n_layers, self.layout.plan.n_rows_of(block), *spec.shape
         )
+
+    def expected(self, block: int) -> tuple[int, ...]:
+        """Checksums that a committed block's entry holds."""
+        entry = self.journal.entries[block]
+        return () if entry is None else entry.data
 
     def block_checksums(self, block: int) -> tuple[int, ...]:
         """Checksums of a block's bytes as they are on disk now."""
@@ -203,6 +213,8 @@ class StoreWriter:
         if self._descriptor >= 0:
             try:
                 _sync(self._descriptor)
+            except OSError as error:
+                raise cannot_write(self.layout.path, error) from None
             finally:
                 os.close(self._descriptor)
                 self._descriptor = -1

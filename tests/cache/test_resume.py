@@ -1,51 +1,20 @@
 """A capture that was killed goes on and ends in the same bytes."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
+from cache_support import datasets, run
 from tiny_models import tiny_model
 
-from layerprobe import LayerprobeError, capture, load_model, open_store
+from layerprobe import LayerprobeError, load_model, open_store
 from layerprobe.cache import assembly
 from layerprobe.cache.writer import StoreWriter
-
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "baker",
-    "pilot",
-    "was",
-    "were",
-    "at",
-    "in",
-    "on",
-    "park",
-    "house",
-    "late",
-    "early",
-    "happy",
-    "sad",
-]
-
-
-def texts(count=60):
-    rng = random.Random(0)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(2, 20))) for _ in range(count)]
-
-
-def run(model, path, **options):
-    settings = {"sites": ["resid_post", "lens"], "tokens": "all", "progress": False, **options}
-    return capture(model, texts(), path=path, **settings)
 
 
 @pytest.fixture
@@ -56,17 +25,6 @@ def small_blocks(monkeypatch):
 @pytest.fixture(scope="module")
 def llama():
     return load_model(tiny_model("llama"), check=False)
-
-
-def datasets(path):
-    found = {}
-    with h5py.File(path, "r") as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
 
 
 class Stop(Exception):
@@ -121,14 +79,14 @@ def test_rows_that_were_written_can_be_read_before_the_rest_is(llama, tmp_path, 
 
 SCRIPT = """
 import sys
-sys.path[:0] = [{tests!r}, {here!r}]
+sys.path[:0] = [{tests!r}]
 import layerprobe.cache.assembly as c
 c.BLOCK_BYTES = 20_000
-import test_resume
+import cache_support
 from layerprobe import load_model
 model = load_model({folder!r}, check=False)
 print("ready", flush=True)
-test_resume.run(model, sys.argv[1])
+cache_support.run(model, sys.argv[1])
 print("done", flush=True)
 """
 
@@ -137,7 +95,7 @@ def test_kill_9_resumes_to_the_same_bytes(llama, tmp_path, small_blocks):
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
     run(llama, whole)
     here = Path(__file__).parent
-    code = SCRIPT.format(tests=str(here.parent), here=str(here), folder=str(tiny_model("llama")))
+    code = SCRIPT.format(tests=str(here.parent), folder=str(tiny_model("llama")))
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(killed)], stdout=subprocess.PIPE, env=os.environ
     )

@@ -1,0 +1,192 @@
+"""Capture over many workers: shards of the prompt table, each an ordinary store, joined by an index.
+
+`capture_shard` is the whole of a worker's job and knows nothing of what started it: Ray, a plain process,
+`torchrun` or a Slurm array (docs/scale_out.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from ..hooks.errors import LayerprobeError
+from ..hooks.sites import parse_sites
+from .merge import merge
+from .prompts import PromptTable
+from .store import ActivationStore, open_store
+from .tokens import parse_rule
+
+if TYPE_CHECKING:
+    from ..hooks.model import Model
+
+log = logging.getLogger(__name__)
+
+#: how often a shard is tried when its worker dies
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know."""
+
+    source: str
+    load: Mapping[str, Any]
+    """Keyword arguments of `load_model`."""
+    options: Mapping[str, Any]
+    """Keyword arguments of `capture`."""
+    folder: Path
+    of: int
+    prompts: str
+    """Hash of the whole table."""
+
+
+def shard_of(table: PromptTable, index: int, of: int) -> PromptTable:
+    """Shard `index` of `of`: consecutive prompts, as equal in number as can be."""
+    rows = np.array_split(np.arange(len(table)), of)[index]
+    return table[int(rows[0]) : int(rows[-1]) + 1] if len(rows) else table[:0]
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Where a shard lies."""
+    return folder / f"shard-{index:04d}.h5"
+
+
+def capture_shard(
+    model: Model,
+    part: PromptTable,
+    *,
+    index: int,
+    of: int,
+    prompts: str,
+    folder: str | Path,
+    options: Mapping[str, Any],
+) -> Path:
+    """Capture one shard; a shard that is there already returns at once, a broken-off one goes on.
+
+    Args:
+        model: the model, loaded once per worker.
+        part: `shard_of(table, index, of)`.
+        index: its number, from 0.
+        of: how many there are.
+        prompts: `table.sha256` of the whole table.
+        folder: where the shards lie.
+        options: keyword arguments of `capture`.
+    """
+    from .capture import capture
+
+    path = shard_path(Path(folder), index)
+    shard = {"index": index, "of": of, "prompts": prompts}
+    capture(model, part, path=path, shard=shard, progress=False, **options)
+    return path
+
+
+class Pool(Protocol):
+    """Workers that take shards and may die."""
+
+    def run(self, table: PromptTable, todo: list[int]) -> Iterator[int]:
+        """Yield the numbers of shards as they are done."""
+        ...
+
+
+def capture_shards(
+    source: str | Path,
+    prompts: PromptTable,
+    *,
+    out: str | Path,
+    workers: int,
+    on: Literal["process", "ray"] = "process",
+    shards: int | None = None,
+    load: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> ActivationStore:
+    """Capture with several workers, each with a model of its own, and open the result as one store.
+
+    Args:
+        source: the model, as for `load_model`.
+        prompts: the prompt table.
+        out: the index; shards lie in a folder beside it (`a.h5` -> `a-shards/`).
+        workers: processes, or Ray actors.
+        on: `process` on this machine, `ray` on whatever cluster Ray is connected to.
+        shards: how many; four per worker by default, so that a slow or lost one costs little.
+        load: keyword arguments of `load_model`.
+        progress: show a progress bar.
+        **options: keyword arguments of `capture`.
+
+    Raises:
+        LayerprobeError: bad arguments, a shard that failed, or whose workers died three times.
+    """
+    out = Path(out)
+    if workers < 1 or on not in ("process", "ray"):
+        raise LayerprobeError(
+            f"workers={workers}, on={on!r}: expected at least one worker, on 'process' or 'ray'"
+        )
+    parse_rule(options.get("tokens", "last")).check_columns(prompts)
+    parse_sites(options["sites"], 1 << 16)  # a wrong name is said here, not by the workers
+    if out.exists():
+        return open_store(out)
+    of = min(shards or 4 * workers, len(prompts))
+    folder = out.with_name(f"{out.stem}-shards")
+    job = Job(str(source), dict(load or {}), options, folder, of, prompts.sha256)
+    todo = [index for index in range(of) if not _finished(shard_path(folder, index))]
+    if todo:
+        _run(make_pool(on, job, min(workers, len(todo))), prompts, todo, of, progress)
+    return merge([shard_path(folder, index) for index in range(of)], out)
+
+
+def make_pool(on: str, job: Job, workers: int) -> Pool:
+    """Workers of the kind asked for.
+
+    Raises:
+        LayerprobeError: Ray is not installed.
+    """
+    if on == "process":
+        from .processes import ProcessPool
+
+        return ProcessPool(job, workers)
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray  # noqa: F401
+    except ImportError:
+        raise LayerprobeError(
+            "Ray is not installed: pip install 'layerprobe[ray]', or use on='process'"
+        ) from None
+    from .ray_actors import RayPool
+
+    return RayPool(job, workers)
+
+
+def _run(pool: Pool, prompts: PromptTable, todo: list[int], of: int, progress: bool) -> None:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=of, initial=of - len(todo), unit="shard", desc="capture", disable=not progress) as bar:
+        for index in pool.run(prompts, todo):
+            log.info("shard %d of %d is done", index, of)
+            bar.update()
+
+
+def _finished(path: Path) -> bool:
+    try:
+        return path.exists() and open_store(path).complete
+    except LayerprobeError:
+        return False
+
+
+def died(index: int, tries: int) -> None:
+    """Note a worker's death; give up on a shard that kills them all.
+
+    Raises:
+        LayerprobeError: when it has been tried often enough.
+    """
+    if tries >= ATTEMPTS:
+        raise LayerprobeError(
+            f"shard {index} ended its worker {tries} times (out of memory?): "
+            f"try fewer workers or smaller batch_tokens"
+        )
+    log.warning("the worker of shard %d died: another takes it over", index)

@@ -1,0 +1,366 @@
+"""An index: several stores opened as one, by rows (shards, added prompts) and by sites (added layers)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from ..hooks.errors import LayerprobeError
+from .columns import PromptColumns, join_columns
+from .creation import cannot_write, sync_folder
+from .journal import read_at
+from .layout import LIBVER, bfloat16_type, checksum, json_bytes, read_json
+from .lens_table import LENS_ARRAYS, LensTable
+from .opening import FileLayout, open_h5_of
+from .reader import FileValues, as_store, open_layout
+from .statistics import SiteStatistics
+from .store import ActivationStore
+from .values import RowIndex, StoreInfo
+
+if TYPE_CHECKING:
+    from .verify import VerifyReport
+
+INDEX_FORMAT = "layerprobe-index"
+INDEX_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One store of an index, opened."""
+
+    path: Path
+    layout: FileLayout
+    values: FileValues
+    store: ActivationStore
+    fingerprint: str
+    """Changes whenever a byte of the store's rows or metadata does: its journal and its checksums, hashed."""
+
+    def layer_index(self, site: str, layer: int | None) -> int | None:
+        """Where this part keeps a layer of a site, None where it does not."""
+        if site not in self.store.sites:
+            return None
+        held = self.store.layers(site)
+        if not held:
+            return 0
+        return held.index(layer) if layer in held else None
+
+
+def open_part(path: Path) -> Part:
+    """Open a store to stand in an index.
+
+    Raises:
+        LayerprobeError: the store is missing, damaged or incomplete.
+    """
+    layout, journal = open_layout(path)
+    if not journal.complete:
+        raise LayerprobeError(f"{path} is incomplete: finish it by running its capture again")
+    size = layout.journal.itemsize * layout.plan.n_blocks
+    with path.open("rb") as file:
+        raw = read_at(file.fileno(), layout.offsets["journal"], size)
+    with open_h5_of(path) as opened:
+        sums = str(opened.attrs["checksums_xxh3"])
+    return Part(
+        path, layout, FileValues(layout, journal), as_store(layout, journal), f"{checksum(raw):016x}{sums}"
+    )
+
+
+class IndexValues:
+    """Rows gathered from a grid of stores: groups of rows, each of one or more parts that hold different
+    sites.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Part]], layers: dict[str, tuple[int, ...]]) -> None:
+        self._groups = groups
+        self._layers = layers
+        self._starts = np.concatenate([[0], np.cumsum([parts[0].store.n_rows for parts in groups])])
+
+    def shape(self, site: str) -> tuple[int, ...]:
+        """Shape of one row."""
+        return next(part.store.shape(site) for part in self._groups[0] if site in part.store.sites)
+
+    def read(self, site: str, layer: int | None, rows: RowIndex, *, private: bool = False) -> np.ndarray:
+        """Rows of one layer or of all; a map where one part holds them all in order."""
+        numbers: tuple[int | None, ...] = self._layers[site] or (None,)
+        if layer is None:
+            return np.stack([self._read(site, number, rows, private) for number in numbers])
+        return self._read(site, numbers[layer], rows, private)
+
+    def _read(self, site: str, number: int | None, rows: RowIndex, private: bool) -> np.ndarray:
+        if isinstance(rows, slice) and rows.step in (None, 1) and rows.stop > rows.start:
+            first, last = np.searchsorted(self._starts, [rows.start, rows.stop - 1], side="right") - 1
+            parts = []
+            for group in range(first, last + 1):
+                base, end = self._starts[group], self._starts[group + 1]
+                inside = slice(int(max(rows.start, base) - base), int(min(rows.stop, end) - base))
+                parts.append(self._part(group, site, number, inside, private))
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        index = np.arange(self._starts[-1])[rows]
+        group_of = np.searchsorted(self._starts, index, side="right") - 1
+        out: np.ndarray | None = None
+        for group in np.unique(group_of):
+            mine = group_of == group
+            found = self._part(int(group), site, number, index[mine] - self._starts[group], private)
+            if out is None:
+                out = np.empty((len(index), *found.shape[1:]), dtype=found.dtype)
+            out[mine] = found
+        return self._part(0, site, number, slice(0, 0), private) if out is None else out
+
+    def _part(self, group: int, site: str, number: int | None, rows: RowIndex, private: bool) -> np.ndarray:
+        for part in self._groups[group]:
+            at = part.layer_index(site, number)
+            if at is not None:
+                return part.values.read(site, at, rows, private=private)
+        raise LayerprobeError(
+            f"{self._groups[group][0].path} holds no {site}[{number}]: make the index again"
+        )
+
+    def check_written(self, rows: RowIndex) -> None:
+        """Parts are complete, or the index does not open."""
+
+    def statistics(self, site: str) -> SiteStatistics | None:
+        """Computed from the rows where asked for."""
+        return None
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index rather than a store."""
+    try:
+        with open_h5_of(path) as file:
+            return file.attrs.get("format") == INDEX_FORMAT
+    except LayerprobeError:
+        return False
+
+
+def write_index(path: Path, groups: Sequence[Sequence[Part]], identity: dict[str, Any]) -> None:
+    """Write an index: a manifest, and virtual datasets for readers that know nothing of it.
+
+    Raises:
+        LayerprobeError: the folder cannot be written.
+    """
+    layers = joined_layers(groups)
+    manifest = {
+        "identity": identity,
+        "groups": [
+            [
+                {
+                    "path": os.path.relpath(part.path.resolve(), path.parent.resolve()),
+                    "rows": part.store.n_rows,
+                    "prompts": part.store.n_prompts,
+                    "fingerprint": part.fingerprint,
+                }
+                for part in parts
+            ]
+            for parts in groups
+        ],
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(temporary, "w", libver=LIBVER, locking=False) as file:
+            raw = json_bytes(manifest)
+            file["manifest"] = raw
+            file.attrs["manifest_xxh3"] = f"{checksum(raw):016x}"
+            file.attrs["format"], file.attrs["format_version"] = INDEX_FORMAT, INDEX_VERSION
+            for site, numbers in layers.items():
+                _virtual(file, path, site, numbers, groups)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _virtual(
+    file: h5py.File, path: Path, site: str, numbers: tuple[int, ...], groups: Sequence[Sequence[Part]]
+) -> None:
+    """A virtual dataset over the parts; what a part does not give reads as NaN, never as zero."""
+    first = next(part for part in groups[0] if site in part.store.sites)
+    n_rows = sum(parts[0].store.n_rows for parts in groups)
+    shape = (*((len(numbers),) if numbers else ()), n_rows, *first.store.shape(site))
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_fill_value(
+        np.array(np.nan, dtype=np.float64 if first.store.dtype == "float64" else np.float32)
+    )
+    target = h5py.h5s.create_simple(shape)
+    start = 0
+    for parts in groups:
+        count = parts[0].store.n_rows
+        for index, number in enumerate(numbers or (None,)):
+            part = next(part for part in parts if part.layer_index(site, number) is not None)
+            at = part.layer_index(site, number)
+            held = part.layout
+            spec = next(spec for spec in held.arrays if spec.key == f"activations/{site}")
+            source = h5py.h5s.create_simple(spec.dataset_shape(held.n_rows))
+            lead = (1,) if numbers else ()
+            block = (*lead, count, *spec.shape)
+            zeros = (0,) * len(spec.shape)
+            ones = (1,) * len(block)
+            target.select_hyperslab((*((index,) if numbers else ()), start, *zeros), ones, block=block)
+            source.select_hyperslab((*((at,) if numbers else ()), 0, *zeros), ones, block=block)
+            relative = os.path.relpath(part.path.resolve(), path.parent.resolve())
+            properties.set_virtual(target, relative.encode(), spec.key.encode(), source)
+        start += count
+    kind = (
+        bfloat16_type()
+        if first.store.dtype == "bfloat16"
+        else h5py.h5t.py_create(np.dtype(first.store.dtype))
+    )
+    group = file.require_group("activations")
+    space = h5py.h5s.create_simple(shape)
+    h5py.h5d.create(group.id, site.encode(), kind, space, properties)
+    if numbers:
+        file[f"activations/{site}"].attrs["layers"] = np.asarray(numbers, dtype=np.int64)
+
+
+def joined_layers(groups: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
+    """Site -> layers that every group of rows holds.
+
+    Raises:
+        LayerprobeError: groups that hold different sites or layers.
+    """
+    per_group = []
+    for parts in groups:
+        held: dict[str, tuple[int, ...]] = {}
+        for part in parts:
+            for site in part.store.sites:
+                held[site] = tuple(sorted({*held.get(site, ()), *part.store.layers(site)}))
+        per_group.append(held)
+    for parts, held in zip(groups, per_group, strict=True):
+        if held != per_group[0]:
+            raise LayerprobeError(
+                f"{parts[0].path} holds {sorted(held)}, {groups[0][0].path} holds {sorted(per_group[0])}, "
+                f"or other layers of them: capture the same sites for all rows"
+            )
+    return dict(sorted(per_group[0].items()))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of an index, checked.
+
+    Raises:
+        LayerprobeError: the index is damaged.
+    """
+    with open_h5_of(path) as file:
+        raw = file["manifest"][()]
+        if f"{checksum(raw):016x}" != file.attrs["manifest_xxh3"]:
+            raise LayerprobeError(f"{path}: the manifest is damaged: merge its stores again")
+    return read_json(raw)
+
+
+def open_index(path: Path) -> ActivationStore:
+    """Open an index as one store, after comparing every part with the manifest.
+
+    Raises:
+        LayerprobeError: a part is missing, incomplete or no longer what it was when the index was made.
+    """
+    manifest = read_manifest(path)
+    groups = []
+    for entries in manifest["groups"]:
+        parts = []
+        for entry in entries:
+            where = path.parent / entry["path"]
+            if not where.exists():
+                raise LayerprobeError(
+                    f"{path}: its part {where} is missing: restore it, or merge again without it"
+                )
+            part = open_part(where)
+            if part.fingerprint != entry["fingerprint"]:
+                raise LayerprobeError(f"{path}: its part {where} is not the store it was: merge again")
+            parts.append(part)
+        groups.append(parts)
+    return join(groups, identity=manifest["identity"], path=path)
+
+
+def join(groups: Sequence[Sequence[Part]], *, identity: dict[str, Any], path: Path | None) -> ActivationStore:
+    """Parts as one store."""
+    layers = joined_layers(groups)
+    first = groups[0][0].store
+    stores = [parts[0].store for parts in groups]
+    starts = np.concatenate([[0], np.cumsum([store.n_prompts for store in stores])])
+    info = StoreInfo(
+        sites=tuple(layers),
+        layers=layers,
+        dtype=first.dtype,
+        tokens=first.tokens,
+        model_name=first.model_name,
+        dataset_name=first.dataset_name,
+        provenance={**first.provenance, "parts": [str(part.path) for parts in groups for part in parts]},
+        identity=identity,
+    )
+    columns: PromptColumns = join_columns([parts[0].store.columns for parts in groups])
+    return ActivationStore(
+        info,
+        columns,
+        IndexValues(groups, layers),
+        examples=np.concatenate(
+            [store.examples + base for store, base in zip(stores, starts[:-1], strict=True)]
+        ),
+        positions=np.concatenate([store.positions for store in stores]),
+        lens=_join_lens(groups),
+        path=path,
+    )
+
+
+def _join_lens(groups: Sequence[Sequence[Part]]) -> LensTable | None:
+    found = [
+        next((part.store.lens for part in parts if part.store.lens is not None), None) for parts in groups
+    ]
+    tables = [table for table in found if table is not None]
+    if len(tables) < len(groups):
+        return None
+    if len(tables) == 1:
+        return tables[0]
+    width = max(table.candidate_ids.shape[-1] for table in tables)
+    tables = [_widened(table, width) for table in tables]
+    joined = {
+        name: np.concatenate(
+            [getattr(table, name) for table in tables], axis=0 if name == "candidate_ids" else 1
+        )
+        for name in LENS_ARRAYS
+    }
+    return LensTable(layers=tables[0].layers, columns=tables[0].columns, **joined)
+
+
+def _widened(table: LensTable, width: int) -> LensTable:
+    extra = width - table.candidate_ids.shape[-1]
+
+    def pad(values: np.ndarray, fill: float) -> np.ndarray:
+        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, extra)], constant_values=fill)
+
+    return replace(
+        table,
+        candidate_ids=pad(table.candidate_ids, -1),
+        candidate_logits=pad(table.candidate_logits, np.nan),
+        candidate_ranks=pad(table.candidate_ranks, -1),
+    )
+
+
+def verify_index(path: Path) -> VerifyReport:
+    """Check the manifest and every part."""
+    from .verify import VerifyReport, verify
+
+    manifest = read_manifest(path)
+    problems: list[str] = []
+    blocks = compared = 0
+    for entry in (entry for entries in manifest["groups"] for entry in entries):
+        where = path.parent / entry["path"]
+        if not where.exists():
+            problems.append(f"the part {where} is missing")
+            continue
+        report = verify(where)
+        blocks, compared = blocks + report.blocks, compared + report.bytes
+        problems += [f"{where}: {problem}" for problem in report.problems]
+        if report.ok and (not report.complete or open_part(where).fingerprint != entry["fingerprint"]):
+            problems.append(f"{where} is not the store it was when the index was made")
+    return VerifyReport(path, True, blocks, compared, tuple(problems))
