@@ -1,4 +1,4 @@
-"""Table rows of a causal check: random sets, ablation, control prompts, and the verdict on every component."""
+"""Table rows of a causal check: random sets, ablation, control prompts, a verdict on every component."""
 
 from collections.abc import Sequence
 from typing import Any

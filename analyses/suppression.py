@@ -16,7 +16,7 @@ from ..hooks.errors import LayerprobeError
 from .resampling import STORED, resolve_groups
 from .result import AnalysisResult, tidy
 from .suppression_index import Draws, SubsetReading, read_subset
-from .suppression_rows import add_index_p, contrast_rows, subset_rows, verdict
+from .suppression_rows import add_index_p, contrast_rows, subset_rows, trust_frame, verdict
 from .trajectories import Trajectory, Variants, read_trajectory
 
 
@@ -34,6 +34,7 @@ def suppression(
     n_permutations: int = 2000,
     n_bootstrap: int = 1000,
     n_splits: int = 8,
+    trust_kl: float = 2.0,
     seed: int = 0,
     progress: bool = False,
 ) -> AnalysisResult:
@@ -51,6 +52,9 @@ def suppression(
         lens: a trained lens to read through instead of the logit lens (needs `model` or `resid_post`).
         n_permutations: sign flips and relabellings of whole groups, for p-values.
         n_bootstrap: cluster-bootstrap draws, shared by all layers, subsets and (in `compare`) models.
+        trust_kl: a layer's lens is trusted where its mean KL from the output is at most this many nats on
+            some subset (an override makes it large on the prompts it acts on); others are greyed in the
+            figure.
         n_splits: random halvings that the index is averaged over.
         seed: of all of it.
         progress: accepted for symmetry; this takes seconds.
@@ -91,7 +95,7 @@ def suppression(
         kind="suppression",
         table=table,
         scores=_scores(store, readings),
-        frames={"verdicts": verdicts.assign(model=store.model_name)},
+        frames={"verdicts": verdicts.assign(model=store.model_name), **trust_frame(table, trust_kl)},
         provenance={
             "target": target,
             "foil": foil,

@@ -245,3 +245,16 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         "late": bool(found and is_late(onset["estimate"], trajectory.n_layers)),
         "late_share": late_share if found else np.nan,
     }
+
+
+def trust_frame(table: pd.DataFrame, trust_kl: float) -> dict[str, pd.DataFrame]:
+    """{"trust": layer, kl, trusted}: the smallest mean KL over subsets, and whether the lens is to be
+    believed there.
+
+    Empty where no KL was captured.
+    """
+    rows = table[(table["metric"] == "kl_to_final") & table["estimate"].notna()]
+    if not len(rows):
+        return {}
+    kl = rows.groupby("layer")["estimate"].min().astype(float).rename("kl").reset_index()
+    return {"trust": kl.assign(trusted=kl["kl"] <= trust_kl, limit=trust_kl)}

@@ -73,6 +73,7 @@ def draw(result: "AnalysisResult") -> "Figure":
         curves = curves[curves["reference"].isna()]
     for number, ((model, subset), part) in enumerate(curves.groupby(["model", "subset"], sort=False)):
         add_band(figure, part, f"{model}, {subset}", COLOURS[number % len(COLOURS)])
+    grey_untrusted(figure, result)
     figure.add_hline(y=0, line={"color": "black", "width": 1})
     figure.update_layout(
         title="Lead of the answer over the foil, read through the lens",
@@ -81,6 +82,17 @@ def draw(result: "AnalysisResult") -> "Figure":
         yaxis_title="logit difference (answer − foil)",
     )
     return figure
+
+
+def grey_untrusted(figure: Any, result: "AnalysisResult") -> None:
+    """Shade the layers whose lens is not to be trusted."""
+    trust = result.frames.get("trust")
+    if trust is None:
+        return
+    for layer in trust.loc[~trust["trusted"].astype(bool), "layer"]:
+        figure.add_vrect(
+            x0=float(layer) - 0.5, x1=float(layer) + 0.5, fillcolor="grey", opacity=0.15, line_width=0
+        )
 
 
 def add_band(figure: Any, part: pd.DataFrame, name: str, colour: str, *, dash: str = "solid") -> None:

@@ -16,7 +16,7 @@ FAST = {"n_bootstrap": 100, "n_permutations": 50}
 
 
 def cell(tuned, chat, seed):
-    """Tuning moves dimension 0 from layer 5 on, the template dimension 1 everywhere, and both only the lens."""
+    """Tuning moves dimension 0 from layer 5 on, the template dimension 1, and both together the lens."""
     rng = np.random.default_rng(seed)
     x = (
         rng.normal(size=(8, 160, 6)).astype(np.float32)
