@@ -125,9 +125,12 @@ def _symmetric(
                 _mean(theirs - mine, score[0], weights),
                 _mean(mine - theirs, score[1], weights),
             )
-            # where one model never fails there is nothing to subtract: its gap is taken as zero
-            gap = np.where(np.isfinite(forward), forward, 0.0) - np.where(
-                np.isfinite(backward), backward, 0.0
+            # both are the same gap seen from two sides; where one model never fails, the other side is all
+            # there is
+            gap = np.where(
+                np.isfinite(forward),
+                np.where(np.isfinite(backward), (forward - backward) / 2, forward),
+                -backward,
             )
             total += gap / (2 * n_splits)
             used.append(np.count_nonzero(score[0]) + np.count_nonzero(score[1]))
