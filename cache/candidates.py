@@ -57,7 +57,7 @@ class CandidateTokens:
         ]
 
     def shared_prefix(self, text: str, answers: Sequence[str]) -> tuple[int, ...]:
-        """Tokens with which all the answers begin (as written, after a space), fewer than the shortest has."""
+        """Tokens with which all answers begin (as written, after a space), fewer than the shortest has."""
         ids = [self.continuation(text, f" {answer}") for answer in dict.fromkeys(answers)]
         if len(ids) < 2:
             return ()

@@ -1,4 +1,4 @@
-"""Where every byte of a store lies: names, types and early-allocated contiguous datasets (cache/FORMAT.md)."""
+"""Where every byte of a store lies: names, types, early-allocated datasets (cache/FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def allocate(file: h5py.File, key: str, shape: tuple[int, ...], dtype: str | np.
 
 
 def strings_to_fixed(values: Iterable[Any]) -> np.ndarray:
-    """UTF-8 strings of one length (padded with NUL), so that their bytes are contiguous and can be checked."""
+    """UTF-8 strings of one length (padded with NUL): contiguous bytes can be checked."""
     encoded = [("" if value is None else str(value)).encode() for value in values]
     for value in encoded:
         if value.endswith(b"\0"):

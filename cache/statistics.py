@@ -1,4 +1,4 @@
-"""Running statistics of every site and layer, made while rows are captured, mergeable and exact to float64."""
+"""Running statistics of every site and layer, made while rows are captured, mergeable."""
 
 from __future__ import annotations
 
