@@ -11,16 +11,17 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 from tyro.conf import Positional, subcommand
 
-from .study_spec import (
-    CaptureSpec,
+from .study_options import (
+    AlignmentQualityOptions,
+    BehaviourOptions,
     CompareOptions,
-    ModelOptions,
+    DriftOptions,
     Options,
     ProbeOptions,
-    PromptColumns,
     SeparationOptions,
     SuppressionOptions,
 )
+from .study_spec import CaptureSpec, ModelOptions, PromptColumns
 
 
 class Demo(Options):
@@ -107,15 +108,29 @@ class Suppress(SuppressionOptions, _OnStore):
     """Another name for --by."""
 
 
-class Compare(CompareOptions):
-    """Compare models on the same prompts: compare base=a.h5 instruct=b.h5 --label COL --out DIR."""
-
+class _OnStores(Options):
     stores: Positional[tuple[str, ...]]
-    """NAME=STORE, two or more; the first is the reference."""
+    """NAME=STORE, one per model; the first is the reference."""
     out: Path
     """Folder for the result tables (Parquet)."""
     quiet: bool = False
     """No progress bars."""
+
+
+class Compare(CompareOptions, _OnStores):
+    """Compare models on the same prompts: compare base=a.h5 instruct=b.h5 --label COL --out DIR."""
+
+
+class Aqi(AlignmentQualityOptions, _OnStores):
+    """Alignment Quality Index of one model or several: aqi base=a.h5 instruct=b.h5 --label COL --out DIR."""
+
+
+class Behaviour(BehaviourOptions, _OnStores):
+    """What models answer on contrastive pairs: accuracies, misfired-alignment rates, McNemar's test."""
+
+
+class Drift(DriftOptions, _OnStore):
+    """Where a third kind of prompts lies between two reference clusters, per layer of a store."""
 
 
 class Report(Options):
@@ -152,6 +167,9 @@ Command = (
     | Annotated[Separate, subcommand("separate")]
     | Annotated[Suppress, subcommand("suppress")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[Aqi, subcommand("aqi")]
+    | Annotated[Drift, subcommand("drift")]
+    | Annotated[Behaviour, subcommand("behaviour")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Plan, subcommand("plan")]
     | Annotated[Verify, subcommand("verify")]

@@ -11,16 +11,17 @@ from ..hooks.errors import LayerprobeError
 from . import cli_commands as commands
 from .study_inputs import load_prompts
 from .study_models import check_model, load_spec, model_source
-from .study_spec import (
+from .study_options import (
+    AlignmentQualityOptions,
     AnalysisOptions,
+    BehaviourOptions,
     CompareOptions,
-    ModelOptions,
-    ModelSpec,
+    DriftOptions,
     ProbeOptions,
-    PromptsSpec,
     SeparationOptions,
     SuppressionOptions,
 )
+from .study_spec import ModelOptions, ModelSpec, PromptsSpec
 
 if TYPE_CHECKING:
     from ..analyses.result import AnalysisResult
@@ -50,7 +51,7 @@ def _demo(command: commands.Demo) -> None:
 
     line = f"layerprobe demo --out {shlex.quote(str(command.out))}"
     done = run_study(demo.study_file(), out=command.out, progress=not command.quiet, command=line)
-    print(done.summary())
+    print(done.findings())
     print(done.report.resolve())
 
 
@@ -61,7 +62,7 @@ def _run(command: commands.Run) -> None:
     done = run_study(command.study, out=command.out, progress=not command.quiet, command=line)
     if not done.redone:
         print("nothing to redo: activations and results are those of this study", file=sys.stderr)
-    print(done.summary())
+    print(done.findings())
     print(done.report.resolve())
 
 
@@ -197,20 +198,41 @@ def _suppress(command: commands.Suppress) -> None:
     _on_store(command, "suppression", options)
 
 
+def _drift(command: commands.Drift) -> None:
+    _on_store(command, "drift", _options(DriftOptions, command))
+
+
+def _aqi(command: commands.Aqi) -> None:
+    named = _named_stores(command, least=1)
+    _analyse_and_save("alignment_quality", _options(AlignmentQualityOptions, command), named, command)
+
+
+def _behaviour(command: commands.Behaviour) -> None:
+    named = _named_stores(command, least=1)
+    _analyse_and_save("behaviour", _options(BehaviourOptions, command), named, command)
+
+
 def _compare(command: commands.Compare) -> None:
+    named = _named_stores(command, least=2)
+    _analyse_and_save("compare", _options(CompareOptions, command), named, command)
+
+
+def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
+    """The stores of NAME=STORE arguments."""
     from ..cache.store import open_store
 
+    verb = type(command).__name__.lower()
     named: dict[str, ActivationStore] = {}
     for word in command.stores:
         name, equals, path = word.partition("=")
         if not equals or not name or not path:
-            raise LayerprobeError(f"compare takes NAME=STORE, got {word!r}; for example base={word}")
+            raise LayerprobeError(f"{verb} takes NAME=STORE, got {word!r}; for example base={word}")
         if name in named:
             raise LayerprobeError(f"two stores are named {name!r}; give each its own name")
         named[name] = open_store(path)
-    if len(named) < 2:
-        raise LayerprobeError(f"compare needs two stores or more, got {len(named)}: NAME=STORE NAME=STORE")
-    _analyse_and_save("compare", _options(CompareOptions, command), named, command)
+    if len(named) < least:
+        raise LayerprobeError(f"{verb} needs {least} stores or more, got {len(named)}: NAME=STORE ...")
+    return named
 
 
 def _analyse_and_save(
@@ -243,6 +265,9 @@ DO: dict[str, Callable[[Any], None]] = {
     "Separate": _separate,
     "Suppress": _suppress,
     "Compare": _compare,
+    "Aqi": _aqi,
+    "Drift": _drift,
+    "Behaviour": _behaviour,
     "Report": _report,
     "Plan": _plan,
     "Verify": _verify,

@@ -43,8 +43,14 @@ class StudyRun:
     """What this run had to do (models captured, results computed); the rest was there already."""
 
     def summary(self) -> str:
-        """The findings in plain language, one sentence a line."""
+        """Everything that the analyses say of their numbers, one sentence a line."""
         return "\n".join(str(line) for result in self.results.values() for line in result.summary())
+
+    def findings(self) -> str:
+        """The summary at the top of the report, one sentence a line."""
+        from .report import read_findings
+
+        return "\n".join(read_findings(self.out))
 
     def __repr__(self) -> str:
         return f"StudyRun({len(self.results)} results of {', '.join(self.stores)}; report: {self.report})"
@@ -118,14 +124,14 @@ def _stores(
     for name, model_spec in spec.models.items():
         weights = weights_hash(model_spec)
         if weights is None:  # not on this machine yet
-            with pool.loaded(name) as model:
+            with pool.loaded(name) as (model,):
                 weights = model.identity.weights_sha256
         keys[name] = request_key(model_spec, weights, prompts.sha256, spec)
         path = folder / f"{name}-{keys[name][:8]}.h5"
         store = _finished(path)
         if store is None:
             say(f"activations: {name}, {len(prompts):,} prompts")
-            with pool.loaded(name) as model:
+            with pool.loaded(name) as (model,):
                 store = _capture(model, prompts, spec, model_spec.chat_template, path, progress)
             redone.append(name)
         stores[name] = store

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .. import analyses
+from ..hooks.errors import LayerprobeError
+from .study_options import AnalysisOptions
 from .study_results import result_name
 from .study_rows import rows_where
-from .study_spec import AnalysisOptions, Study
+from .study_spec import Study
 
 if TYPE_CHECKING:
     from ..analyses.result import AnalysisResult
@@ -16,11 +20,15 @@ if TYPE_CHECKING:
     from .study_models import ModelPool
 
 
+PACKAGE = analyses.__name__
+
+
 def calls(item: Any, study: Study, *, taken: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(result name, models) of each call that one [[analysis]] table stands for."""
     models = item.models or tuple(study.models)
     used = set(taken)
-    about_what = [getattr(item, f, None) for f in ("label", "target", "foil", "by")]
+    about_what = [getattr(item, f, None) for f in ("label", "axis", "target", "foil", "by", "source")]
+    about_what = [w if isinstance(w, str) else "_".join(w or ()) for w in about_what]
     filters = [f"{k}_{v}" for k, v in item.where.items()]
     for chosen in [(m,) for m in models] if item.per_model else [models]:
         who = chosen[0] if item.per_model else None
@@ -34,6 +42,18 @@ def about(item: Any) -> str:
     parts = [getattr(item, f, None) for f in ("label", "target")]
     what = next((p for p in parts if p), None)
     return item.kind.replace("_", " ") + (f" of {what!r}" if what else "")
+
+
+def check_options(item: Any) -> None:
+    """Refuse an option that this kind of analysis does not take.
+
+    Raises:
+        LayerprobeError: naming it.
+    """
+    accepted = inspect.signature(function_of(item.kind)).parameters
+    for name in ("n_permutations", "n_bootstrap"):
+        if getattr(item, name) is not None and name not in accepted:
+            raise LayerprobeError(f"{item.kind} draws no {name.removeprefix('n_')}; leave {name} out")
 
 
 def analyse(
@@ -53,47 +73,47 @@ def analyse(
         kind: which analysis; default: `item.kind`.
         progress: show a progress bar.
     """
-    kind = kind or item.kind  # type: ignore[attr-defined]
-    function = ANALYSES[kind]()
+    function = function_of(kind or item.kind)  # type: ignore[attr-defined]
     options = item.call_options()
     if item.group is not None:
         options["groups"] = None if item.group == "none" else item.group
-    chosen = {name: rows_where(store, item.where) for name, store in stores.items()}
-    options["progress"] = progress
     accepted = inspect.signature(function).parameters
-    options = {k: v for k, v in options.items() if k in accepted or k not in ("progress", "seed")}
-    given: Any = chosen if not item.per_model else next(iter(chosen.values()))
-    return function(given, **options)
+    if "progress" in accepted:
+        options["progress"] = progress
+    chosen = {name: rows_where(store, item.where) for name, store in stores.items()}
+    if not item.per_model:
+        return function(chosen, **options)
+    name, store = next(iter(chosen.items()))
+    if not item.runs_models:
+        return function(store, **options)
+    if pool is None:
+        raise LayerprobeError("this analysis runs the model: ask for it in a study.toml")
+    others = [options["source"]] if options.get("source", "contrast") != "contrast" else []
+    with pool.loaded(name, *others) as (model, *rest):
+        if rest:
+            options["source"] = rest[0]
+        return function(store, model=model, **options)
 
 
-def _linear_probe() -> Any:
-    from ..analyses.linear_probe import linear_probe
-
-    return linear_probe
-
-
-def _separation() -> Any:
-    from ..analyses.separation import separation
-
-    return separation
-
-
-def _suppression() -> Any:
-    from ..analyses.suppression import suppression
-
-    return suppression
-
-
-def _compare() -> Any:
-    from ..analyses.comparison import compare
-
-    return compare
-
-
-# Imported when called: each brings its own heavy libraries.
+# kind -> (module below `layerprobe.analyses`, function); imported when called, for each is heavy
 ANALYSES = {
-    "linear_probe": _linear_probe,
-    "separation": _separation,
-    "suppression": _suppression,
-    "compare": _compare,
+    "linear_probe": ("linear_probe", "linear_probe"),
+    "separation": ("separation", "separation"),
+    "suppression": ("suppression", "suppression"),
+    "compare": ("comparison", "compare"),
+    "behaviour": ("behaviour_pairs", "behaviour"),
+    "attribution": ("attribution", "attribution"),
+    "patching": ("patching", "patching"),
+    "causal": ("patching_causal", "causal"),
+    "alignment_quality": ("alignment_quality", "aqi"),
+    "drift": ("drift", "drift"),
+    "topic_control": ("topic_control", "topic_control"),
+    "unsupervised": ("unsupervised", "unsupervised"),
 }
+
+
+def function_of(kind: str) -> Callable[..., AnalysisResult]:
+    """The analysis behind a kind."""
+    module, name = ANALYSES[kind]
+    found: Callable[..., AnalysisResult] = getattr(import_module(f"{PACKAGE}.{module}"), name)
+    return found

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..hooks.errors import LayerprobeError
 from . import study_spec
+from .study_options import KINDS, AnalysisOptions
 from .study_spec import Study
 
 SHIPPED = "demo:"
@@ -112,10 +113,9 @@ def _options_at(loc: tuple[int | str, ...]) -> list[str]:
     return list(owner.model_fields)
 
 
-def analysis_kinds() -> dict[str, type[study_spec.AnalysisOptions]]:
+def analysis_kinds() -> dict[str, type[AnalysisOptions]]:
     """kind -> the options of that analysis."""
-    members = study_spec.Analysis.__args__[0].__args__  # type: ignore[attr-defined]
-    return {m.model_fields["kind"].default: m for m in members}
+    return {kind.model_fields["kind"].default: kind for kind in KINDS}
 
 
 def anchored(study: Study, folder: Path) -> Study:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..hooks.errors import LayerprobeError
+from .study_analyses import check_options
 from .study_file import SHIPPED
 from .study_models import LENS, check_model
-from .study_spec import AnalysisOptions, Compare, ModelSpec, PromptsSpec, Study, Suppression
+from .study_options import AnalysisOptions, Compare, Suppression
+from .study_rows import row_filter
+from .study_spec import ModelSpec, PromptsSpec, Study
 
 if TYPE_CHECKING:
     from ..cache.prompts import PromptTable
@@ -134,35 +137,11 @@ def filled_in(study: Study) -> Study:
     return study.model_copy(update={"analysis": tuple(analyses)})
 
 
-def row_filter(labels: dict[str, np.ndarray], where: dict[str, Any]) -> np.ndarray:
-    """Which rows have these values in these label columns.
-
-    >>> row_filter({"a": np.array(["x", "y"])}, {"a": "y"})
-    array([False,  True])
-    """
-    mask = np.ones(len(next(iter(labels.values()))) if labels else 0, dtype=bool)
-    for column, value in where.items():
-        values = labels[column]
-        chosen = np.array([_same(v, value) for v in values], dtype=bool)
-        if not chosen.any():
-            have = ", ".join(sorted({str(v) for v in values})[:8])
-            raise LayerprobeError(f"where: no row has {column} = {value!r}; {column} is one of {have}")
-        mask &= chosen
-    if where and not mask.any():
-        raise LayerprobeError(f"where: no row satisfies {where}; loosen one of the conditions")
-    return mask
-
-
-def _same(given: Any, wanted: Any) -> bool:
-    if isinstance(wanted, bool):
-        return str(given).lower() in (str(wanted).lower(), str(int(wanted)))
-    return str(given) == str(wanted)
-
-
 def check_analyses(study: Study, prompts: PromptTable) -> None:
     """Whatever the prompt table alone can show to be wrong: groups, filters, labels of one class."""
     for number, item in enumerate(study.analysis, start=1):
         try:
+            check_options(item)
             _check_analysis(item, prompts)
         except LayerprobeError as error:
             raise LayerprobeError(f"[[analysis]] number {number} ({item.kind}): {error}") from None

@@ -90,20 +90,21 @@ def weights_hash(spec: ModelSpec) -> str | None:
 
 
 class ModelPool:
-    """Loads a study's models when they are needed, and holds one at a time."""
+    """Loads a study's models when they are needed, and holds no more of them than are needed at once."""
 
     def __init__(self, models: Mapping[str, ModelSpec]) -> None:
         self._specs = dict(models)
-        self._held: tuple[str, Model] | None = None
+        self._held: dict[str, Model] = {}
 
     @contextmanager
-    def loaded(self, name: str) -> Iterator[Model]:
-        """The model, ready to run."""
-        if self._held is None or self._held[0] != name:
-            self._held = None
-            gc.collect()
-            self._held = (name, load_spec(self._specs[name], name))
-        yield self._held[1]
+    def loaded(self, *names: str) -> Iterator[tuple[Model, ...]]:
+        """These models, ready to run."""
+        self._held = {name: model for name, model in self._held.items() if name in names}
+        gc.collect()
+        for name in names:
+            if name not in self._held:
+                self._held[name] = load_spec(self._specs[name], name)
+        yield tuple(self._held[name] for name in names)
 
 
 def load_spec(spec: ModelSpec, name: str | None = None) -> Model:

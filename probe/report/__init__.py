@@ -29,6 +29,14 @@ def write_report(out: str | Path) -> Path:
     return out / "report.html"
 
 
+def read_findings(out: str | Path) -> list[str]:
+    """The sentences at the top of the report in a folder."""
+    import json
+
+    report = json.loads((Path(out) / "results.json").read_text(encoding="utf-8"))
+    return [finding["sentence"] for finding in report["findings"]]
+
+
 def without_figures(report: dict[str, Any]) -> dict[str, Any]:
     """The report without drawing instructions: captions and numbers stay, plotly's JSON goes."""
     sections = []
