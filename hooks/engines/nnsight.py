@@ -59,6 +59,8 @@ class NNsightEngine(HuggingFaceEngine):
 
     def _pass(self, taps: Taps, inputs: dict[str, Any], start: tuple[int, Tensor] | None) -> Any:
         steps, envoys = self._steps(taps), self._envoys
+        if not steps and start is None:  # nothing for nnsight to read: only values within a module's forward
+            return super()._pass(taps, inputs, start)
         body = envoys(self.anatomy.body)
         blocks = [envoys(parts.block) for parts in self.anatomy.blocks]
         engine, stop = self, taps.stop
@@ -68,9 +70,9 @@ class NNsightEngine(HuggingFaceEngine):
                 with body.trace(**inputs, **self._trace_options) as tracer:
                     engine._skip_to(blocks, start, tuples)
                     engine._walk(taps, steps)
-                    if stop:
+                    if taps.done:
                         tracer.stop()
-                    else:
+                    elif not stop:
                         result = body.output.save()
             except Stop:
                 return None

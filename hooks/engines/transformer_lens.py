@@ -141,6 +141,8 @@ class TransformerLensEngine(HuggingFaceEngine):
         return next((name for name in (n.format(l=layer) for n in names) if name in known), None)
 
     def _pass(self, taps: Taps, inputs: dict[str, Any], start: tuple[int, Tensor] | None) -> Any:
+        if start is not None:
+            self._blocks_return_tuples()
         try:
             with taps.around(self.body, ()), self._hooks(taps), self._started(start):
                 return self.body(**inputs)

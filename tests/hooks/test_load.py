@@ -23,7 +23,7 @@ def test_folder_that_is_not_there():
 
 
 def test_folder_that_is_no_model(tmp_path):
-    with pytest.raises(LayerprobeError, match="no config.json"):
+    with pytest.raises(LayerprobeError, match=r"no config\.json"):
         load_model(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_weights_that_lack_a_tensor(broken):
     state = load_file(broken / "model.safetensors")
     del state["model.layers.1.mlp.down_proj.weight"]
     save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(LayerprobeError, match="lacks 1 weights, first 'model.layers.1.mlp.down_proj.weight'"):
+    with pytest.raises(LayerprobeError, match=r"lacks 1 weights, first .*layers.1.mlp.down_proj"):
         load_model(broken)
 
 
