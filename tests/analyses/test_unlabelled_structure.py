@@ -1,0 +1,145 @@
+"""Drift, topic control and the measures that look at no label."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import pairwise
+
+from layerprobe.analyses.drift import drift
+from layerprobe.analyses.topic_control import match_by_words, topic_control
+from layerprobe.analyses.unsupervised import unsupervised
+from layerprobe.analyses.unsupervised_measures import anisotropy, effective_rank, participation_ratio, two_nn
+from layerprobe.cache.memory import from_arrays
+from layerprobe.hooks.errors import LayerprobeError
+
+
+def three_sets(position, n=120, width=16, seed=0):
+    rng = np.random.default_rng(seed + 1)
+    kind = np.arange(n) % 3
+    x = rng.normal(size=(2, n, width))
+    x[1, :, 0] += 5 * np.array([0, 1, position])[kind]
+    x[0, :, 0] += 5 * np.array([0, 1, 0])[kind]
+    return from_arrays({"resid_post": x}, labels={"kind": np.array(["safe", "unsafe", "jailbreak"])[kind]})
+
+
+def test_drift_finds_the_planted_position_layer_by_layer():
+    options = {"label": "kind", "start": "safe", "end": "unsafe", "third": "jailbreak", "groups": None}
+    result = drift(three_sets(0.7, n=240), n_bootstrap=200, **options)
+    rows = result.table[result.table["metric"] == "drift_position"].set_index("layer")
+    assert rows.loc[0, "lo"] < 0 < rows.loc[0, "hi"]
+    assert rows.loc[1, "lo"] < 0.7 < rows.loc[1, "hi"]
+    assert rows.loc[1, "hi"] - rows.loc[1, "lo"] < 0.4
+    assert "jailbreak between safe and unsafe" in str(result.summary())
+    assert len(result.plot().data) == 1
+    with pytest.raises(LayerprobeError, match="no rows 'other'"):
+        drift(three_sets(0.7), **{**options, "third": "other"})
+
+
+def test_a_set_off_the_axis_is_told_apart_from_one_in_between():
+    store = three_sets(0.5)
+    x = np.array(store.activations("resid_post"))
+    x[1, store.labels("kind") == "jailbreak", 3] += 20
+    moved = from_arrays({"resid_post": x}, labels={"kind": store.labels("kind")})
+    found = [
+        drift(s, label="kind", start="safe", end="unsafe", third="jailbreak", groups=None, n_bootstrap=20)
+        .table.query("metric == 'drift_off_axis' and layer == 1")["estimate"]
+        .item()
+        for s in (store, moved)
+    ]
+    assert found[0] < 0.6 and found[1] > 3
+
+
+TOPICS = [
+    "bread oven flour",
+    "engine wheel brake",
+    "garden seed soil",
+    "guitar chord song",
+    "river boat fish",
+]
+
+
+def topical(n=300, *, safety=0.0, confounded=True, seed=0):
+    """The class goes with the topic of the prompt (confounded); activations hold topic and safety."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    low, high = (
+        rng.choice(5, size=n, p=p) for p in ([0.5, 0.3, 0.1, 0.05, 0.05], [0.05, 0.05, 0.1, 0.3, 0.5])
+    )
+    topic = np.where(y, high, low) if confounded else rng.integers(5, size=n)
+    texts = [" ".join(rng.permutation(TOPICS[t].split())) + f" n{i % 7}" for i, t in enumerate(topic)]
+    x = rng.normal(size=(1, n, 20))
+    x[0, :, :5] += 4 * np.eye(5)[topic]
+    x[0, :, 6] += safety * y
+    return from_arrays({"resid_post": x}, labels={"unsafe": y}, texts=texts)
+
+
+def test_topic_alone_does_not_survive_matching_and_safety_does():
+    confounded = topical(safety=0.0)
+    result = topic_control(confounded, label="unsafe", groups=None, min_similarity=0.5)
+    table = result.table
+    share = table[table["metric"] == "surviving_share"].iloc[0]
+    assert share["lo"] < 0 < share["hi"] and share["estimate"] < 0.25
+    matched = table[(table["metric"] == "silhouette") & (table["subset"] == "topic-matched")].iloc[0]
+    assert matched["p"] > 0.05
+    words = result.frames["words"].set_index("subset")["auroc"]
+    assert words["unmatched"] > 0.75 and words["topic-matched"] < 0.65
+    true = topic_control(topical(safety=3.0), label="unsafe", groups=None, min_similarity=0.5)
+    row = true.table[(true.table["metric"] == "silhouette") & (true.table["subset"] == "topic-matched")].iloc[
+        0
+    ]
+    assert row["p_familywise"] <= 0.05
+    assert true.table[true.table["metric"] == "surviving_share"]["lo"].iloc[0] > 0.2
+    assert "survives topic matching" in str(true.summary())
+    assert len(true.plot().data) == 2
+
+
+def test_pairs_are_one_to_one_and_share_words():
+    store = topical()
+    pairs, similarity = match_by_words(store.texts, store.labels("unsafe"), min_similarity=0.5)
+    assert len(np.unique(pairs)) == pairs.size and (similarity >= 0.5).all()
+    assert set(store.labels("unsafe")[pairs[:, 0]]) == {0}
+
+
+def test_topic_control_says_what_it_needs():
+    store = topical()
+    bare = from_arrays({"resid_post": store.activations("resid_post")}, labels={"y": store.labels("unsafe")})
+    with pytest.raises(LayerprobeError, match="no texts"):
+        topic_control(bare, label="y", groups=None)
+    with pytest.raises(LayerprobeError, match="pairs reach min_similarity"):
+        topic_control(store, label="unsafe", groups=None, min_similarity=1.1)
+
+
+def test_clusters_found_without_labels_agree_where_there_are_clusters():
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.normal(size=(2, 120, 10))
+    x[1, :, :3] += 12 * np.eye(3)[y]
+    store = from_arrays({"resid_post": x}, labels={"kind": y}, texts=[f"prompt <b>{i}" for i in range(120)])
+    result = unsupervised(store, label="kind", groups=None, n_permutations=60)
+    ami = result.table[result.table["metric"] == "adjusted_mutual_info"].set_index(["layer", "method"])
+    for method in ("kmeans", "gmm"):
+        assert ami.loc[(1, method), "estimate"] > 0.95 and ami.loc[(1, method), "p_familywise"] <= 0.05
+        assert ami.loc[(0, method), "p_familywise"] > 0.05
+    assert len(result.frames["projection"]) == 240
+    figure = result.plot()
+    assert sum(bool(trace.visible) for trace in figure.data) == 3 and "prompt <b>0" in figure.data[0].text
+    assert "adjusted mutual information" in str(result.summary())
+
+
+@pytest.mark.parametrize("dimension", [1, 3, 6])
+def test_two_nn_reads_the_planted_dimension(dimension):
+    rng = np.random.default_rng(dimension)
+    x = rng.uniform(size=(1500, dimension)) @ np.linalg.qr(rng.normal(size=(40, dimension)))[0].T
+    assert two_nn(x) == pytest.approx(dimension, rel=0.15)
+    assert two_nn(np.concatenate([x, x[:50]])) == pytest.approx(two_nn(x), rel=1e-9)
+
+
+def test_rank_and_anisotropy_against_their_definitions():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 8)) * np.arange(1, 9) + 2
+    values = np.linalg.eigvalsh(np.cov(x.T, bias=True))
+    share = values / values.sum()
+    assert effective_rank(x) == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+    assert participation_ratio(x) == pytest.approx(values.sum() ** 2 / (values**2).sum())
+    cosine = pairwise.cosine_similarity(x)
+    assert anisotropy(x) == pytest.approx(cosine[~np.eye(50, dtype=bool)].mean())
+    assert effective_rank(rng.normal(size=(5, 40))) <= 4.0001
