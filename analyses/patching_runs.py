@@ -26,7 +26,7 @@ SITES = ("resid_pre", "head_out", "mlp_out")
 def record(model: Any, batch: Batch, sites: Sequence[str] = SITES) -> Cache:
     """Values [B, T, *shape] of some sites at every layer."""
     wanted = [SiteAt(site, layer) for site in sites for layer in range(model.n_layers)]
-    return model.forward(batch.ids, batch.mask, sites=wanted)
+    return model.forward(batch.ids, batch.mask, sites=wanted) if wanted else {}
 
 
 @torch.no_grad()
@@ -37,6 +37,41 @@ def run_difference(
     with model.edit(*edits):
         last = torch.full((len(batch.ids),), batch.ids.shape[1] - 1)
         return batch.difference(model.logits(batch.ids, batch.mask, positions=last, start=start).float())
+
+
+@torch.no_grad()
+def sweep_difference(
+    model: Any, batch: Batch, *, start: tuple[int, Tensor], edits: Sequence[Any] = ()
+) -> Tensor:
+    """As `run_difference`, sparing most of the last block: there only the last token's stream is still read.
+
+    The pass stops at the last block's heads; that block is then run for one token with those heads put in.
+    Edits must lie before the last block.
+    """
+    last = model.n_layers - 1
+    with model.edit(*edits):
+        got = model.forward(
+            batch.ids,
+            batch.mask,
+            sites=[SiteAt("resid_pre", last), SiteAt("head_out", last)],
+            select=lambda at, value: value[:, -1:].clone(),
+            start=start,
+        )
+    return last_block(model, batch, got[SiteAt("resid_pre", last)], got[SiteAt("head_out", last)])
+
+
+@torch.no_grad()
+def last_block(model: Any, batch: Batch, resid: Tensor, heads: Tensor) -> Tensor:
+    """[B] logit difference from the last block's input [B, 1, d] and heads [B, 1, H, d_head] at the last
+    token.
+    """
+    layer = model.n_layers - 1
+    ids = batch.ids[:, -1:]
+    with model.edit(patch("head_out", layer=layer, values=heads)):
+        logits = model.logits(
+            ids, torch.ones_like(ids), positions=torch.zeros(len(ids)), start=(layer, resid)
+        )
+    return batch.difference(logits.float())
 
 
 def at_positions(new: Tensor, old: Tensor, where: Where) -> Tensor:
@@ -78,17 +113,20 @@ def head_sweep(
     for layer in range(model.n_layers) if layers is None else layers:
         own, resid = cache[SiteAt("head_out", layer)], cache[SiteAt("resid_pre", layer)]
         new = at_positions(values[SiteAt("head_out", layer)].to(own), own, where)
+        final = layer == model.n_layers - 1
+        if final:  # what other tokens' heads write in the last block is read by nobody
+            own, new, resid = own[:, -1:], new[:, -1:], resid[:, -1:]
         for first in range(0, n_heads, together):
             heads = range(first, min(first + together, n_heads))
             mixed = own.repeat(len(heads), 1, 1, 1)
             for copy, head in enumerate(heads):
                 mixed[copy * size : (copy + 1) * size, :, head] = new[:, :, head]
-            difference = run_difference(
-                model,
-                batch.repeat(len(heads)),
-                start=(layer, resid.repeat(len(heads), 1, 1)),
-                edits=[patch("head_out", layer=layer, values=mixed)],
-            )
+            many, stream = batch.repeat(len(heads)), resid.repeat(len(heads), 1, 1)
+            if final:
+                difference = last_block(model, many, stream, mixed)
+            else:
+                edits = [patch("head_out", layer=layer, values=mixed)]
+                difference = sweep_difference(model, many, start=(layer, stream), edits=edits)
             out[:, layer, first : first + len(heads)] = difference.reshape(len(heads), size).T.cpu()
     return out
 
@@ -144,7 +182,7 @@ def position_sweep(
             mixed = own.repeat(len(places), 1, 1)
             for copy, place in enumerate(places):
                 mixed[copy * size : (copy + 1) * size, place] = new[:, place].to(own)
-            difference = run_difference(model, batch.repeat(len(places)), start=(layer, mixed))
+            difference = sweep_difference(model, batch.repeat(len(places)), start=(layer, mixed))
             out[:, layer, first : first + len(places)] = difference.reshape(len(places), size).T.cpu()
     return out.masked_fill((batch.mask == 0)[:, None, :], float("nan"))
 
