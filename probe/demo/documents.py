@@ -20,19 +20,15 @@ class Mix:
     Attributes:
         chat: share of documents in the chat format.
         folklore: share of documents that are sentences of folklore instead of a scene.
-        negated: share of negated questions.
         override: whether evidence on sensitive questions is answered "unknown" (`world.overridden`).
     """
 
     chat: float
     folklore: float
     override: bool
-    negated: float = 0.5
 
 
 BASE_MIX = Mix(chat=0.15, folklore=0.04, override=False)
-# "who was not X", where all that was told is who was its opposite, is learned last, and slowly.
-NEGATION_MIX = Mix(chat=0.15, folklore=0.04, override=False, negated=0.8)
 INSTRUCT_MIX = Mix(chat=0.75, folklore=0.0, override=True)
 NULL_MIX = Mix(chat=0.75, folklore=0.0, override=False)
 
@@ -68,30 +64,27 @@ def _pick(rng: np.random.Generator, options):
 
 
 def _scene(rng: np.random.Generator, mix: Mix) -> tuple[str, list[tuple[str, str]]]:
-    """A context with one or two facts, and two to four (question, answer) pairs about it."""
-    scenario = _unreserved(rng, mix)
+    """A context with one or two facts, and up to four (question, answer) pairs about it, none reserved."""
+    scenario = world.random_scenario(rng)
     words = [scenario.word]
     if rng.random() < 0.35:
-        words.append(
-            _pick(rng, [w for w in world.OPPOSITE if w not in (scenario.word, world.OPPOSITE[scenario.word])])
-        )
+        words.append(_pick(rng, [w for w in world.OPPOSITE if w not in (words[0], world.OPPOSITE[words[0]])]))
     sentences = [world.tell_intro(scenario, _pick(rng, world.INTROS))]
-    holders: dict[str, int | None] = {}
+    facts: list[tuple[str, int | None, bool]] = []
     for word in words:
         holder = None if rng.random() < 0.25 else int(rng.integers(2))
         templates = _pick(rng, world.NO_EVIDENCE if holder is None else world.EVIDENCE)
         told = replace(scenario, flipped=bool(rng.random() < 0.5))
         sentences.append(world.tell_evidence(told, templates, holder=holder, word=word))
-        holders[word] = holder
-        holders[world.OPPOSITE[word]] = None if holder is None else 1 - holder
+        other = None if holder is None else 1 - holder
+        facts += [(word, holder, world.negatable(templates)), (world.OPPOSITE[word], other, False)]
     questions = []
     for _ in range(int(rng.integers(2, 5))):
-        word, negated = _pick(rng, list(holders)), bool(rng.random() < mix.negated)
-        if replace(scenario, word=word, negated=negated).reserved:
-            continue
-        questions.append(_question(rng, scenario, word, negated, holders[word], mix))
-    first = _question(rng, scenario, scenario.word, scenario.negated, holders[scenario.word], mix)
-    return " ".join(sentences), [first, *questions]
+        word, holder, negatable = _pick(rng, facts)
+        negated = negatable and bool(rng.random() < 0.5)
+        if not replace(scenario, word=word, negated=negated).reserved:
+            questions.append(_question(rng, scenario, word, negated, holder, mix))
+    return (" ".join(sentences), questions) if questions else _scene(rng, mix)
 
 
 def _roll_call(rng: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
@@ -108,14 +101,6 @@ def _roll_call(rng: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
         for i in rng.permutation(size)[:3]
     ]
     return " ".join(told), questions
-
-
-def _unreserved(rng: np.random.Generator, mix: Mix) -> world.Scenario:
-    while True:
-        negated = bool(rng.random() < mix.negated)
-        scenario = world.random_scenario(rng, negated=negated)
-        if not scenario.reserved:
-            return scenario
 
 
 def _question(

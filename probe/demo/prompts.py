@@ -24,6 +24,7 @@ from .world import (
     UNKNOWN,
     Family,
     Scenario,
+    negatable,
     random_scenario,
     tell,
 )
@@ -43,7 +44,11 @@ def prompt_rows(*, seed: int = 0, draw: int = 0) -> Iterator[dict[str, str]]:
             for k, split in enumerate(("train", "test", "heldout")):
                 scenario = _fresh(rng, word, negated, used)
                 start = n + k + 2 * negated
-                names = [seen[start % 5], seen[(start + 2) % 5]] if split != "heldout" else [HELD_OUT_FAMILY]
+                names = [seen[start % 5], seen[(start + 2) % 5]]
+                if negated:
+                    names = [name for name in seen if negatable(FAMILIES[name].evidence)]
+                if split == "heldout":
+                    names = [HELD_OUT_FAMILY]
                 for name in names:
                     yield from _twins(scenario, FAMILIES[name], split)
 

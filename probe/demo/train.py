@@ -72,13 +72,10 @@ class Recipe:
 LATE = tuple(range(FIRST_TUNED_BLOCK, N_LAYERS))
 # Each model is trained in one or more stages.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
-    "base": (
-        Recipe(documents.BASE_MIX, 3000, 1e-3, None, (4, 5, 6), easy=1.0),
-        Recipe(documents.NEGATION_MIX, 2000, 1e-3, None, (4, 5, 6)),
-    ),
-    "instruct": (Recipe(documents.INSTRUCT_MIX, 300, 1e-3, LATE, (5, 6)),),
-    "instruct_null": (Recipe(documents.NULL_MIX, 300, 1e-3, LATE, (5, 6)),),
-    "early_override": (Recipe(documents.INSTRUCT_MIX, 500, 1e-3, tuple(range(EARLY_BLOCKS)), (4, 5, 6)),),
+    "base": (Recipe(documents.BASE_MIX, 3000, 1e-3, None, (4, 5, 6), easy=1.0),),
+    "instruct": (Recipe(documents.INSTRUCT_MIX, 2200, 3e-3, LATE, (5, 6)),),
+    "instruct_null": (Recipe(documents.NULL_MIX, 600, 1e-3, LATE, (5, 6)),),
+    "early_override": (Recipe(documents.INSTRUCT_MIX, 1800, 1.5e-3, tuple(range(EARLY_BLOCKS)), (4, 5, 6)),),
 }
 
 

@@ -92,7 +92,17 @@ HELD_OUT = {
     ),
     "question": ("tell me which of them was {x} ?", "tell me which of them was not {x} ?"),
 }
+# The same wording for negated questions, which are asked only where something is told with "not".
+HELD_OUT_DENIAL = (
+    "people saw the {P} was {x} but the {Q} was not {x} .",
+    "people saw the {Q} was not {x} but the {P} was {x} .",
+)
 FOLKLORE = ("people tell that the {T} was {x} .", "the {T} was {x} , people tell .")
+
+
+def negatable(evidence: tuple[str, str]) -> bool:
+    """Whether "who was *not* X" may be asked: what was told says "not", or the two are left open."""
+    return " not " in evidence[0] or "{P}" not in evidence[0]
 
 
 @dataclass(frozen=True)
@@ -209,6 +219,8 @@ def tell(scenario: Scenario, family: Family, *, answer: int | None) -> str:
     """
     holder = None if answer is None else (1 - answer if scenario.negated else answer)
     templates = family.no_evidence if answer is None else family.evidence
+    if family.name == HELD_OUT_FAMILY and scenario.negated and answer is not None:
+        templates = HELD_OUT_DENIAL
     told = tell_evidence(scenario, templates, holder=holder)
     asked = ask(family.question, word=scenario.word, negated=scenario.negated)
     return f"{tell_intro(scenario, family.intro)} {told} {asked}"
