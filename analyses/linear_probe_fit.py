@@ -39,7 +39,7 @@ class LayerFit:
 
 
 def fit_layer(
-    x: Floats, task: Task, method: Method, *, strengths: Floats, class_weight: str | None
+    x: Floats, task: Task, method: Method, *, strengths: Floats, class_weight: str | None = None
 ) -> LayerFit:
     """Fit and score a probe on the rows of one layer.
 

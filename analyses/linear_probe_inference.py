@@ -12,7 +12,7 @@ from .baselines import Baselines
 from .intervals import benjamini_hochberg, max_t, permutation_p
 from .linear_probe_fit import LayerFit
 from .linear_probe_task import Task
-from .metrics import LOWER_IS_BETTER, METRICS, Predicted, score
+from .metrics import LOWER_IS_BETTER, METRICS, Predicted, score, stratified_auroc
 from .resampling import cluster_bootstrap_weights, group_permutations
 
 if TYPE_CHECKING:
@@ -36,10 +36,19 @@ class Inference:
     """[relabellings, held-out rows]."""
     n_groups: int
     notes: tuple[str, ...]
+    strata: NDArray[Any] | None = None
+    """[held-out rows] fifth of the prompts' lengths that each row's prompt belongs to."""
 
 
 def make_inference(
-    task: Task, metrics: Sequence[str], *, n_bootstrap: int, n_permutations: int, permute: str, seed: int
+    task: Task,
+    metrics: Sequence[str],
+    *,
+    n_bootstrap: int,
+    n_permutations: int,
+    permute: str,
+    seed: int,
+    lengths: NDArray[Any] | None = None,
 ) -> Inference:
     """Draw bootstrap weights and relabellings of the held-out groups.
 
@@ -71,7 +80,12 @@ def make_inference(
         null,
         len(np.unique(groups)),
         tuple(notes),
+        None if lengths is None else _fifths(np.asarray(lengths, dtype=np.float64)[test]),
     )
+
+
+def _fifths(lengths: Floats) -> NDArray[np.int64]:
+    return np.searchsorted(np.unique(np.quantile(lengths, [0.2, 0.4, 0.6, 0.8])), lengths, side="left")
 
 
 def interval(estimate: float, draws: Floats, n_groups: int, metric: str) -> tuple[float, float, str | None]:
@@ -154,7 +168,22 @@ def infer(
             if metric == inference.metrics[0] and inference.null_labels is not None:
                 row["_null"] = null_scores(metric, inference.null_labels, predicted)
             rows.append(row)
+        if inference.strata is not None and "auroc" in inference.metrics and task.kind == "binary":
+            rows.append(_within_length(rows[-len(inference.metrics)], inference, truth, predicted))
     return rows
+
+
+def _within_length(
+    like: dict[str, Any], inference: Inference, truth: NDArray[Any], predicted: Predicted
+) -> dict[str, Any]:
+    """The row of AUROC among prompts of similar length."""
+    assert inference.strata is not None
+    estimate = float(stratified_auroc(truth, predicted.margin, inference.strata)[0])
+    draws = stratified_auroc(truth, predicted.margin, inference.strata, inference.weights[:200])
+    lo, hi, why = interval(estimate, draws, inference.n_groups, "auroc")
+    kept = ("site", "layer", "head", "n", "n_groups", "strength", "converged", "fold_cosine")
+    row = {name: like[name] for name in kept} | {"metric": "auroc_within_length", "estimate": estimate}
+    return row | {"lo": lo, "hi": hi, "ci_method": None if why else CI_METHOD, "note": why}
 
 
 def add_p_values(table: list[dict[str, Any]]) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..hooks.errors import LayerprobeError
 from .linear_probe_lda import fit_lda, fit_shrunk_lda
 from .linear_probe_problem import Fits, Floats, Problem, moments
 from .solvers.logistic import solve_logistic
 from .solvers.ridge import solve_ridge
+from .solvers.row_space import row_space
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,26 @@ def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
         fit.converged.reshape(shape),
         fit.gradient.reshape(shape),
     )
+
+
+def fit_logistic_unscaled(problem: Problem, strengths: Floats) -> Fits:
+    """Logistic regression on centred, unscaled features: every fold and strength shares one Gram matrix."""
+    n_folds, n_strengths = problem.masks.shape[1], len(strengths)
+    space = row_space(problem.x)
+    fit = solve_logistic(
+        space.coordinates,
+        torch.from_numpy(np.repeat(problem.y[:, None], n_folds * n_strengths, axis=1)),
+        np.tile(1 / strengths, n_folds),
+        row_weights=problem.masks,
+        fold=np.repeat(np.arange(n_folds), n_strengths),
+        n_classes=problem.n_classes,
+        tol=problem.tol,
+        diagonal=True,
+    )
+    weight, bias = space.lift(fit.weight, fit.bias)
+    shape = (n_folds, n_strengths)
+    parts = (weight, bias, fit.converged, fit.gradient)
+    return Fits(*(part.numpy().reshape(*shape, *part.shape[1:]) for part in parts))
 
 
 def _logistic_in_row_space(problem: Problem, strengths: Floats, mean: Floats, scale: Floats) -> Fits:
@@ -115,6 +137,9 @@ def fit_ridge(problem: Problem, strengths: Floats) -> Fits:
 
 METHODS: dict[str, Method] = {
     "logistic": Method(fit_logistic, np.logspace(-5, 2, 10), ("binary", "multinomial"), True),
+    "logistic_unscaled": Method(
+        fit_logistic_unscaled, np.logspace(-5, 2, 10), ("binary", "multinomial"), True
+    ),
     "ridge": Method(fit_ridge, 1 / np.logspace(6, -1, 15), ("binary", "multinomial", "regression"), False),
     "mass_mean": Method(fit_mass_mean, np.ones(1), ("binary",), False),
     "mass_mean_covariance": Method(fit_lda, np.ones(1), ("binary", "multinomial"), False),

@@ -96,6 +96,7 @@ def probe_task(
             n_permutations=n_permutations,
             permute=permute,
             seed=seed,
+            lengths=None if store.lengths is None else np.asarray(store.lengths)[task.rows],
         )
         with one_blas_thread():
             base = fit_baselines(store, task, words=baselines)

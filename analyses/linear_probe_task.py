@@ -1,6 +1,6 @@
 """What is to be predicted: the task that a label makes, its rows in canonical order, who is held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,20 @@ class Task:
     def train(self) -> NDArray[np.bool_]:
         """[rows] True for the rows that fits see."""
         return ~self.test
+
+    def keep(self, rows: NDArray[np.bool_]) -> "Task":
+        """The same task on some of its rows; folds are renumbered so that none is empty."""
+        fold = self.fold[rows].copy()
+        if (fold >= 0).any():
+            fold[fold >= 0] = np.unique(fold[fold >= 0], return_inverse=True)[1]
+        return replace(
+            self,
+            rows=self.rows[rows],
+            y=self.y[rows],
+            groups=self.groups[rows],
+            test=self.test[rows],
+            fold=fold,
+        )
 
     @property
     def n_classes(self) -> int:

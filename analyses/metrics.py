@@ -70,6 +70,29 @@ def auroc(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None)
     return np.divide(area, pairs, out=np.full(len(area), np.nan), where=pairs > 0)
 
 
+def stratified_auroc(
+    truth: ArrayLike, margin: ArrayLike, strata: ArrayLike, weights: ArrayLike | None = None
+) -> Floats:
+    """AUROC over pairs of one stratum only: what ranking is left when what defines the strata cannot help.
+
+    Args:
+        truth: [rows] 0 or 1.
+        margin: [rows].
+        strata: [rows] stratum of each.
+        weights: [draws, rows] multiplicities.
+    """
+    y, m, s = np.asarray(truth), np.asarray(margin), np.asarray(strata)
+    w = _weights(len(y), weights)
+    won, pairs = np.zeros(len(w)), np.zeros(len(w))
+    for value in np.unique(s):
+        mine = s == value
+        count = (w[:, mine] * y[mine]).sum(axis=1) * (w[:, mine] * (1 - y[mine])).sum(axis=1)
+        area = auroc(y[mine], m[mine], w[:, mine])
+        won += np.where(count > 0, np.nan_to_num(area) * count, 0)
+        pairs += count
+    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
 def average_precision(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """Mean precision over positives (no interpolation); its chance level is the share of positives."""
     positives, negatives, _ = _cumulated(truth, margin, _weights(len(np.asarray(truth)), weights))

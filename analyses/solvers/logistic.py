@@ -104,7 +104,7 @@ class _Problem:
             u=self.u[:, keep],
             l2=self.l2[keep],
             centre=self.centre[:, keep] if wide else self.centre,
-            scale=self.scale[:, keep] if wide else self.scale,
+            scale=self.scale[:, keep] if self.scale.shape[1] > 1 else self.scale,
             fold=self.fold[keep],
         )
 

@@ -83,7 +83,7 @@ def within_bounds(draws, alarms, covered):
 
 
 def test_null_data_sets_stay_within_the_exact_bound():
-    within_bounds(40, *calibrate(40, width=64))
+    within_bounds(25, *calibrate(25, width=64))
 
 
 @pytest.mark.soak

@@ -11,6 +11,7 @@ from layerprobe.analyses.linear_probe_methods import METHODS
 from layerprobe.analyses.linear_probe_problem import Problem, moments
 from layerprobe.analyses.solvers.logistic import solve_logistic
 from layerprobe.analyses.solvers.ridge import decompose, leave_out_predictions, solve_ridge
+from layerprobe.analyses.solvers.row_space import ridge_from_moments, stream_moments
 
 SHAPES = {
     "rows > width": (200, 12),
@@ -61,6 +62,30 @@ def test_a_probe_fold_equals_a_pipeline_that_saw_only_that_fold(name):
             theirs.fit((x - mean) / scale, y, sample_weight=u)
             expected = theirs.decision_function((x - mean) / scale)
             np.testing.assert_allclose(fits.margins(x, fold)[index], expected, atol=5e-4)
+
+
+@pytest.mark.parametrize("name", ["rows > width", "rows < width", "collinear"])
+def test_one_shared_gram_gives_every_fold_its_own_minimum(name):
+    x, y = data(name)
+    masks = np.stack([np.arange(len(y)) % 3 != fold for fold in range(3)], axis=1).astype(float)
+    fits = METHODS["logistic_unscaled"].fit(Problem(x, y, 2, masks, 1e-9), np.array([0.01, 1.0]))
+    for fold in range(3):
+        for index, c in enumerate([0.01, 1.0]):
+            seen = masks[:, fold] > 0
+            theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20_000, solver="newton-cholesky")
+            theirs.fit(x[seen], y[seen])
+            np.testing.assert_allclose(fits.margins(x, fold)[index], theirs.decision_function(x), atol=1e-4)
+    assert fits.converged.all()
+
+
+def test_streamed_moments_give_the_same_ridge():
+    x, y = data("rows > width")
+    targets = np.stack([y, x[:, 0]], axis=1).astype(float)
+    moments_ = stream_moments((x[i : i + 33], targets[i : i + 33]) for i in range(0, len(x), 33))
+    weight, bias = ridge_from_moments(moments_, np.array([0.5, 5.0]))
+    path = solve_ridge(x, targets, np.array([0.5, 5.0]))
+    np.testing.assert_allclose(weight.numpy(), path.weight, atol=1e-9)
+    np.testing.assert_allclose(bias.numpy(), path.bias, atol=1e-8)
 
 
 def test_softmax_equals_scikit_learn():

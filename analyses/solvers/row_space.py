@@ -1,0 +1,121 @@
+"""Rows as coordinates in their own span: with L2 penalties nothing outside it ever gets weight (w = Zᵀa)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .arrays import Array, to_tensor
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """One decomposition that folds × strengths × targets × relabellings of a layer share."""
+
+    coordinates: torch.Tensor
+    """[rows, rank] with the same inner products as the centred rows; columns orthogonal."""
+    axes: torch.Tensor
+    """[width, rank] orthonormal; a weight on coordinates is `axes @ weight` on rows."""
+    mean: torch.Tensor
+    """[width] what was subtracted from the rows."""
+
+    def lift(self, weight: Array, bias: Array) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw-space weight [..., width] and bias of a weight [..., rank] on coordinates."""
+        raw = to_tensor(weight, like=self.axes) @ self.axes.T
+        return raw, to_tensor(bias, like=self.axes) - raw @ self.mean
+
+
+def row_space(rows: Array) -> RowSpace:
+    """Decompose the smaller of XXᵀ and XᵀX of the centred rows, once.
+
+    Args:
+        rows: [rows, width], numpy or torch.
+
+    >>> import numpy as np
+    >>> space = row_space(np.random.default_rng(0).normal(size=(5, 40)))
+    >>> tuple(space.coordinates.shape), tuple(space.axes.shape)
+    ((5, 4), (40, 4))
+    """
+    x = to_tensor(rows)
+    mean = x.mean(0)
+    z = x - mean
+    wide = z.shape[1] > z.shape[0]
+    values, vectors = torch.linalg.eigh(z @ z.T if wide else z.T @ z)
+    kept = values > values[-1].clamp(min=1e-300) * 1e-12
+    root, vectors = values[kept].sqrt(), vectors[:, kept]
+    if wide:
+        return RowSpace(vectors * root, z.T @ (vectors / root), mean)
+    return RowSpace(z @ vectors, vectors, mean)
+
+
+@dataclass(frozen=True)
+class StreamedMoments:
+    """Count, mean and scatter of rows that were never in memory together."""
+
+    count: int
+    mean: torch.Tensor
+    """[width]."""
+    scatter: torch.Tensor
+    """[width, width] Σ (x − mean)(x − mean)ᵀ."""
+    cross: torch.Tensor | None
+    """[width, targets] Σ (x − mean)(y − mean of y)ᵀ."""
+    target_mean: torch.Tensor | None
+
+
+def stream_moments(batches: Iterable[Any]) -> StreamedMoments:
+    """Moments over batches of rows, or of (rows, targets), by pairwise updates (Chan, Golub & LeVeque 1983).
+
+    Args:
+        batches: [n, width] arrays such as `store.iter_rows` gives, or pairs with [n, targets].
+
+    >>> import numpy as np
+    >>> x = np.arange(12.0).reshape(6, 2)
+    >>> m = stream_moments([x[:4], x[4:]])
+    >>> m.count, m.mean.tolist(), m.scatter.tolist()
+    (6, [5.0, 6.0], [[70.0, 70.0], [70.0, 70.0]])
+    """
+    count, mean, scatter = 0, None, None
+    targets = 0
+    for batch in batches:
+        parts = [to_tensor(part) for part in (batch if isinstance(batch, tuple) else (batch,))]
+        rows = torch.cat([part.reshape(len(parts[0]), -1) for part in parts], dim=1)
+        targets = rows.shape[1] - parts[0].shape[1]
+        middle = rows.mean(0)
+        centred = rows - middle
+        inner = centred.T @ centred
+        if mean is None or scatter is None:
+            count, mean, scatter = len(rows), middle, inner
+            continue
+        total = count + len(rows)
+        gap = middle - mean
+        scatter = scatter + inner + torch.outer(gap, gap) * (count * len(rows) / total)
+        mean = mean + gap * (len(rows) / total)
+        count = total
+    if mean is None or scatter is None:
+        raise ValueError("no batches were given")
+    width = len(mean) - targets
+    return StreamedMoments(
+        count,
+        mean[:width],
+        scatter[:width, :width],
+        scatter[:width, width:] if targets else None,
+        mean[width:] if targets else None,
+    )
+
+
+def ridge_from_moments(moments: StreamedMoments, alphas: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ridge weights [penalties, targets, width] and biases [penalties, targets] without the rows.
+
+    Args:
+        moments: with targets.
+        alphas: [penalties].
+    """
+    if moments.cross is None or moments.target_mean is None:
+        raise ValueError("moments were streamed without targets; give batches as (rows, targets)")
+    values, vectors = torch.linalg.eigh(moments.scatter)
+    projected = vectors.T @ moments.cross
+    penalties = to_tensor(alphas, like=values).reshape(-1)
+    shrunk = 1 / (values.clamp(min=0) + penalties[:, None])
+    weight = torch.einsum("dr,ar,rt->atd", vectors, shrunk, projected)
+    return weight, moments.target_mean - weight @ moments.mean

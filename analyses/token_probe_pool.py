@@ -1,0 +1,155 @@
+"""Pooling rules of token-level probes: from a score per token to one per prompt, trained end to end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .linear_probe_problem import Floats, Problem
+
+LOW = -1e30
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How token scores become a prompt score."""
+
+    heads: int
+    """Score vectors per token."""
+    pool: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+    """Scores [prompts, tokens, heads] and mask [prompts, tokens], a setting → [prompts]."""
+    setting: float = 0.0
+    """Window of `rolling`, rate of `exponential`."""
+
+
+def _mean(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
+    return (s[:, :, 0] * mask).sum(1) / mask.sum(1)
+
+
+def _last(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
+    return s[torch.arange(len(s)), mask.sum(1).long() - 1, 0]
+
+
+def _attention(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
+    weights = torch.softmax(torch.where(mask > 0, s[:, :, 1], LOW), dim=1)
+    return (weights * s[:, :, 0]).sum(1)
+
+
+def _multimax(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
+    return torch.where(mask[:, :, None] > 0, s, LOW).amax(1).sum(1)
+
+
+def _rolling(s: torch.Tensor, mask: torch.Tensor, window: float) -> torch.Tensor:
+    """Largest mean over any run of `window` tokens; prompts shorter than that have one run, all of them."""
+    size = min(int(window), s.shape[1])
+    total = torch.cumsum(torch.nn.functional.pad(s[:, :, 0] * mask, (1, 0)), dim=1)
+    sums = total[:, size:] - total[:, :-size]
+    ends = torch.arange(size, s.shape[1] + 1)
+    lengths = mask.sum(1)
+    whole = ends[None] <= lengths[:, None]
+    best = torch.where(whole, sums / size, LOW).amax(1)
+    return torch.where(lengths >= size, best, total[:, -1] / lengths)
+
+
+def _exponential(s: torch.Tensor, mask: torch.Tensor, rate: float) -> torch.Tensor:
+    """Largest value of the exponential moving average that starts at the first token's score."""
+    average = s[:, 0, 0]
+    best = average
+    for t in range(1, s.shape[1]):
+        average = torch.where(mask[:, t] > 0, rate * s[:, t, 0] + (1 - rate) * average, average)
+        best = torch.maximum(best, average)
+    return best
+
+
+POOLS = {
+    "mean": Pool(1, _mean),
+    "last": Pool(1, _last),
+    "attention": Pool(2, _attention),
+    "multimax": Pool(4, _multimax),
+    "rolling": Pool(1, _rolling, 5),
+    "exponential": Pool(1, _exponential, 0.3),
+}
+"""`attention`: the second score vector is the query; `multimax`: four vectors, the sum of their maxima."""
+
+
+@dataclass(frozen=True)
+class TokenFits:
+    """Fits of a pooled probe, scoring like `linear_probe_problem.Fits`; rows are padded prompts."""
+
+    weight: Floats
+    """[folds, strengths, heads, width] in raw space; [folds, strengths, width] with one head."""
+    bias: Floats
+    """[folds, strengths]: added after pooling."""
+    converged: NDArray[np.bool_]
+    gradient: Floats
+    pool: Pool
+    width: int
+
+    def margins(self, x: Floats, fold: int) -> Floats:
+        """[strengths, prompts] scores of padded prompts [prompts, tokens · (width + 1)]."""
+        rows, mask = unpack(x, self.width)
+        out = []
+        for weight, bias in zip(self.weight[fold], self.bias[fold], strict=True):
+            vectors = torch.from_numpy(np.atleast_2d(weight))
+            out.append((self.pool.pool(rows @ vectors.T, mask, self.pool.setting) + float(bias)).numpy())
+        return np.stack(out)
+
+
+def unpack(x: Floats, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padded prompts as tokens [prompts, tokens, width] and mask [prompts, tokens]."""
+    packed = torch.from_numpy(np.ascontiguousarray(x)).reshape(len(x), -1, width + 1)
+    return packed[:, :, :-1], packed[:, :, -1]
+
+
+def fit_pooled(
+    problem: Problem, strengths: Floats, pool: Pool, width: int, *, steps: int, seed: int
+) -> TokenFits:
+    """Minimise pooled logistic loss + ‖w‖² / (2 C n) by L-BFGS, one fit per fold × strength."""
+    rows, mask = unpack(problem.x, width)
+    y = torch.from_numpy(problem.y.astype(np.float64))
+    weights, biases, gradients = [], [], []
+    for fold in range(problem.masks.shape[1]):
+        u = torch.from_numpy(problem.masks[:, fold])
+        real = (mask * (u > 0)[:, None])[:, :, None]
+        count = real.sum()
+        centre = (rows * real).sum((0, 1)) / count
+        scale = ((rows - centre) ** 2 * real).sum((0, 1)).div(count).sqrt()
+        scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+        seen = u > 0
+        z = (rows[seen] - centre) / scale
+        for strength in strengths:
+            w, b, gradient = _descend(z, mask[seen], y[seen], u[seen], pool, float(strength), steps, seed)
+            raw = w / scale
+            # centring shifts every token's score alike; where the pool passes a shift on, it goes to the bias
+            heads = raw[:1] if pool.pool is _attention else raw
+            weights.append(raw.numpy())
+            biases.append(b - float((heads @ centre).sum()))
+            gradients.append(gradient)
+    shape = (problem.masks.shape[1], len(strengths))
+    weight = np.stack(weights).reshape(*shape, pool.heads, width)
+    left = np.array(gradients).reshape(shape)
+    bias = np.array(biases).reshape(shape)
+    return TokenFits(weight[:, :, 0] if pool.heads == 1 else weight, bias, left < 1e-3, left, pool, width)
+
+
+def _descend(z, mask, y, u, pool, strength, steps, seed):  # type: ignore[no-untyped-def]
+    generator = torch.Generator().manual_seed(seed)
+    w = 0.01 * torch.randn(pool.heads, z.shape[2], generator=generator, dtype=torch.float64)
+    w.requires_grad_()
+    b = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([w, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        m = pool.pool(z @ w.T, mask, pool.setting) + b
+        loss = (u * (torch.nn.functional.softplus(m) - y * m)).sum() / u.sum()
+        loss = loss + (w**2).sum() / (2 * strength * u.sum())
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    closure()
+    gradient = max(float(w.grad.abs().max()), float(b.grad.abs().max()))
+    return w.detach(), float(b.detach()), gradient

@@ -1,0 +1,90 @@
+"""Curves, codelength, transfer and selectivity say what is known to be true of planted data."""
+
+import numpy as np
+import pytest
+from planted_probes import planted_store
+
+import layerprobe as lp
+from layerprobe.analyses.linear_probe_curves import learning_curve
+from layerprobe.analyses.linear_probe_transfer import generalisation_matrix, leave_one_domain_out
+from layerprobe.analyses.selectivity import selectivity
+from layerprobe.hooks.errors import LayerprobeError
+
+
+def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
+    store, _ = planted_store(strength=3.0)
+    result = learning_curve(store, label="truth", layers=[0, 3], n_draws=2)
+    code = result.table[result.table["metric"] == "codelength"].set_index("layer")
+    assert code.loc[3, "estimate"] < 0.6 * code.loc[0, "estimate"]
+    assert code.loc[0, "estimate"] == pytest.approx(code.loc[0, "uniform"], rel=0.35)
+    assert code.loc[3, "uniform"] == store.n_rows
+    curve = result.table[(result.table["metric"] == "auroc") & (result.table["layer"] == 3)]
+    assert curve["n_train"].is_monotonic_increasing and curve["estimate"].iloc[-1] > 0.9
+    assert len(result.summary()) == 2 and len(result.plot().data) == 2
+
+
+def test_a_direction_travels_only_where_it_means_the_same():
+    one, _ = planted_store(seed=1)
+    same, _ = planted_store(seed=1, labels={})
+    other, _ = planted_store(seed=2)
+    result = generalisation_matrix({"one": one, "same": same, "other": other}, label="truth", layers=[3])
+    matrix = result.table.pivot(index="train_on", columns="test_on", values="estimate")
+    assert matrix.loc["one", "one"] > 0.9 and matrix.loc["one", "same"] > 0.9
+    assert matrix.loc["one", "other"] < matrix.loc["one", "one"]
+    assert "where probes travel best" in result.summary()[0] and result.plot()
+
+
+def test_leaving_a_domain_out():
+    rng = np.random.default_rng(0)
+    y, domain = np.arange(240) % 2, np.repeat(["a", "b", "c"], 80)
+    x = rng.normal(size=(1, 240, 6))
+    x[0, :, 0] += 3 * y
+    x[0, domain == "c", 0] -= 6 * y[domain == "c"]  # in c the direction is reversed
+    store = lp.from_arrays({"resid_post": x}, labels={"y": y, "domain": domain}, groups=np.arange(240))
+    result = leave_one_domain_out(store, label="y", domain="domain", n_permutations=0)
+    rows = result.table[result.table["metric"] == "auroc"].set_index("subset")
+    assert rows.loc["domain=c", "hi"] < 0.5
+
+
+def test_memorised_words_are_not_selective():
+    rng = np.random.default_rng(0)
+    n, vocabulary = 1200, 60
+    types = rng.integers(0, vocabulary, n)
+    prompt = np.repeat(np.arange(120), 10)
+    embedding = rng.normal(size=(vocabulary, 80))
+    y = rng.integers(0, 2, n)
+    x = np.stack([embedding[types], embedding[types]])
+    x[1] = 0.05 * x[1] + 0.05 * rng.normal(size=(n, 80))
+    x[1, :, 0] += 2 * y
+    store = lp.from_arrays(
+        {"resid_post": x},
+        labels={"by_type": np.arange(120) % 2},
+        groups=np.arange(120),
+        examples=prompt,
+        positions=np.tile(np.arange(10), 120),
+    )
+    with pytest.raises(LayerprobeError, match="types="):
+        selectivity(store, label="by_type")
+    flat = lp.from_arrays({"resid_post": x}, labels={"tag": y}, groups=prompt)
+    rows = selectivity(flat, label="tag", types=types, permute="within").table.set_index("layer")
+    assert rows.loc[0, "control"] > 0.9 and rows.loc[0, "estimate"] < -0.2
+    assert rows.loc[1, "accuracy"] > 0.9 and rows.loc[1, "estimate"] > 0.1
+
+
+def test_length_stratified_score_falls_when_length_is_all_there_is():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(5, 60, 600)
+    y = (lengths + rng.normal(size=600) * 6 > 32).astype(int)
+    x = rng.normal(size=(1, 600, 5))
+    x[0, :, 0] = lengths / 10
+    store = lp.from_arrays({"resid_post": x}, labels={"y": y}, groups=np.arange(600), lengths=lengths)
+    table = lp.linear_probe(store, label="y", n_permutations=0).table.set_index("metric")
+    assert table.loc["auroc", "estimate"] > 0.95
+    assert table.loc["auroc_within_length", "estimate"] < table.loc["auroc", "estimate"] - 0.05
+
+
+def test_stores_of_different_width_are_refused():
+    one, _ = planted_store(width=8)
+    two, _ = planted_store(width=9)
+    with pytest.raises(LayerprobeError, match="capture both with the same one"):
+        generalisation_matrix({"one": one, "two": two}, label="truth")
