@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..analyses.result import AnalysisResult
     from ..cache.prompts import PromptTable
     from ..cache.store import ActivationStore
+    from .study import StudyRun
 
 
 def run_command(command: Any) -> None:
@@ -42,17 +43,21 @@ def _quiet_libraries() -> None:
     # Warnings of the libraries underneath would bury the one line that matters.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin while they wait make a busy machine ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
 def _demo(command: commands.Demo) -> None:
+    import os
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the shipped models are too small to share out
     from . import demo
     from .study import run_study
 
     line = f"layerprobe demo --out {shlex.quote(str(command.out))}"
     done = run_study(demo.study_file(), out=command.out, progress=not command.quiet, command=line)
-    print(done.findings())
-    print(done.report.resolve())
+    _tell(done)
 
 
 def _run(command: commands.Run) -> None:
@@ -62,8 +67,17 @@ def _run(command: commands.Run) -> None:
     done = run_study(command.study, out=command.out, progress=not command.quiet, command=line)
     if not done.redone:
         print("nothing to redo: activations and results are those of this study", file=sys.stderr)
+    _tell(done)
+
+
+def _tell(done: StudyRun) -> None:
+    """The findings and the report's path; what failed goes to stderr, with exit code 1."""
     print(done.findings())
     print(done.report.resolve())
+    if done.failures:
+        for name, why in done.failures.items():
+            print(f"layerprobe: {name} could not be computed: {why}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _report(command: commands.Report) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from .study_facts import study_facts
 from .study_file import read_study, study_toml
 from .study_inputs import checked_inputs, fingerprint, request_key
 from .study_models import ModelPool, weights_hash
-from .study_results import ResultsFolder, write_whole
+from .study_results import ResultsFolder, explain, write_whole
 from .study_spec import Study
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class StudyRun:
     """Result name (the stem of its Parquet file) -> result."""
     redone: tuple[str, ...]
     """What this run had to do (models captured, results computed); the rest was there already."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Result name -> why it could not be computed; the report says so in its place."""
 
     def summary(self) -> str:
         """Everything that the analyses say of their numbers, one sentence a line."""
@@ -89,25 +91,35 @@ def run_study(
     redone: list[str] = []
     pool = ModelPool(spec.models)
     stores, keys = _stores(spec, prompts, out / "activations", pool, say, redone, progress)
-    folder, results = ResultsFolder(out), {}
+    folder = ResultsFolder(out)
+    results: dict[str, AnalysisResult] = {}
+    failures: dict[str, str] = {}
     for item in spec.analysis:
-        for name, models in calls(item, spec, taken=results):
+        for name, models in calls(item, spec, taken=[*results, *failures]):
             made_from = _made_from(item, {m: keys[m] for m in models})
             result = folder.current(name, made_from)
             if result is None:
                 say(f"{about(item)}: {', '.join(models)}")
-                result = analyse(item, {m: stores[m] for m in models}, pool=pool, progress=progress)
+                redone.append(name)
+                try:
+                    result = analyse(item, {m: stores[m] for m in models}, pool=pool, progress=progress)
+                except Exception as error:  # the other results and the report must not be lost with it
+                    failures[name] = explain(error)
+                    say(f"{name}: {failures[name]}")
+                    continue
                 options = item.model_dump(mode="json", exclude_defaults=True) | {"kind": item.kind}
                 folder.save(name, result, made_from, models=list(models), options=options)
-                redone.append(name)
             results[name] = result
     folder.keep_only(results)
+    folder.update(failures=failures)
+    if not results:
+        raise LayerprobeError("; ".join(f"{name}: {why}" for name, why in failures.items()))
     command = command or f"layerprobe run study.toml --out {out}"
     folder.update(facts=study_facts(written.title, prompts, stores, command=command, spec=written))
     write_whole(out / "study.toml", study_toml(written))
     from .report import write_report
 
-    return StudyRun(out, write_report(out), stores, results, tuple(redone))
+    return StudyRun(out, write_report(out), stores, results, tuple(redone), failures)
 
 
 def _stores(

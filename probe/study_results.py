@@ -110,6 +110,16 @@ def result_name(kind: str, *parts: str | None, taken: Iterable[str] = ()) -> str
     return unique
 
 
+def explain(error: Exception) -> str:
+    """An error in one line: our own as they are, others with their type; the traceback goes to the log."""
+    import logging
+
+    if isinstance(error, LayerprobeError):
+        return " ".join(str(error).split())
+    logging.getLogger("layerprobe").debug("unexpected error", exc_info=error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (a fault of layerprobe, please report it)"
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it: readers see the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
+from ..study_results import explain
 
 if TYPE_CHECKING:
     from ...analyses.result import AnalysisResult
@@ -39,8 +40,13 @@ class Entry:
         """What the analysis itself says of its numbers; the model is named where the sentence does not."""
         try:
             lines = [str(line) for line in self.result.summary()]
-        except LayerprobeError:
-            lines = list(self.result.notes)
+        except Exception as error:  # a sentence that fails must not cost the report
+            unsaid = (
+                []
+                if isinstance(error, LayerprobeError)
+                else [f"could not be put into words: {explain(error)}"]
+            )
+            lines = [*self.result.notes, *unsaid]
         if len(self.models) != 1:
             return lines
         return [line if self.models[0] in line else f"{self.models[0]}: {_small(line)}" for line in lines]

@@ -99,8 +99,13 @@ def headline(entries: Sequence[Entry]) -> list[str]:
     listed = "; ".join(m if s == ["all"] else f"{m} ({', '.join(s)} prompts)" for m, s in where.items())
     most = max(none, key=lambda row: row["index"] if row["index"] == row["index"] else float("-inf"))
     interval = f"{number(most['index'], 2)} [{number(most['index_lo'], 2)}, {number(most['index_hi'], 2)}]"
+    least = min(row["final"] for row in none)
     anywhere = "" if found else " anywhere"
-    return [*found, f"No evidence of suppression{anywhere}: {listed}; the largest index there is {interval}."]
+    return [
+        *found,
+        f"No evidence of suppression{anywhere}: {listed}; there the answer ends with a lead of "
+        f"{number(least, 2)} logits or more, and the largest index is {interval}.",
+    ]
 
 
 def verdicts(entries: Sequence[Entry]) -> list[pd.DataFrame]:

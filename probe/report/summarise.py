@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ...hooks.errors import LayerprobeError
-from ..study_results import ResultsFolder, plain
-from .collect import Entry
+from ..study_results import ResultsFolder, explain, plain
+from .collect import Entry, words
 from .methods import notes_for
 from .overview import at_a_glance, headline
+from .parts import frame_table, section
 from .section_compare import compare_sections
 from .section_lens import lens_sections
 from .section_other import other_sections
@@ -30,7 +31,7 @@ SECTIONS: dict[str, Sections] = {
 
 
 def read_entries(out: Path) -> tuple[dict[str, Any], list[Entry]]:
-    """The facts and the results of a folder that a study or an analysis wrote."""
+    """The manifest and the results of a folder that a study or an analysis wrote."""
     folder = ResultsFolder(out)
     manifest = folder.manifest()
     if not manifest["results"]:
@@ -41,7 +42,7 @@ def read_entries(out: Path) -> tuple[dict[str, Any], list[Entry]]:
         Entry(name, result, tuple(entry.get("models", ())), entry.get("options", {}))
         for name, entry, result in folder.read_all()
     ]
-    return manifest.get("facts", {}), entries
+    return manifest, entries
 
 
 def summarise(out: str | Path) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def summarise(out: str | Path) -> dict[str, Any]:
     Returns:
         title, facts, findings, glance, sections, methods, limits; figures as plotly JSON.
     """
-    facts, entries = read_entries(Path(out))
+    manifest, entries = read_entries(Path(out))
+    facts = manifest.get("facts", {})
     kinds = list(dict.fromkeys(e.result.kind for e in entries))
     names = [m["name"] for m in facts.get("models", [])]
     names += [m for e in entries for m in e.models if m not in names]
@@ -61,7 +63,9 @@ def summarise(out: str | Path) -> dict[str, Any]:
     sections: list[dict[str, Any]] = []
     for kind in [k for k in SECTIONS if k in kinds] + [k for k in kinds if k not in SECTIONS]:
         mine = [e for e in entries if e.result.kind == kind]
-        sections += [{**part, "kind": kind} for part in SECTIONS.get(kind, other_sections)(mine, names)]
+        sections += [
+            {**part, "kind": kind} for part in _made(SECTIONS.get(kind, other_sections), mine, names)
+        ]
     _unique_ids(sections)
     notes = notes_for(kinds)
     _say_once(sections)
@@ -71,12 +75,23 @@ def summarise(out: str | Path) -> dict[str, Any]:
             "facts": facts,
             "models": names,
             "findings": findings_of(entries, sections),
+            "failures": manifest.get("failures", {}),
             "glance": at_a_glance(entries, names),
             "sections": sections,
             "methods": notes,
             "limits": [line for note in notes for line in note["limits"]],
         }
     )
+
+
+def _made(make: Sections, entries: Sequence[Entry], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The sections of one kind; where they cannot be drawn, the plain table and why."""
+    try:
+        return make(entries, names)
+    except Exception as error:  # one section that fails must not cost the report
+        tables = [frame_table(e.result.table, caption=f"{e.name}: every row") for e in entries]
+        note = f"This section could not be drawn: {explain(error)}"
+        return [section(words(entries[0].result.kind).capitalize(), tables=tables, notes=[note])]
 
 
 def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
