@@ -91,8 +91,14 @@ def direction_rows(
         for number, metric in enumerate(
             ("direction_cosine", "direction_cosine_ceiling", "direction_cosine_ratio")
         ):
-            part = tuple(values[number] for values in estimates)
-            yield {**common, "metric": metric, "method": "mass_mean", "ci_method": JACKKNIFE, **triple(part)}
+            full, lo, hi = (values[number] for values in estimates)
+            row = {**common, "metric": metric, "method": "mass_mean", "ci_method": JACKKNIFE}
+            row |= triple((full, lo, hi))
+            if np.isnan(row["estimate"]):
+                row["note"] = "a direction does not agree with itself across halves, so there is no ceiling"
+            elif np.isnan(row["lo"]):
+                row["note"] = "no interval: undefined when some groups are left out"
+            yield row
         yield from transfer_rows(common, model, base, labels, groups, weights, half)
 
 

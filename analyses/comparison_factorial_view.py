@@ -17,7 +17,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
     table = result.table
     sentences = []
     shift = table[table["metric"] == "mean_shift"]
-    for effect, part in shift.groupby("effect", sort=False):
+    for effect, part in shift[shift["estimate"].notna()].groupby("effect", sort=False):
         top = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
         sentences.append(
             f"{effect}: activations move most at {top['site']}[{top['layer']}], by {top['estimate']:.2f} "

@@ -7,18 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .paired_stores import Paired
-from .resampling import check_finite, group_permutations, max_t, permutation_p
+from .resampling import (
+    bootstrap_interval,
+    check_finite,
+    cluster_bootstrap_weights,
+    group_permutations,
+    max_t,
+    permutation_p,
+)
 from .similarity import (
     _hollow,
     cka_of_grams,
     effective_rank,
     group_jackknife,
-    procrustes_r2,
+    jackknife_interval,
+    jackknife_values,
+    procrustes_residuals,
     rsa_spearman,
     zscore,
 )
 
 JACKKNIFE = "group jackknife, t"
+BLOCKS = 10
 Floats = NDArray[np.float64]
 
 
@@ -48,16 +58,28 @@ def geometry_rows(
     groups.
     """
     rows = subsample_groups(groups, max_rows, seed)
-    few = subsample_groups(groups, min(max_rows, 300), seed)
+    few = subsample_groups(groups, min(max_rows, 200), seed)
     values = {}
     for name in paired.stores:
         values[name] = paired.activations(name, site, layer)
         check_finite(values[name], site=f"{name}: {site}", layer=layer, ids=paired.ids)
-    ranks = {name: effective_rank_row(v[rows], groups[rows], seed) for name, v in values.items()}
-    base = values[paired.reference]
+    of_group = codes(groups[rows])
+    ranks = {
+        name: jackknife_values(
+            lambda m, v=v: effective_rank(v[rows][m]), of_group, n_blocks=BLOCKS, seed=seed
+        )
+        for name, v in values.items()
+    }
+    base, top = values[paired.reference], ranks[paired.reference]
     for name, v in values.items():
         common = {"model": name, "site": site, "layer": layer, "ci_method": JACKKNIFE, "seed": seed}
-        yield {**common, **ranks[name], "metric": "effective_rank", "space": "raw", **size(groups, rows)}
+        yield {
+            **common,
+            **triple(jackknife_interval(*ranks[name])),
+            "metric": "effective_rank",
+            "space": "raw",
+            **size(groups, rows),
+        }
         if name == paired.reference:
             continue
         common["reference"] = paired.reference
@@ -76,7 +98,7 @@ def geometry_rows(
             "space": "raw",
             "split": "held-out half of the groups",
             **size(groups, rows),
-            **procrustes_row(base[rows], v[rows], groups[rows], seed),
+            **procrustes_row(base[rows], v[rows], groups[rows], n_permutations, seed),
         }
         yield {
             **common,
@@ -85,7 +107,10 @@ def geometry_rows(
             **size(groups, few),
             **triple(
                 group_jackknife(
-                    lambda m, v=v: rsa_spearman(v[few][m], base[few][m]), codes(groups[few]), seed=seed
+                    lambda m, v=v: rsa_spearman(v[few][m], base[few][m]),
+                    codes(groups[few]),
+                    n_blocks=BLOCKS,
+                    seed=seed,
                 )
             ),
         }
@@ -94,13 +119,7 @@ def geometry_rows(
             "metric": "effective_rank_difference",
             "space": "raw",
             **size(groups, rows),
-            **triple(
-                group_jackknife(
-                    lambda m, v=v: effective_rank(v[rows][m]) - effective_rank(base[rows][m]),
-                    codes(groups[rows]),
-                    seed=seed,
-                )
-            ),
+            **triple(jackknife_interval(ranks[name][0] - top[0], ranks[name][1] - top[1])),
         }
         yield {
             **common,
@@ -123,10 +142,6 @@ def triple(parts: tuple[Floats, Floats, Floats]) -> dict[str, float]:
     return dict(zip(("estimate", "lo", "hi"), map(float, parts), strict=True))
 
 
-def effective_rank_row(x: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, float]:
-    return triple(group_jackknife(lambda m: effective_rank(x[m]), codes(groups), seed=seed))
-
-
 def cka_row(
     one: Floats, two: Floats, groups: NDArray[np.int64], n_permutations: int, seed: int
 ) -> dict[str, float]:
@@ -134,12 +149,15 @@ def cka_row(
     k, m = _hollow(one - one.mean(axis=0)), _hollow(two - two.mean(axis=0))
     row = triple(
         group_jackknife(
-            lambda mask: cka_of_grams(k[np.ix_(mask, mask)], m[np.ix_(mask, mask)]), codes(groups), seed=seed
+            lambda mask: cka_of_grams(k[np.ix_(mask, mask)], m[np.ix_(mask, mask)]),
+            codes(groups),
+            n_blocks=BLOCKS,
+            seed=seed,
         )
     )
     rng = np.random.default_rng(seed)
     null = []
-    for _ in range(min(n_permutations, 50)):
+    for _ in range(min(n_permutations, 20)):
         shuffled = rng.permutation(len(k))
         null.append(cka_of_grams(k, m[np.ix_(shuffled, shuffled)]))
     if null:
@@ -147,18 +165,26 @@ def cka_row(
     return row
 
 
-def procrustes_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, float]:
-    """Held-out share of the model's variance that a rotation of the reference explains, over both halves."""
-    of_group = codes(groups)
-    half = np.isin(
-        of_group, np.random.default_rng(seed).permutation(of_group.max() + 1)[: (of_group.max() + 1) // 2]
-    )
+def procrustes_row(
+    x: Floats, y: Floats, groups: NDArray[np.int64], n_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Held-out share of the model's variance that a rotation of the reference explains; each half scores the
+    other's.
 
-    def both_ways(mask: NDArray[np.bool_]) -> float:
-        return float(np.mean([procrustes_r2(x[mask], y[mask], train[mask]) for train in (half, ~half)]))
-
-    # every block is a pair of decompositions of width x width: ten blocks are enough for an interval
-    return triple(group_jackknife(both_ways, of_group, n_blocks=10, seed=seed))
+    The interval resamples groups that the fit has not seen, with the fits held.
+    """
+    half = halves(groups, seed)
+    residual, total = np.empty(len(x)), np.empty(len(x))
+    for train in (half, ~half):
+        residual[~train], total[~train] = procrustes_residuals(x, y, train)
+    weights = cluster_bootstrap_weights(groups, n_bootstrap, seed)
+    lo, hi = bootstrap_interval(1 - (weights @ residual) / (weights @ total))
+    return {
+        "estimate": float(1 - residual.sum() / total.sum()),
+        "lo": float(lo),
+        "hi": float(hi),
+        "ci_method": "cluster bootstrap of held-out groups",
+    }
 
 
 def crossfit_norm(means: Floats) -> float:

@@ -39,17 +39,22 @@ def summarise(result: "AnalysisResult") -> list[str]:
         )
     for (model, metric), part in differences.groupby(["model", "metric"], sort=False):
         if metric in SIMILARITIES and part["layer"].notna().any():
-            sentences.append(_extreme(model, metric, part))
+            sentences.append(_extreme(str(model), str(metric), part))
     changes = differences[differences["metric"] == "class_difference_change"]
     for model, part in changes.groupby("model", sort=False):
-        sentences.append(_class_change(model, part))
+        sentences.append(_class_change(str(model), part))
     return sentences
 
 
 def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
     if "space" in part and (part["space"] == "zscored").any():
         part = part[part["space"] == "zscored"]
-    low = part.iloc[int(np.nanargmin(part["estimate"].to_numpy(dtype=float)))]
+    known = part[part["estimate"].notna()]
+    if known.empty:
+        why = part["note"].dropna().iloc[0] if "note" in part and part["note"].notna().any() else "undefined"
+        return f"{model}: {SIMILARITIES[metric]} could be estimated at 0 of {len(part)} layers ({why})."
+    part = known
+    low = part.iloc[int(part["estimate"].to_numpy(dtype=float).argmin())]
     first = part.sort_values("layer").iloc[0]
     return (
         f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at "
@@ -59,6 +64,8 @@ def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
 
 
 def _class_change(model: str, part: pd.DataFrame) -> str:
+    if part["estimate"].isna().all():
+        return f"{model}: the change of the class difference could be estimated at 0 of {len(part)} layers."
     top = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
     clear = part[part["p_familywise"] <= 0.05]
     found = (
@@ -99,7 +106,7 @@ def draw(result: "AnalysisResult") -> "Figure":
         add_band(
             Panel(figure, 2),
             part,
-            f"{model}: {SIMILARITIES[metric]}",
+            f"{model}: {SIMILARITIES[str(metric)]}",
             COLOURS[number % len(COLOURS)],
             dash="dot",
         )

@@ -95,6 +95,12 @@ def procrustes_r2(x: ArrayLike, y: ArrayLike, train: NDArray[np.bool_]) -> float
     >>> round(procrustes_r2(x, 2 * x @ turn + 1, np.arange(60) < 30), 6)
     1.0
     """
+    residual, total = procrustes_residuals(x, y, train)
+    return float(1 - residual.sum() / total.sum())
+
+
+def procrustes_residuals(x: ArrayLike, y: ArrayLike, train: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """[held-out rows] squared distance of y from the rotated, scaled x, and from the training mean."""
     one, two = _pair(x, y)
     width = max(one.shape[1], two.shape[1])
     one, two = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (one, two))
@@ -104,7 +110,7 @@ def procrustes_r2(x: ArrayLike, y: ArrayLike, train: NDArray[np.bool_]) -> float
     total = np.sum(a[train] ** 2)
     scale = s.sum() / total if total > 0 else 0.0
     test = ~train
-    return float(1 - np.sum((b[test] - scale * a[test] @ (u @ vt)) ** 2) / np.sum(b[test] ** 2))
+    return np.sum((b[test] - scale * a[test] @ (u @ vt)) ** 2, axis=1), np.sum(b[test] ** 2, axis=1)
 
 
 def dissimilarities(x: ArrayLike, kind: str = "correlation") -> Floats:
@@ -176,14 +182,34 @@ def group_jackknife(
     Returns:
         estimate, lo, hi.
     """
-    from scipy.stats import t
+    return jackknife_interval(*jackknife_values(statistic, groups, n_blocks=n_blocks, seed=seed), level=level)
 
+
+def jackknife_values(
+    statistic: Callable[[NDArray[np.bool_]], ArrayLike],
+    groups: NDArray[np.int64],
+    *,
+    n_blocks: int = 20,
+    seed: int = 0,
+) -> tuple[Floats, Floats]:
+    """The statistic of all rows, and [blocks, …] of all but a block; the same seed leaves out the same
+    blocks.
+    """
     n_groups = int(groups.max()) + 1
     blocks = min(n_blocks, n_groups)
     block = np.empty(n_groups, dtype=np.int64)
     block[np.random.default_rng(seed).permutation(n_groups)] = np.arange(n_groups) % blocks
     full = np.asarray(statistic(np.ones(len(groups), dtype=bool)), dtype=np.float64)
-    left = np.stack([np.asarray(statistic(block[groups] != b), dtype=np.float64) for b in range(blocks)])
+    return full, np.stack(
+        [np.asarray(statistic(block[groups] != b), dtype=np.float64) for b in range(blocks)]
+    )
+
+
+def jackknife_interval(full: Floats, left: Floats, *, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
+    """Estimate, lo and hi from a statistic and its leave-a-block-out values [blocks, …]."""
+    from scipy.stats import t
+
+    blocks = len(left)
     error = np.sqrt((blocks - 1) / blocks * np.sum((left - left.mean(axis=0)) ** 2, axis=0))
     reach = t.ppf((1 + level) / 2, blocks - 1) * error
     return full, full - reach, full + reach

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from analyses.lens_worlds import FLAT, lens_table, world
@@ -13,8 +15,9 @@ FAST = {"n_bootstrap": 200, "n_permutations": 200}
 
 
 def resid(n=160, layers=8, width=12, *, seed=0, change=None, strength=3.0):
-    """Residuals in which `sensitive` is a direction from layer 1 on; `change` turns it over from that
-    layer on."""
+    """Residuals in which `sensitive` is a direction from layer 1 on; `change` turns it over from that layer
+    on.
+    """
     rng = np.random.default_rng(seed)
     kind = np.tile([1.0, 1.0, -1.0, -1.0], n // 4)
     x = rng.normal(size=(layers, n, width)).astype(np.float32)
@@ -126,3 +129,20 @@ def test_mismatched_stores_are_refused(pair):
         pair_stores(pair, "missing")
     with pytest.raises(LayerprobeError, match="not in every store"):
         compare(pair, sites="mlp_out")
+
+
+def test_a_label_that_no_layer_carries_is_reported_and_does_not_crash():
+    rng = np.random.default_rng(0)
+    groups = np.arange(80) // 2
+    stores = {
+        name: from_arrays(
+            {"resid_post": rng.normal(size=(2, 80, 5))}, groups=groups, labels={"kind": groups % 2}
+        )
+        for name in ("base", "instruct")
+    }
+    result = compare(stores, label="kind", **FAST)
+    ratio = result.table[result.table["metric"] == "direction_cosine_ratio"]
+    assert ratio[ratio["estimate"].isna()]["note"].notna().all()
+    blank = result.table["metric"] == "direction_cosine_ratio"
+    table = result.table.assign(estimate=result.table["estimate"].where(~blank))
+    assert "0 of 2 layers" in str(replace(result, table=table).summary())
