@@ -5,6 +5,7 @@ import inspect
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from .errors import LayerprobeError
@@ -331,3 +332,12 @@ def _head_sizes(config: Any, n_heads: int, d_model: int) -> tuple[int, int]:
         return (1 if config.multi_query else n_heads), d_head
     n_kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or n_heads
     return n_kv, d_head
+
+
+def input_device(body: nn.Module) -> torch.device:
+    """Where token ids go: the device of the embedding. Offloaded weights rest on meta until accelerate brings
+    them, so
+    its hook is asked first."""
+    embedding: Any = body.get_input_embeddings()  # type: ignore[operator]
+    device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return next(embedding.parameters()).device if device is None else torch.device(device)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from . import identity as ids
+from .adapters import adapter_sha256
 from .anatomy import Anatomy, discover
 from .engines.base import Engine
 from .errors import LayerprobeError
@@ -23,6 +24,8 @@ def assemble(
     options: dict[str, Any],
     *,
     in_memory: bool = False,
+    adapter: str | None = None,
+    quantization: str | None = None,
 ) -> Model:
     """Find the model's parts, put the engine on it and wrap both.
 
@@ -32,6 +35,7 @@ def assemble(
         engine: name of the engine.
         name, source, revision: for tables and provenance.
         options: the engine's own.
+        adapter, quantization: what stands beside the plain weights, for the identity.
         in_memory: the module was handed in by the user (hash its tensors, and never change it).
 
     Raises:
@@ -44,6 +48,10 @@ def assemble(
 
     def identify() -> ids.ModelIdentity:
         weights = ids.weights_sha256(where) if where is not None else ids.module_sha256(hf)
+        if adapter is not None:
+            weights = str(ids.text_sha256(weights + adapter_sha256(adapter)))
+        if quantization is not None:
+            weights = str(ids.text_sha256(weights + quantization))
         extra = {"transformer_lens": ["transformer-lens"], "nnsight": ["nnsight"]}.get(engine, [])
         return ids.ModelIdentity(
             source=source,

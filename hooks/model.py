@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import edits as edit_rules
-from .anatomy import Anatomy, text_config
+from .anatomy import Anatomy, input_device, text_config
 from .check import CheckReport, check
 from .engines.base import Engine, Select, keep_copy
 from .errors import LayerprobeError
@@ -31,6 +31,7 @@ class Model:
         engine: what runs it.
         name: short name for tables and plots.
         source: folder or hub id.
+        lenses: lenses by name, besides `lens`, the logit lens: tuned ones that were trained or loaded.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Model:
         self.name = name
         self.source = source
         self._identify = identity
+        self.lenses: dict[str, Lens] = {}
         self._edits: list[Intervention] = []
 
     @property
@@ -103,12 +105,7 @@ class Model:
     def device(self) -> torch.device:
         """Where token ids go: the device of the embedding (the first one, where layers are spread over
         several)."""
-        body: Any = self.hf.get_submodule(self.anatomy.body)
-        hook = getattr(body.get_input_embeddings(), "_hf_hook", None)  # accelerate: weights may rest on meta
-        device = getattr(hook, "execution_device", None)
-        if device is not None:
-            return torch.device(device)
-        return next(body.get_input_embeddings().parameters()).device
+        return input_device(self.hf.get_submodule(self.anatomy.body))
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -128,6 +125,20 @@ class Model:
                 f"{self.name} has no unembedding, hence no lens: load a causal language model"
             )
         return Lens(head, device=self.device)
+
+    def get_lens(self, name: str = "logit") -> Lens:
+        """The lens of this name: "logit", or a tuned one that was trained for this model or loaded.
+
+        Raises:
+            LayerprobeError: there is none of that name.
+        """
+        if name == "logit":
+            return self.lens
+        if name not in self.lenses:
+            raise LayerprobeError(
+                f"no lens {name!r}: there are {', '.join(['logit', *self.lenses])}; load_tuned_lens adds one"
+            )
+        return self.lenses[name]
 
     def __repr__(self) -> str:
         return (

@@ -49,7 +49,7 @@ def check_source(source: str) -> None:
             )
 
 
-def folder_of(source: str, revision: str | None) -> Path | None:
+def folder_of(source: str, revision: str | None, *, file: str = "config.json") -> Path | None:
     """The folder of the files, also for a hub id (its snapshot in the cache)."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -57,7 +57,7 @@ def folder_of(source: str, revision: str | None) -> Path | None:
     try:
         from transformers.utils import cached_file
 
-        found = cached_file(source, "config.json", revision=revision, local_files_only=True)
+        found = cached_file(source, file, revision=revision, local_files_only=True)
         return Path(found).parent if found else None
     except (OSError, ValueError):
         return None

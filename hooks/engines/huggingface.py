@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Anatomy
+from ..anatomy import Anatomy, input_device
 from ..errors import LayerprobeError
 from ..head import Head
 from ..points import Point, find_point
@@ -183,7 +183,7 @@ class HuggingFaceEngine:
             handle = block.register_forward_hook(
                 lambda module, args, out: seen.append(isinstance(out, tuple))
             )
-            one = torch.zeros((1, 1), dtype=torch.long, device=next(self.body.parameters()).device)
+            one = torch.zeros((1, 1), dtype=torch.long, device=input_device(self.body))
             try:
                 self.body(**self._inputs(one, torch.ones_like(one), None))
             finally:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Anatomy
+from ..anatomy import Anatomy, input_device
 from ..errors import LayerprobeError
 from ..points import first, with_first
 from ..sites import SiteAt
@@ -156,7 +156,7 @@ class NNsightEngine(HuggingFaceEngine):
             full = ".".join(part for part in (self.anatomy.body, path) if part)
             handles.append(module.register_forward_pre_hook(lambda m, a, f=full: events.append((f, "in"))))
             handles.append(module.register_forward_hook(lambda m, a, o, f=full: events.append((f, "out"))))
-        one = torch.zeros((1, 1), dtype=torch.long, device=next(self.body.parameters()).device)
+        one = torch.zeros((1, 1), dtype=torch.long, device=input_device(self.body))
         try:
             with torch.no_grad():
                 self.body(**self._inputs(one, torch.ones_like(one), None))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Anatomy
+from ..anatomy import Anatomy, input_device
 from ..errors import LayerprobeError
 from ..interventions import ablate
 from ..points import Point, _heads, _pattern, _stream
@@ -102,7 +102,7 @@ class TransformerLensEngine(HuggingFaceEngine):
             return None
         if self._pattern_is_live is None:
             zero = ablate("attn_pattern", layer=at.layer)
-            one = torch.zeros((1, 2), dtype=torch.long, device=next(self.body.parameters()).device)
+            one = torch.zeros((1, 2), dtype=torch.long, device=input_device(self.body))
             taps = self._taps((), None, {at: [zero]}, torch.ones_like(one), stop=False)
             with warnings.catch_warnings(record=True) as caught, torch.no_grad():
                 warnings.simplefilter("always")
@@ -172,7 +172,7 @@ class TransformerLensEngine(HuggingFaceEngine):
         return None if new is tensor else new
 
     def _try_one_token(self) -> None:
-        device = next(self.body.parameters()).device
+        device = input_device(self.body)
         one = torch.zeros((1, 2), dtype=torch.long, device=device)
         with torch.no_grad():
             self.body(**self._inputs(one, torch.ones_like(one), None))

@@ -61,8 +61,9 @@ def test_padding_changes_nothing(name):
             close(left[at][i, -len(text) :], want[0])
 
 
-def test_stories_matches_its_reference(stories):
-    model = load_model(stories)
+@pytest.mark.parametrize("engine", ["huggingface", "nnsight", "transformer_lens"])
+def test_stories_matches_its_reference(stories, engine):
+    model = load_model(stories, engine=engine)
     reference = load_file(stories / "reference_activations.safetensors")
     sites = ["embed", "resid_post", "attn_out", "mlp_out", "final_norm", "attn_pattern"]
     acts = model.run(SENTENCE, sites=sites)
