@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -60,15 +61,15 @@ class Prepared:
 
     def identical(self) -> np.ndarray:
         """[prompts] the first prompt with the same tokens, picked positions and candidates."""
-        seen: dict[bytes, int] = {}
-        out = np.empty(len(self.columns), dtype=np.int64)
-        for prompt in range(len(out)):
+        digests = np.empty((len(self.columns), 2), dtype=np.uint64)  # small: there may be millions of prompts
+        for prompt in range(len(digests)):
             digest = hashlib.blake2b(self.tokens_of(prompt).tobytes(), digest_size=16)
             digest.update(b"|" + self.picked_of(prompt).tobytes())
             if self.candidates is not None:
                 digest.update(b"|" + self.candidates[prompt].tobytes())
-            out[prompt] = seen.setdefault(digest.digest(), prompt)
-        return out
+            digests[prompt] = np.frombuffer(digest.digest(), dtype=np.uint64)
+        _, first, which = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+        return first[which.reshape(-1)].astype(np.int64)
 
 
 def prepare(
@@ -86,11 +87,12 @@ def prepare(
     Raises:
         LayerprobeError: a prompt longer than the context, a rule that picks nothing, answers without a token.
     """
-    answers = _answers(table, lens_tokens)
+    answers = _answers(table, lens_tokens) if lens_tokens else []
     finder = CandidateTokens(model.tokenizer) if lens_tokens else None
     texts: list[str] = []
-    ids: list[np.ndarray] = []
-    picked: list[np.ndarray] = []
+    ids, picked = array("i"), array("i")  # flat: an array object per prompt would cost more than its tokens
+    lengths: list[int] = []
+    counts: list[int] = []
     found: list[list[list[int]]] = []
     for index, given in enumerate(table.prompts):
         prompt = as_chat(given, chat_template)
@@ -102,25 +104,27 @@ def prepare(
             found.append(candidates)
         encoding = _fit(encoding, model.max_length, on_long, where)
         texts.append(encoding.text)
-        ids.append(np.asarray(encoding.input_ids, dtype=np.int32))
-        picked.append(select_tokens(rule, encoding, regions, where).astype(np.int32))
+        positions = select_tokens(rule, encoding, regions, where)
+        ids.extend(encoding.input_ids)
+        picked.extend(positions.tolist())
+        lengths.append(len(encoding.input_ids))
+        counts.append(len(positions))
     if finder is not None:
         check_candidates(found, answers, lens_tokens, table.ids)
-    counts = np.array([len(one) for one in picked], dtype=np.int64)
-    if not counts.sum():
+    if not picked:
         raise LayerprobeError(f"tokens={rule.text!r} picks no token of any of {len(table)} prompts")
     columns = replace(
         columns_of(table),
         texts=texts,
-        token_ids=np.concatenate(ids),
-        token_starts=np.cumsum([0, *(len(one) for one in ids)], dtype=np.int64),
+        token_ids=np.frombuffer(ids, dtype=np.int32),
+        token_starts=np.cumsum([0, *lengths], dtype=np.int64),
     )
     return Prepared(
         columns,
         rule,
-        np.concatenate(picked),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        np.ones_like(counts) if rule.one_row else counts,
+        np.frombuffer(picked, dtype=np.int32),
+        np.cumsum([0, *counts], dtype=np.int64),
+        np.ones(len(counts), dtype=np.int64) if rule.one_row else np.array(counts, dtype=np.int64),
         candidate_array(found) if finder is not None else None,
     )
 
@@ -216,12 +220,3 @@ def _fit(encoding: Encoding, limit: int, on_long: str, where: str) -> Encoding:
         offsets=encoding.offsets[:limit],
         special=encoding.special[:limit],
     )
-
-
-def token_sha256(prepared: Prepared) -> str:
-    """A hash of every token id and every picked position."""
-    digest = hashlib.sha256()
-    parts: list[Any] = [prepared.columns.token_ids, prepared.columns.token_starts, prepared.picked]
-    for part in parts:
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

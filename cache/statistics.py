@@ -68,8 +68,11 @@ class RunningStatistics:
             self._update_chunk(layer, flat[start : start + _CHUNK])
 
     def _update_chunk(self, layer: int, rows: np.ndarray) -> None:
-        values = rows.astype(np.float64)
-        low, high = values.min(axis=0), values.max(axis=0)
+        # half precision goes by way of float32: numpy converts it to float64 much slower, and no value
+        # changes
+        single = rows.astype(np.float32, copy=False) if rows.dtype.itemsize < 4 else rows
+        low, high = single.min(axis=0), single.max(axis=0)
+        values = single.astype(np.float64)
         # NaN and infinities show in the extremes: the common case pays nothing for the check
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             finite = np.isfinite(values).all(axis=1)

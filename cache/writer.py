@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -41,6 +42,7 @@ class StoreWriter:
             for spec in layout.arrays
             if has_statistics(spec)
         }
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="layerprobe-statistics")
         self.next_block = 0
         """The first block that is not yet in the running statistics."""
 
@@ -123,7 +125,8 @@ class StoreWriter:
         }
         entry = self.journal.entries[block]
         assert entry is not None
-        self._commit(block, buffers, entry.data)
+        self._take_in(buffers)
+        self._commit(block, entry.data)
 
     def read_block(self, spec: ArraySpec, block: int) -> np.ndarray:
         """[layers, rows of the block, *shape] as stored."""
@@ -163,13 +166,16 @@ class StoreWriter:
             raise LayerprobeError(f"block {block} was written where block {self.next_block} is next")
         runs = self.layout.plan.runs_of(block)
         sums: list[int] = []
+        # statistics need the processor, writing waits for the disk: both at once
+        taking_in = self._aside.submit(self._take_in, buffers)
         try:
             for spec in self.layout.arrays:
                 for layer, rows in enumerate(buffers[spec.key]):
                     sums.append(checksum(rows))
                     self._write_runs(spec, layer, rows, runs)
             _sync(self._descriptor)
-            self._commit(block, buffers, tuple(sums))
+            taking_in.result()
+            self._commit(block, tuple(sums))
         except OSError as error:
             raise cannot_write(self.layout.path, error) from None
 
@@ -184,11 +190,13 @@ class StoreWriter:
     def _offset(self, spec: ArraySpec, layer: int, row: int) -> int:
         return self.layout.offsets[spec.key] + (layer * self.layout.n_rows + row) * spec.row_bytes
 
-    def _commit(self, block: int, buffers: Buffers, sums: tuple[int, ...]) -> None:
+    def _take_in(self, buffers: Buffers) -> None:
         for spec in self.layout.arrays:
             if has_statistics(spec):
                 for layer, rows in enumerate(buffers[spec.key]):
                     self._statistics[spec.key].update(layer, as_floats(rows, spec.dtype))
+
+    def _commit(self, block: int, sums: tuple[int, ...]) -> None:
         self._write_statistics(block)
         entry = Entry(self.layout.plan.n_rows_of(block), self._statistics_checksum(), sums)
         offset = self.layout.offsets["journal"] + block * self.layout.journal.itemsize
@@ -210,6 +218,7 @@ class StoreWriter:
 
     def close(self) -> None:
         """Sync the journal, release the lock."""
+        self._aside.shutdown()
         if self._descriptor >= 0:
             try:
                 _sync(self._descriptor)
