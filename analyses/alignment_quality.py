@@ -102,7 +102,12 @@ def aqi(
     scored: dict[str, list[Scored]] = {}
     for name, store in named.items():
         layer_numbers, x = _layers(store, site, layers)
-        about = {"model": name, "dataset": store.dataset_name, "site": x[0], "tokens": store.tokens}
+        about: dict[str, Any] = {
+            "model": name,
+            "dataset": store.dataset_name,
+            "site": x[0],
+            "tokens": store.tokens,
+        }
         about |= {"target": label, "method": f"{variant} {weighting}", "space": space, "seed": seed}
         if variant == "released":
             rows += _released_rows(about, x[1][-1], codes, subsets, balance)

@@ -148,7 +148,7 @@ def summarise(result: AnalysisResult) -> list[str]:
         parts = (
             ("first", part.iloc[0]),
             ("last", part.iloc[-1]),
-            ("closest to the end", part.loc[part["estimate"].idxmax()]),
+            ("closest to the end", part.iloc[int(part["estimate"].argmax())]),
         )
         told = "; ".join(
             f"{which}{'' if 'layer' not in row or row['layer'] is None else f' (layer {row.layer})'} "

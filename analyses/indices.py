@@ -68,7 +68,7 @@ def cluster_indices(
     classes: Sequence[Any] | None = None,
     precision: str = "auto",
     device: str | torch.device | None = None,
-    block: int = 2048,
+    block: int = 1024,
 ) -> dict[str, float]:
     """Several indices of one labelled set of rows, in one pass over the pairs and bounded memory.
 
@@ -106,7 +106,10 @@ def cluster_indices(
     pairs = None
     if any(INDICES[name].pairwise for name in names):
         dtype = _pass_dtype(precision, rows)
-        pairs = pair_statistics(rows, cluster_of, moments.centroids, dtype=dtype, block=block)
+        both = any(word in name for name in names for word in ("complete", "hausdorff"))
+        pairs = pair_statistics(
+            rows, cluster_of, moments.centroids, dtype=dtype, all_extremes=both, block=block
+        )
     return {name: _value(name, rows, cluster_of, moments, pairs) for name in names}
 
 

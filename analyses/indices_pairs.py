@@ -36,7 +36,13 @@ class PairStatistics:
 
 
 def pair_statistics(
-    x: Tensor, codes: Tensor, centroids: Tensor, *, dtype: torch.dtype, block: int = 2048
+    x: Tensor,
+    codes: Tensor,
+    centroids: Tensor,
+    *,
+    dtype: torch.dtype,
+    all_extremes: bool = True,
+    block: int = 1024,
 ) -> PairStatistics:
     """Accumulate distance statistics of all row pairs, each pair computed once.
 
@@ -45,75 +51,120 @@ def pair_statistics(
         codes: [rows] cluster of each row.
         centroids: [K, width] float64.
         dtype: of the matrix products; float32 is fast, float64 exact to about 1e-13.
-        block: rows per side of a block; memory is a few block × block arrays.
+        all_extremes: False leaves out what only Hausdorff and complete-link distances need: of a pair of
+            rows then only one sees the other in `nearest` (between clusters) and `farthest` (within).
+        block: rows per side of a block; memory is a few block × block and block × width arrays.
     """
     n_rows, width = x.shape
     n_clusters = len(centroids)
     order = torch.argsort(codes, stable=True)
     bounds = torch.bincount(codes, minlength=n_clusters).cumsum(0).tolist()
     starts = [0, *bounds[:-1]]
-    shape, place = (n_rows, n_clusters), {"dtype": torch.float64, "device": x.device}
-    sums, farthest, scale = (torch.zeros(shape, **place) for _ in range(3))
-    nearest = torch.full(shape, math.inf, **place)
+    sums = torch.zeros(n_rows, n_clusters, dtype=torch.float64, device=x.device)
+    farthest, scale = torch.zeros_like(sums), torch.zeros_like(sums)
+    nearest = torch.full_like(sums, math.inf)
 
-    def record(rows: Tensor, cluster: int, values: tuple[Tensor, Tensor, Tensor], norm: Tensor) -> None:
-        total, low, high = values
-        sums[rows, cluster] += total.to(torch.float64)
-        nearest[rows, cluster] = torch.minimum(nearest[rows, cluster], low.to(torch.float64).sqrt())
-        farthest[rows, cluster] = torch.maximum(farthest[rows, cluster], high.to(torch.float64).sqrt())
+    def record(rows: Tensor, cluster: int, reduced: Reduced, norm: Tensor) -> None:
+        sums[rows, cluster] += reduced.total.to(torch.float64)
         scale[rows, cluster] = torch.maximum(scale[rows, cluster], norm.to(torch.float64))
-
-    def centred(rows: Tensor, cluster: int) -> tuple[Tensor, Tensor]:
-        values = (x[rows].to(torch.float64) - centroids[cluster]).to(dtype)
-        return values, values.square().sum(dim=1)
+        if reduced.low is not None:
+            low = reduced.low.to(torch.float64).sqrt()
+            nearest[rows, cluster] = torch.minimum(nearest[rows, cluster], low)
+        if reduced.high is not None:
+            high = reduced.high.to(torch.float64).sqrt()
+            farthest[rows, cluster] = torch.maximum(farthest[rows, cluster], high)
 
     for first in range(n_clusters):
+        centred = _Centred(x, order, centroids[first], dtype)
         for left in row_blocks(bounds[first] - starts[first], block):
-            rows = order[starts[first] + left.start : starts[first] + left.stop]
-            here, here_norm = centred(rows, first)
+            here = centred.rows(starts[first] + left.start, starts[first] + left.stop)
             for second in range(first, n_clusters):
                 for right in row_blocks(bounds[second] - starts[second], block):
                     same = second == first
                     if same and right.start < left.start:
                         continue
-                    others = order[starts[second] + right.start : starts[second] + right.stop]
                     diagonal = same and right.start == left.start
-                    there, there_norm = (here, here_norm) if diagonal else centred(others, first)
-                    squared = _squared(here, here_norm, there, there_norm, diagonal)
-                    by_row, by_column = _reduce(squared, diagonal)
-                    record(rows, second, by_row, here_norm + there_norm.max())
+                    there = centred.rows(starts[second] + right.start, starts[second] + right.stop)
+                    squared, low = _squared(here, there, diagonal)
+                    by_row, by_column = _reduce(squared, low, diagonal, same, all_extremes)
+                    record(here.index, second, by_row, here.norm + there.norm.max())
                     if not diagonal:
-                        record(others, first, by_column, there_norm + here_norm.max())
+                        record(there.index, first, by_column, there.norm + here.norm.max())
     tolerance = 0.0 if dtype == torch.float64 else (width + 8) * torch.finfo(dtype).eps
     return PairStatistics(sums, nearest, farthest, tolerance, scale)
 
 
-def _squared(here: Tensor, here_norm: Tensor, there: Tensor, there_norm: Tensor, diagonal: bool) -> Tensor:
-    """[a, b] squared distances; near-duplicates, where the product cancels, by explicit differences."""
-    squared = torch.addmm(there_norm[None, :], here, there.T, alpha=-2).add_(here_norm[:, None])
-    share = 1e-6 if here.dtype == torch.float64 else 1e-3
+@dataclass(frozen=True)
+class Block:
+    """Centred rows, their squared norms, and which rows they are."""
+
+    values: Tensor
+    norm: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Per row: sum of distances, smallest and largest squared distance (None where nobody asks)."""
+
+    total: Tensor
+    low: Tensor | None
+    high: Tensor | None
+
+
+class _Centred:
+    """Rows about one centroid, kept while they fit a budget and made again where they do not."""
+
+    BUDGET = 2**29
+
+    def __init__(self, x: Tensor, order: Tensor, centre: Tensor, dtype: torch.dtype) -> None:
+        self.x, self.order, self.centre, self.dtype = x, order, centre, dtype
+        self.kept: dict[int, Block] = {}
+        self.fits = x.numel() * torch.finfo(dtype).bits // 8 <= self.BUDGET
+
+    def rows(self, start: int, stop: int) -> Block:
+        if start not in self.kept:
+            index = self.order[start:stop]
+            values = (self.x[index].to(torch.float64) - self.centre).to(self.dtype)
+            block = Block(values, torch.einsum("ij,ij->i", values, values), index)
+            if not self.fits:
+                return block
+            self.kept[start] = block
+        return self.kept[start]
+
+
+def _squared(here: Block, there: Block, diagonal: bool) -> tuple[Tensor, Tensor]:
+    """[a, b] squared distances, near-duplicates, where the product cancels, by explicit differences; and the
+    smallest of each row (of other rows)."""
+    squared = torch.addmm(there.norm[None, :], here.values, there.values.T, alpha=-2)
+    squared += here.norm[:, None]
+    share = 1e-6 if squared.dtype == torch.float64 else 1e-3
     if diagonal:
         squared.fill_diagonal_(math.inf)
-    if float(squared.amin()) < share * float(here_norm.max() + there_norm.max()):
-        close = squared < share * (here_norm[:, None] + there_norm[None, :])
+    low = squared.amin(dim=1)
+    if float(low.min()) < share * float(here.norm.max() + there.norm.max()):
+        close = squared < share * (here.norm[:, None] + there.norm[None, :])
         close |= squared <= 0
         i, j = close.nonzero(as_tuple=True)
-        step = max(1, 2**22 // max(1, here.shape[1]))
+        step = max(1, 2**22 // max(1, here.values.shape[1]))
         for part in row_blocks(len(i), step):
-            squared[i[part], j[part]] = (here[i[part]] - there[j[part]]).square().sum(dim=1)
-    return squared
+            difference = here.values[i[part]] - there.values[j[part]]
+            squared[i[part], j[part]] = difference.square().sum(dim=1)
+        low = squared.amin(dim=1)
+    return squared, low
 
 
 def _reduce(
-    squared: Tensor, diagonal: bool
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """(sum of distances, smallest and largest squared distance) over columns, and over rows."""
-    low, low_column = squared.amin(dim=1), squared.amin(dim=0)
+    squared: Tensor, low: Tensor, diagonal: bool, same: bool, all_extremes: bool
+) -> tuple[Reduced, Reduced]:
+    """What one block says of its rows, and of its columns. `squared` is used up."""
+    low_column = squared.amin(dim=0) if all_extremes else None
     if diagonal:
         squared.fill_diagonal_(0)
-    high, high_column = squared.amax(dim=1), squared.amax(dim=0)
+    high = squared.amax(dim=1) if same or all_extremes else None
+    high_column = squared.amax(dim=0) if all_extremes else None
     distance = squared.sqrt_()
-    return (distance.sum(dim=1), low, high), (distance.sum(dim=0), low_column, high_column)
+    return Reduced(distance.sum(dim=1), low, high), Reduced(distance.sum(dim=0), low_column, high_column)
 
 
 def extreme(

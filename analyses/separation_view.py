@@ -35,7 +35,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
         index = INDICES[str(name)]
         key = "z" if "z" in part and part["z"].notna().any() else "estimate"
         low = key == "estimate" and index.better == "lower"
-        best = part.loc[part[key].idxmin() if low else part[key].idxmax()]
+        best = part.iloc[int(part[key].argmin() if low else part[key].argmax())]
         sentences.append(_sentence(best, index.title, space, len(part)))
     return [*sentences, *_left_out(result)]
 
@@ -62,7 +62,7 @@ def _left_out(result: "AnalysisResult") -> list[str]:
     sentences = []
     silhouettes = frame[frame["metric"] == frame["metric"].iloc[0]]
     for kind, part in silhouettes.groupby("left_out", sort=False):
-        worst = part.loc[(part["estimate"] - part["without"]).abs().idxmax()]
+        worst = part.iloc[int((part["estimate"] - part["without"]).abs().argmax())]
         title = INDICES[worst["metric"]].title
         sentences.append(
             f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: {worst['share']:.0%} of "

@@ -287,7 +287,7 @@ def summarise(result: AnalysisResult) -> list[str]:
         score = part[(part["metric"] == "silhouette") & (part["subset"] == "topic-matched")]
         if not len(share):
             continue
-        best = share.loc[share["estimate"].idxmax()]
+        best = share.iloc[int(share["estimate"].argmax())]
         clear = int((score["p_familywise"] <= 0.05).sum())
         sentences.append(
             f"{model} {site}: of the separation of {best['target']}, at most {best['estimate']:.0%} "

@@ -70,7 +70,7 @@ def unsupervised(
     codes, classes = encode_labels(store.labels(label))
     keys = resolve_groups(store, groups)
     permuted = group_permutations(codes, keys, n_permutations, seed)
-    about = {
+    about: dict[str, Any] = {
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
@@ -175,7 +175,7 @@ def summarise(result: AnalysisResult) -> list[str]:
     sentences = []
     table = result.table
     for method, part in table[table["metric"] == "adjusted_mutual_info"].groupby("method", sort=False):
-        best = part.loc[part["estimate"].idxmax()]
+        best = part.iloc[int(part["estimate"].argmax())]
         tested = f", family-wise p = {best['p_familywise']:.3g}" if "p_familywise" in part else ""
         sentences.append(
             f"{method} without labels agrees with {best['target']} best at "

@@ -3,7 +3,7 @@
     python examples/aqi_and_n.py
 
 One geometry (two Gaussian clusters in 64 dimensions, 2.5 apart), n from 100 to 10,000. The published form is
-λ/XBI + (1 − λ)·CHI; since CHI = n₁n₂(n − 2)/(n²·XBI), both terms are one measurement and the second carries n.
+λ/XBI + (1 − λ)·CHI; since CHI = n₁n₂(n − 2)/(n²·XBI), the terms are one measurement and the second carries n.
 """
 
 from pathlib import Path

@@ -81,8 +81,8 @@ def test_more_pairs_are_fetched_until_every_draw_is_settled():
     for rows, band in distance_bands(torch.from_numpy(x - x.mean(0)).float(), 64):
         pairs.add(rows, band)
     assert torch.isnan(pairs.smallest_between()).all()
-    x = np.repeat(x, 5, axis=0) + rng.normal(size=(1500, 4)) * 0.01
-    codes = np.repeat(codes, 5)
+    x = np.repeat(x, 2, axis=0) + rng.normal(size=(600, 4)) * 0.01
+    codes = np.repeat(codes, 2)
     draws = Draws(torch.from_numpy(codes[None]), 2)
     found = drawn_indices(torch.from_numpy(x), [draws], ("dunn",))[0]["dunn"]
     assert float(found[0]) == pytest.approx(cluster_indices(x, codes, names=("dunn",))["dunn"], rel=1e-4)

@@ -108,7 +108,7 @@ def test_intervals_cover_the_expected_value():
 
 @pytest.mark.parametrize("width", [64, 1024])
 def test_null_scores_are_centred_and_family_wise_error_holds(width):
-    alarms, z = _null_runs(width, runs=40 if width == 64 else 12, rows=60)
+    alarms, z = _null_runs(width, runs=40 if width == 64 else 10, rows=50)
     assert alarms <= exact_binomial_bound(len(z), 0.05)[1]
     assert np.abs(z.mean(0)).max() < 3.5 / np.sqrt(len(z))
 
