@@ -192,7 +192,7 @@ def summarise(result: AnalysisResult) -> list[str]:
     for site, rows in table.groupby("site", sort=False):
         code = rows[rows["metric"] == "codelength"]
         if len(code):
-            best = code.loc[code["estimate"].idxmin()]
+            best = code.sort_values("estimate").iloc[0]
             sentences.append(
                 f"{best['model']} {site}: labels of {best['target']!r} cost {best['estimate']:.0f} bits "
                 "at layer "
@@ -202,13 +202,13 @@ def summarise(result: AnalysisResult) -> list[str]:
         curve = rows[rows["metric"] != "codelength"]
         full = curve[curve["share"] == curve["share"].max()]
         if len(full):
-            best = full.loc[full["estimate"].idxmax()]
+            best = full.sort_values("estimate").iloc[-1]
             own = (
                 curve[curve["layer"].eq(best["layer"])]
                 if "layer" in curve and best["layer"] is not None
                 else curve
             )
-            least = own.loc[own["share"].idxmin()]
+            least = own.sort_values("share").iloc[0]
             sentences.append(
                 f"At layer {best['layer']} {best['metric']} is {least['estimate']:.3f} with "
                 f"{least['n_train']:.0f} "

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hooks.errors import LayerprobeError
 from .baselines import Baselines
 from .intervals import benjamini_hochberg, max_t, permutation_p
 from .linear_probe_fit import LayerFit
 from .linear_probe_task import Task
-from .metrics import LOWER_IS_BETTER, METRICS, Predicted, score, stratified_auroc
+from .metrics import LOWER_IS_BETTER, Predicted, check_metric, score, stratified_auroc
 from .resampling import cluster_bootstrap_weights, group_permutations
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ def make_inference(
     activations.
     """
     for name in metrics:
-        if name not in METRICS:
-            raise LayerprobeError(f"metric {name!r} is unknown; choose from {', '.join(METRICS)}")
+        check_metric(name)
     test = np.flatnonzero(task.test)
     groups = task.groups[test]
     notes: list[str] = []

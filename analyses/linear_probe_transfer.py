@@ -176,7 +176,7 @@ def leave_one_domain_out(
     table = pd.concat([part.table.assign(subset=key) for key, part in parts.items()], ignore_index=True)
     return AnalysisResult(
         kind="leave_one_domain_out",
-        table=tidy(table.to_dict("records")),
+        table=tidy(table),
         frames=frames,
         provenance=last.provenance | {"domain": domain},
     )
@@ -186,14 +186,14 @@ def summarise(result: AnalysisResult) -> list[str]:
     """The best and worst transfer at the layer that transfers best."""
     table = result.table
     away = table[table["train_on"] != table["test_on"]]
-    mean = away.groupby(["site", "layer"], dropna=False)["estimate"].mean()
-    site, layer = mean.idxmax()
+    mean = away.groupby(["site", "layer"], dropna=False)["estimate"].mean().reset_index()
+    site, layer = mean.sort_values("estimate").iloc[-1][["site", "layer"]]
     here = table[
         (table["site"] == site) & (table["layer"].isna() if pd.isna(layer) else table["layer"] == layer)
     ]
     at_home = here[here["train_on"] == here["test_on"]]["estimate"].mean()
     moved = here[here["train_on"] != here["test_on"]]
-    worst = moved.loc[moved["estimate"].idxmin()]
+    worst = moved.sort_values("estimate").iloc[0]
     return [
         f"At {site}[{layer}], where probes travel best, AUROC is {at_home:.3f} on the dataset they were "
         "fitted on and "
@@ -209,7 +209,8 @@ def draw(result: AnalysisResult) -> "Figure":
 
     table = result.table
     away = table[table["train_on"] != table["test_on"]]
-    site, layer = away.groupby(["site", "layer"], dropna=False)["estimate"].mean().idxmax()
+    mean = away.groupby(["site", "layer"], dropna=False)["estimate"].mean().reset_index()
+    site, layer = mean.sort_values("estimate").iloc[-1][["site", "layer"]]
     here = table[
         (table["site"] == site) & (table["layer"].isna() if pd.isna(layer) else table["layer"] == layer)
     ]

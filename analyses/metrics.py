@@ -195,6 +195,23 @@ def pearson(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = 
     return np.divide((w * dy * df).sum(axis=1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
 
 
+def spearman(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Correlation of ranks; under weights the ranks are those of the data as they are."""
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(np.asarray(truth)), rankdata(np.asarray(predicted)), weights)
+
+
+def kendall(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Kendall's τ-b: concordant minus discordant pairs over the pairs that neither side ties."""
+    y, f = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    w = _weights(len(y), weights)
+    a, b = np.sign(y[:, None] - y[None]), np.sign(f[:, None] - f[None])
+    both = np.einsum("bi,bi->b", w @ (a * b), w)
+    norm = np.sqrt(np.einsum("bi,bi->b", w @ np.abs(a), w) * np.einsum("bi,bi->b", w @ np.abs(b), w))
+    return np.divide(both, norm, out=np.full(len(norm), np.nan), where=norm > 0)
+
+
 def macro_auroc(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """Mean over classes of the AUROC of that class against the rest."""
     y, m = np.asarray(truth), np.asarray(margin, dtype=np.float64)
@@ -223,6 +240,8 @@ METRICS: dict[str, Callable[[NDArray, Predicted, ArrayLike | None], Floats]] = {
     "ece": lambda y, f, w: expected_calibration_error(y, f.probability, w),  # type: ignore[arg-type]
     "r2": lambda y, f, w: r2(y, f.margin, w),
     "pearson": lambda y, f, w: pearson(y, f.margin, w),
+    "spearman": lambda y, f, w: spearman(y, f.margin, w),
+    "kendall": lambda y, f, w: kendall(y, f.margin, w),
     "mse": lambda y, f, w: weighted_mean((np.asarray(y) - f.margin) ** 2, w),
 }
 """Metric name → function of truth, predictions and weights [draws, rows] or None, giving [draws]."""
@@ -257,6 +276,24 @@ def score(metric: str, truth: ArrayLike, predicted: Predicted, weights: ArrayLik
     Returns:
         [draws], or [1].
     """
-    if metric not in METRICS:
-        raise LayerprobeError(f"metric {metric!r} is unknown; choose from {', '.join(METRICS)}")
+    check_metric(metric)
+    if metric.startswith(WITHIN):
+        hit = np.abs(np.asarray(truth) - predicted.margin) <= float(metric.removeprefix(WITHIN)) + 1e-12
+        return weighted_mean(hit, weights)
     return METRICS[metric](np.asarray(truth), predicted, weights)
+
+
+WITHIN = "accuracy_within_"
+
+
+def check_metric(metric: str) -> None:
+    """Refuse a metric that does not exist.
+
+    Raises:
+        LayerprobeError: neither a key of `METRICS` nor `accuracy_within_<tolerance>`.
+    """
+    tolerance = metric.removeprefix(WITHIN)
+    if metric not in METRICS and not (metric.startswith(WITHIN) and tolerance.replace(".", "", 1).isdigit()):
+        raise LayerprobeError(
+            f"metric {metric!r} is unknown; choose from {', '.join(METRICS)}, {WITHIN}0.5 (any tolerance)"
+        )

@@ -179,9 +179,9 @@ def read_result(path: str | Path) -> AnalysisResult:
     return AnalysisResult(**read_parts(Path(path)))
 
 
-def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """A table from dicts: known columns first and in order, columns without a single value left out."""
-    table = pd.DataFrame(list(rows))
+    table = rows.copy() if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     table = table.dropna(axis=1, how="all")
     if "layer" in table:
         table["layer"] = table["layer"].astype("Int64")

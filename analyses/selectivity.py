@@ -66,7 +66,7 @@ def selectivity(
     }
     real = linear_probe(store, label=label, **common).table
     control = linear_probe(store, label=control_labels(kinds, labels, seed), **common).table
-    rows = real.to_dict("records")
+    rows = [dict(row) for _, row in real.iterrows()]
     for row, other in zip(rows, control["estimate"], strict=True):
         row |= {"metric": "selectivity", "accuracy": row["estimate"], "control": float(other)}
         row |= {"estimate": row["estimate"] - float(other), "lo": None, "hi": None, "ci_method": None}
@@ -84,7 +84,7 @@ def _token_types(store: Any) -> NDArray[Any]:
 
 def summarise(result: AnalysisResult) -> list[str]:
     """The most selective place."""
-    best = result.table.loc[result.table["estimate"].idxmax()]
+    best = result.table.sort_values("estimate").iloc[-1]
     return [
         f"{best['target']!r} is read most selectively at {best['site']}[{best['layer']}]: balanced accuracy "
         f"{best['accuracy']:.3f} against {best['control']:.3f} on random labels per word type "

@@ -151,5 +151,5 @@ def _descend(z, mask, y, u, pool, strength, steps, seed):  # type: ignore[no-unt
 
     optimiser.step(closure)
     closure()
-    gradient = max(float(w.grad.abs().max()), float(b.grad.abs().max()))
+    gradient = max(float(part.grad.abs().max()) for part in (w, b) if part.grad is not None)
     return w.detach(), float(b.detach()), gradient
