@@ -81,19 +81,25 @@ def encoder_study(
     """Two data sets on one encoder, and where XSTest lies between the instruction clusters."""
     model = lp.load_model(source, name="MiniLM", check=False)
     frame = instructions(data, limit)
+    everything = captured(model, frame, ["set"], "instructions and XSTest", "mean", None)
     sections = {}
     for title, pair in (
         ("Harmful against harmless instructions", ("harmful", "harmless")),
         ("XSTest: safe against unsafe", ("xstest safe", "xstest unsafe")),
     ):
-        part = frame[frame["set"].isin(pair)].reset_index(drop=True)
-        store = captured(model, part, ["set"], title, "mean", None)
+        rows = np.flatnonzero(np.isin(everything.labels("set"), pair))
+        store = lp.from_arrays(
+            {"resid_post": everything.activations("resid_post")[:, rows]},
+            labels={"set": everything.labels("set")[rows]},
+            texts=[everything.texts[i] for i in rows],
+            model_name="MiniLM",
+            dataset_name=title,
+        )
         sections[f"{title} (MiniLM)"] = (
             [length_auroc(store, "set")],
             # each prompt was written on its own: no paraphrases, so each is its own group
             study(store, "set", groups=None, draws=draws),
         )
-    everything = captured(model, frame, ["set"], "instructions and XSTest", "mean", None)
     placed = {
         third: drift(everything, label="set", start="harmless", end="harmful", third=third, groups=None)
         for third in ("xstest safe", "xstest unsafe")

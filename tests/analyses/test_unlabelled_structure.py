@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import pairwise
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, pairwise
 
 from layerprobe.analyses.drift import drift
 from layerprobe.analyses.topic_control import match_by_words, topic_control
-from layerprobe.analyses.unsupervised import unsupervised
+from layerprobe.analyses.unsupervised import _agreement, unsupervised
 from layerprobe.analyses.unsupervised_measures import anisotropy, effective_rank, participation_ratio, two_nn
 from layerprobe.cache.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
@@ -123,6 +123,18 @@ def test_clusters_found_without_labels_agree_where_there_are_clusters():
     figure = result.plot()
     assert sum(bool(trace.visible) for trace in figure.data) == 3 and "prompt <b>0" in figure.data[0].text
     assert "adjusted mutual information" in str(result.summary())
+
+
+def test_agreement_of_many_permutations_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    codes, found = rng.integers(3, size=90), rng.integers(4, size=90)
+    permuted = np.stack([rng.permutation(codes) for _ in range(5)])
+    ours = _agreement(found, codes, permuted)
+    for i, one in enumerate([codes, *permuted]):
+        assert ours["adjusted_rand"][i] == pytest.approx(adjusted_rand_score(one, found), abs=1e-12)
+        assert ours["adjusted_mutual_info"][i] == pytest.approx(
+            adjusted_mutual_info_score(one, found), abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("dimension", [1, 3, 6])
