@@ -100,7 +100,8 @@ def cluster_indices(
     if len(codes) != len(rows):
         raise LayerprobeError(f"{len(codes)} labels for {len(rows)} rows; pass one label per row")
     cluster_of = torch.as_tensor(codes, device=rows.device)
-    moments = cluster_moments(rows, cluster_of, len(present))
+    every = any("average_to_centroids" in name for name in names)
+    moments = cluster_moments(rows, cluster_of, len(present), all_centroids=every)
     if not bool(torch.isfinite(moments.scatter).all()):
         raise LayerprobeError("rows hold NaN or infinite values; leave those rows out")
     pairs = None

@@ -21,7 +21,8 @@ class Moments:
         scatter: [K] sum of squared distances to the own centroid.
         mean_radius: [K] mean distance to the own centroid.
         max_radius: [K] largest distance to the own centroid.
-        to_centroids: [K, K] mean distance of the rows of cluster i to the centroid of cluster j.
+        to_centroids: [K, K] mean distance of the rows of cluster i to the centroid of cluster j; only its
+            diagonal is filled unless asked for.
     """
 
     sizes: Tensor
@@ -48,13 +49,16 @@ def distances_to(rows: Tensor, points: Tensor) -> Tensor:
     return torch.stack([(rows - point).square().sum(dim=1).sqrt() for point in points], dim=1)
 
 
-def cluster_moments(x: Tensor, codes: Tensor, n_clusters: int, *, block: int = 4096) -> Moments:
+def cluster_moments(
+    x: Tensor, codes: Tensor, n_clusters: int, *, all_centroids: bool = True, block: int = 1024
+) -> Moments:
     """Sizes, centroids and spreads of labelled rows.
 
     Args:
         x: [rows, width] of any floating dtype.
         codes: [rows] cluster 0 … K − 1 of each row, on the device of `x`.
         n_clusters: K.
+        all_centroids: also distances to the centroids of other clusters.
         block: rows held in float64 at a time.
     """
     n_rows, width = x.shape
@@ -70,10 +74,13 @@ def cluster_moments(x: Tensor, codes: Tensor, n_clusters: int, *, block: int = 4
         for shape in (n_clusters, n_clusters, (n_clusters, n_clusters))
     )
     for rows in row_blocks(n_rows, block):
-        away = distances_to(x[rows].to(torch.float64), centroids)
-        own = away.gather(1, codes[rows, None])[:, 0]
+        values = x[rows].to(torch.float64)
+        own = torch.linalg.vector_norm(values - centroids[codes[rows]], dim=1)
         scatter.index_add_(0, codes[rows], own.square())
         radius.scatter_reduce_(0, codes[rows], own, reduce="amax")
-        to_centroids.index_add_(0, codes[rows], away)
+        if all_centroids:
+            to_centroids.index_add_(0, codes[rows], distances_to(values, centroids))
+        else:
+            to_centroids.diagonal().index_add_(0, codes[rows], own)
     to_centroids /= sizes[:, None]
     return Moments(sizes, centroids, scatter, to_centroids.diagonal().clone(), radius, to_centroids)

@@ -126,7 +126,7 @@ class _Centred:
         if start not in self.kept:
             index = self.order[start:stop]
             values = (self.x[index].to(torch.float64) - self.centre).to(self.dtype)
-            block = Block(values, torch.einsum("ij,ij->i", values, values), index)
+            block = Block(values, torch.linalg.vector_norm(values, dim=1).square(), index)
             if not self.fits:
                 return block
             self.kept[start] = block
