@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import torch
 
 from .batches import Plan
 from .prepare import Prepared
-from .running import Batch, Request, Rows, concatenate, make_batch, run_batch
+from .running import Batch, Request, concatenate, make_batch, run_batch
 from .sinks import BlockBuffer, Sink
+from .staging import DeviceRows, Rows, Staging
 
 if TYPE_CHECKING:
     from ..hooks.model import Model
@@ -53,6 +54,7 @@ def _run_blocks(
     # two buffers: one fills while the other is written
     buffers = [BlockBuffer(plan, runner.request.arrays) for _ in range(min(2, plan.n_blocks))]
     pending: list[Future[None] | None] = [None, None]
+    staging = Staging(runner.model.device)
     ahead = _prefetch(runner.prepared, plan, sink, preparing)
     for block in range(plan.n_blocks):
         slot = block % 2
@@ -64,14 +66,24 @@ def _run_blocks(
             continue
         buffer = buffers[slot]
         buffer.begin(block)
+        arriving: tuple[Batch, Callable[[], Rows]] | None = None
         for _ in plan.batches_of(block):
             batch = next(ahead)
-            buffer.put(batch.prompts, runner.run(batch))
-            bar.update(batch.n_tokens)
+            sent = (batch, staging.send(runner.run(batch)))
+            if arriving is not None:
+                _take(buffer, *arriving, bar)
+            arriving = sent
+        if arriving is not None:
+            _take(buffer, *arriving, bar)
         pending[slot] = writing.submit(sink.write, block, buffer.views)
     for last in pending:
         if last is not None:
             last.result()
+
+
+def _take(buffer: BlockBuffer, batch: Batch, rows: Callable[[], Rows], bar: Any) -> None:
+    buffer.put(batch.prompts, rows())
+    bar.update(batch.n_tokens)
 
 
 def _prefetch(prepared: Prepared, plan: Plan, sink: Sink, preparing: ThreadPoolExecutor) -> Iterator[Batch]:
@@ -97,7 +109,7 @@ class _Runner:
         self.prepared = prepared
         self._limit: int | None = None
 
-    def run(self, batch: Batch) -> Rows:
+    def run(self, batch: Batch) -> DeviceRows:
         """Rows of a batch; a batch larger than what once did not fit is halved beforehand."""
         if self._limit is not None and batch.input_ids.numel() > self._limit and len(batch.prompts) > 1:
             return self._halves(batch)
@@ -116,7 +128,7 @@ class _Runner:
         )
         return self._halves(batch)
 
-    def _halves(self, batch: Batch) -> Rows:
+    def _halves(self, batch: Batch) -> DeviceRows:
         middle = (len(batch.prompts) + 1) // 2
         parts: list[np.ndarray] = [batch.prompts[:middle], batch.prompts[middle:]]
         return concatenate([self.run(make_batch(self.prepared, part)) for part in parts if len(part)])

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..hooks.sites import SiteAt
 from .layout import ArraySpec
 from .prepare import Prepared
+from .staging import DeviceRows
 
 if TYPE_CHECKING:
     from ..hooks.model import Model
@@ -25,11 +26,9 @@ TORCH_TYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
+    "int32": torch.int32,
 }
 LENS_FIELDS = ("candidate_logits", "candidate_ranks", "logsumexp", "top_ids", "top_logits", "kl_to_final")
-
-Rows = dict[str, dict[int, np.ndarray]]
-"""Array key -> layer index -> [rows of the batch, *shape] in the stored type."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ def make_batch(prepared: Prepared, prompts: np.ndarray) -> Batch:
     )
 
 
-def run_batch(model: Model, request: Request, batch: Batch) -> Rows:
-    """Run a batch and take its rows, in prompt order.
+def run_batch(model: Model, request: Request, batch: Batch) -> DeviceRows:
+    """Run a batch and take its rows, in prompt order, still on the device, in the stored type.
 
     What `select` returns is gathered, hence a copy: no view keeps the batch's activations alive.
     """
@@ -113,6 +112,9 @@ def run_batch(model: Model, request: Request, batch: Batch) -> Rows:
 
     def select(site: SiteAt, value: Tensor) -> Tensor:
         picked = value[batch.row_of.to(value.device), batch.column_of.to(value.device)]
+        if site.site == "attn_pattern":  # keys that are padding are no zeros of the pattern
+            absent = batch.attention_mask[batch.row_of].to(value.device) == 0
+            picked = picked.masked_fill(absent.unsqueeze(1), float("nan"))
         if batch.segment is not None:
             picked = _segment_means(picked, batch.segment.to(value.device), n_rows)
         return picked
@@ -125,14 +127,16 @@ def run_batch(model: Model, request: Request, batch: Batch) -> Rows:
     return rows
 
 
-def _site_rows(request: Request, kept: dict[SiteAt, Tensor]) -> Rows:
-    rows: Rows = {}
+def _site_rows(request: Request, kept: dict[SiteAt, Tensor]) -> DeviceRows:
+    rows: DeviceRows = {}
     for spec in request.arrays:
         if not spec.key.startswith("activations/"):
             continue
         site = spec.key.removeprefix("activations/")
         rows[spec.key] = {
-            index: to_host(_padded(kept[SiteAt(site, layer)], spec, request.pad_keys), request.dtype)
+            index: _padded(kept[SiteAt(site, layer)], spec, request.pad_keys)
+            .to(TORCH_TYPES[request.dtype])
+            .contiguous()
             for index, layer in enumerate(spec.layers or (None,))
         }
     return rows
@@ -151,7 +155,9 @@ def _segment_means(picked: Tensor, segment: Tensor, n_rows: int) -> Tensor:
     return (total / count).to(picked.dtype)
 
 
-def _lens_rows(model: Model, request: Request, kept: dict[SiteAt, Tensor], candidates: Tensor | None) -> Rows:
+def _lens_rows(
+    model: Model, request: Request, kept: dict[SiteAt, Tensor], candidates: Tensor | None
+) -> DeviceRows:
     streams = [kept[SiteAt("resid_post", layer)] for layer in request.lens_layers]
     final = request.lens_layers[-1]
     chunk = max(1, LENS_ELEMENTS // model.vocab_size)
@@ -170,30 +176,22 @@ def _lens_rows(model: Model, request: Request, kept: dict[SiteAt, Tensor], candi
                 final_log_probs=final_log_probs,
             )
             parts[index].append({name: getattr(out, name) for name in LENS_FIELDS})
-    rows: Rows = {}
+    rows: DeviceRows = {}
     for spec in request.arrays:
         if spec.key.startswith("lens/"):
             name = spec.key.removeprefix("lens/")
             layers = [torch.cat([part[name] for part in layer]) for layer in parts]
             wanted = [request.lens_layers.index(layer) for layer in spec.layers or ()]
             rows[spec.key] = {
-                index: layers[at].cpu().numpy().astype(spec.storage).reshape(len(streams[0]), *spec.shape)
+                index: layers[at].to(TORCH_TYPES[spec.dtype]).reshape(len(streams[0]), *spec.shape)
                 for index, at in enumerate(wanted)
             }
     return rows
 
 
-def to_host(value: Tensor, dtype: str) -> np.ndarray:
-    """Rows on the host in the stored type; bfloat16 as its uint16 bits."""
-    value = value.to(TORCH_TYPES[dtype]).contiguous().cpu()
-    if dtype == "bfloat16":
-        return value.view(torch.int16).numpy().view(np.uint16)
-    return value.numpy()
-
-
-def concatenate(parts: Sequence[Rows]) -> Rows:
+def concatenate(parts: Sequence[DeviceRows]) -> DeviceRows:
     """Rows of the halves of a batch, one after the other."""
     return {
-        key: {layer: np.concatenate([part[key][layer] for part in parts]) for layer in layers}
+        key: {layer: torch.cat([part[key][layer] for part in parts]) for layer in layers}
         for key, layers in parts[0].items()
     }
