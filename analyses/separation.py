@@ -6,7 +6,6 @@ null Dunn is 0.44, 0.81 and 0.91 at width 64, 1,024 and 4,096.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,17 @@ from ..cache.store import ActivationStore
 from ..hooks.errors import LayerprobeError
 from .dominant_dimensions import leave_out
 from .indices import DEFAULT_INDICES, INDICES, cluster_indices
-from .indices_draws import WEIGHTED, Draws, drawn_indices
-from .indices_input import encode_labels
+from .indices_draws import WEIGHTED, drawn_indices
 from .resampling import (
     STORED,
     benjamini_hochberg,
     check_finite,
-    cluster_bootstrap_weights,
-    group_permutations,
     max_t,
     permutation_p,
     resolve_groups,
 )
-from .resampling import label_structure as structure_of
 from .result import AnalysisResult, tidy
+from .separation_design import Design, design
 from .separation_spaces import SPACES, to_space
 
 NO_INTERVAL = (
@@ -39,60 +35,6 @@ NO_INTERVAL = (
     "the null"
 )
 CI_METHOD = "cluster bootstrap, centred"
-
-
-@dataclass(frozen=True)
-class Design:
-    """Labels, groups and draws that all layers, sites and spaces of one call share.
-
-    Attributes:
-        codes: [rows] cluster of each row.
-        classes: names of the clusters.
-        groups: [rows].
-        permutations: the observed labels first, then the permuted ones.
-        bootstrap: the weights.
-    """
-
-    codes: NDArray[np.int64]
-    classes: list[Any]
-    groups: NDArray[np.int64]
-    permutations: Draws | None
-    bootstrap: Draws | None
-
-    @property
-    def n_groups(self) -> int:
-        """Groups of rows."""
-        return int(self.groups.max()) + 1
-
-
-def design(
-    labels: Any, groups: NDArray[np.int64], *, n_permutations: int, n_bootstrap: int, seed: int, device: str
-) -> Design:
-    """Permutations and bootstrap weights, drawn once.
-
-    Args:
-        labels: [rows].
-        groups: [rows] codes.
-        n_permutations: 0: no null.
-        n_bootstrap: 0: no intervals.
-        seed: of both.
-        device: where draws live.
-    """
-    codes, classes = encode_labels(labels)
-    group_codes = torch.from_numpy(groups).to(device)
-    permutations = bootstrap = None
-    if n_permutations:
-        drawn = group_permutations(codes, groups, n_permutations, seed)
-        permutations = Draws(
-            torch.from_numpy(np.concatenate([codes[None], drawn])).to(device),
-            len(classes),
-            groups=group_codes,
-            apart=structure_of(codes, groups) == "between",
-        )
-    if n_bootstrap:
-        weights = torch.from_numpy(cluster_bootstrap_weights(groups, n_bootstrap, seed)).to(device)
-        bootstrap = Draws(torch.from_numpy(codes[None]).to(device), len(classes), weights, group_codes)
-    return Design(codes, classes, groups, permutations, bootstrap)
 
 
 def separation(

@@ -20,62 +20,14 @@ from .indices_input import encode_labels
 from .resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
 from .result import AnalysisResult, tidy
 from .separation_spaces import to_space
+from .topic_control_words import match_by_words, words_auroc
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+BALANCED = 0.65
+"""AUROC of words alone up to which matched classes are called alike in their words."""
 INDICES_USED = ("silhouette", "calinski_harabasz")
-
-
-def match_by_words(
-    texts: Sequence[str], codes: NDArray[np.int64], *, min_similarity: float = 0.1
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One-to-one pairs of prompts of two classes with the most words in common.
-
-    Args:
-        texts: [prompts].
-        codes: [prompts] 0 or 1.
-        min_similarity: tf-idf cosine below which a pair is dropped.
-
-    Returns:
-        [pairs, 2] prompt of class 0 and of class 1, and [pairs] their similarity.
-
-    >>> texts = ["kill a process", "bake bread", "kill a man", "bake a bomb"]
-    >>> pairs, _ = match_by_words(texts, np.array([0, 0, 1, 1]))
-    >>> pairs.tolist()
-    [[0, 2], [1, 3]]
-    """
-    from scipy.optimize import linear_sum_assignment
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts)
-    first, second = np.flatnonzero(codes == 0), np.flatnonzero(codes == 1)
-    similarity = (vectors[first] @ vectors[second].T).toarray()
-    i, j = linear_sum_assignment(-similarity)
-    kept = similarity[i, j] >= min_similarity
-    return np.stack([first[i[kept]], second[j[kept]]], axis=1), similarity[i[kept], j[kept]]
-
-
-def words_auroc(
-    texts: Sequence[str], codes: NDArray[np.int64], groups: NDArray[np.int64], seed: int
-) -> float:
-    """How well words alone tell the classes apart: AUROC of tf-idf logistic regression, 5 grouped folds."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
-    from sklearn.pipeline import make_pipeline
-
-    from .resampling import grouped_folds
-
-    folds = grouped_folds(groups, codes, n_folds=5, seed=seed)
-    words = np.asarray(texts, dtype=object)
-    scores = []
-    for fold in range(5):
-        out = folds == fold
-        model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, max_iter=1000))
-        model.fit(words[~out], codes[~out])
-        scores.append(roc_auc_score(codes[out], model.predict_proba(words[out])[:, 1]))
-    return float(np.mean(scores))
 
 
 def topic_control(
@@ -281,6 +233,12 @@ def summarise(result: AnalysisResult) -> list[str]:
         f"Words alone tell the classes apart with AUROC {words['unmatched']:.2f} before and "
         f"{words['topic-matched']:.2f} after matching ({n_pairs} pairs)."
     ]
+    if words["topic-matched"] > BALANCED:
+        sentences.append(
+            f"Matching did not balance the words (AUROC {words['topic-matched']:.2f}, more than {BALANCED}): "
+            "the classes hold too few prompts about the same things, and what survives may still be topic or "
+            "wording."
+        )
     table = result.table
     for (model, site), part in table.groupby(["model", "site"], sort=False):
         share = part[part["metric"] == "surviving_share"]

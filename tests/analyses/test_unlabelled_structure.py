@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, pairwise
 
 from layerprobe.analyses.drift import drift
-from layerprobe.analyses.topic_control import match_by_words, topic_control
+from layerprobe.analyses.topic_control import topic_control
+from layerprobe.analyses.topic_control_words import match_by_words
 from layerprobe.analyses.unsupervised import _agreement, unsupervised
 from layerprobe.analyses.unsupervised_measures import anisotropy, effective_rank, participation_ratio, two_nn
 from layerprobe.cache.memory import from_arrays
@@ -88,7 +89,7 @@ def test_topic_alone_does_not_survive_matching_and_safety_does():
     ]
     assert row["p_familywise"] <= 0.05
     assert true.table[true.table["metric"] == "surviving_share"]["lo"].iloc[0] > 0.2
-    assert "survives topic matching" in str(true.summary())
+    assert "survives topic matching" in str(true.summary()) and "did not balance" not in str(true.summary())
     assert len(true.plot().data) == 2
 
 
@@ -97,6 +98,18 @@ def test_pairs_are_one_to_one_and_share_words():
     pairs, similarity = match_by_words(store.texts, store.labels("unsafe"), min_similarity=0.5)
     assert len(np.unique(pairs)) == pairs.size and (similarity >= 0.5).all()
     assert set(store.labels("unsafe")[pairs[:, 0]]) == {0}
+
+
+def test_classes_that_cannot_be_matched_are_said_not_to_be():
+    """Every prompt of one class says please: no matching can hide it."""
+    store = topical(confounded=False)
+    texts = [text + " please" * int(y) for text, y in zip(store.texts, store.labels("unsafe"), strict=True)]
+    marked = from_arrays(
+        {"resid_post": store.activations("resid_post")}, labels={"y": store.labels("unsafe")}, texts=texts
+    )
+    assert "did not balance the words" in str(
+        topic_control(marked, label="y", groups=None, n_draws=40).summary()
+    )
 
 
 def test_topic_control_says_what_it_needs():
