@@ -79,7 +79,10 @@ def load_model(
 
             hf = with_adapter(hf, str(adapter), merge=merge_adapter)
         tok = tokenizer if tokenizer is not None else load_tokenizer(where, revision, trust_remote_code)
-        extras: dict[str, Any] = {"adapter": None if adapter is None else str(adapter), "quantization": quantization}
+        extras: dict[str, Any] = {
+            "adapter": None if adapter is None else str(adapter),
+            "quantization": quantization,
+        }
         named = name or Path(where).name
         model = assemble(hf, tok, engine, named, where, revision, engine_options, **extras)
     if check:

@@ -44,7 +44,7 @@ _ROWS = (
         True,
         "d_model",
         "the stream between attention and MLP (sequential blocks only)",
-        "blocks.{l}.hook_resid_mid",
+        "blocks.{l}.ln2.hook_in",
         "input of the norm before the MLP",
     ),
     (
@@ -60,7 +60,7 @@ _ROWS = (
         True,
         "d_model",
         "what attention adds to the stream, after a post-norm of its own",
-        "blocks.{l}.attn.hook_out (ln1_post.hook_out)",
+        "blocks.{l}.attn.o.hook_out (ln1_post.hook_out)",
         "output of the attention module (of its post-norm)",
     ),
     (
@@ -68,7 +68,7 @@ _ROWS = (
         True,
         "d_model",
         "what the MLP adds to the stream, after a post-norm of its own",
-        "blocks.{l}.mlp.hook_out (ln2_post.hook_out)",
+        "blocks.{l}.mlp.out.hook_out (ln2_post.hook_out)",
         "output of the MLP (of its post-norm)",
     ),
     (

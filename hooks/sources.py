@@ -77,7 +77,17 @@ def auto_class(config: Any) -> Any:
         return transformers.AutoModelForCausalLM
     if name.endswith("ForConditionalGeneration"):
         return transformers.AutoModelForImageTextToText
+    if not name and _is_causal(config.model_type):
+        return transformers.AutoModelForCausalLM
     return transformers.AutoModel
+
+
+def _is_causal(model_type: str) -> bool:
+    """Whether an architecture that names no class has a next-token head and no masked one."""
+    from transformers.models.auto import modeling_auto as auto
+
+    masked = model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked
 
 
 def load_config(source: str, revision: str | None, trust_remote_code: bool) -> Any:
