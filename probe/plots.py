@@ -154,6 +154,7 @@ def curve(
             x=x,
             y=rows["estimate"].astype(float).tolist(),
             mode="lines+markers",
+            cliponaxis=False,
             name=name,
             legendgroup=name,
             showlegend=legend,
@@ -179,7 +180,7 @@ def tick_step(last: int) -> int:
     return step
 
 
-def _hover(row: dict[str, Any], digits: int) -> str:
+def _hover(row: dict[Any, Any], digits: int) -> str:
     def number(value: Any) -> str:
         return "–" if value is None or value != value else f"{float(value):.{digits}f}"
 
@@ -193,27 +194,25 @@ def level(
     figure: Figure,
     y: float,
     *,
-    label: str,
+    label: str = "",
     dash: str = "dot",
     at: tuple[int, int] = (1, 1),
-    above: bool = True,
+    left: bool = False,
 ) -> None:
-    """A horizontal reference line with its name at the right end; zero is always in sight."""
+    """A horizontal reference line, its name at the right (or left) end; zero is always in sight."""
     if y == 0:
         figure.update_yaxes(rangemode="tozero", row=at[0], col=at[1])
+    annotation = {"text": label, "font": {"size": 11, "color": NEUTRAL, "family": FONT}}
+    named: dict[str, Any] = {"annotation": annotation} if label else {}
+    if label:
+        named["annotation_position"] = "bottom left" if left else "top right"
     figure.add_hline(
         y=y,
         line={"color": NEUTRAL, "width": 1.3, "dash": dash},
-        annotation={
-            "text": label,
-            "font": {"size": 11, "color": NEUTRAL, "family": FONT},
-            "yshift": 0,
-            "xanchor": "right",
-            "yanchor": "bottom" if above else "top",
-        },
-        annotation_position="top right" if above else "bottom right",
+        exclude_empty_subplots=False,
         row=at[0],
         col=at[1],
+        **named,
     )
 
 

@@ -123,7 +123,7 @@ def load_prompts(spec: PromptsSpec, labels: Iterable[str]) -> PromptTable:
 
 def filled_in(study: Study) -> Study:
     """The study with what a comparison may leave unsaid: it asks what probe and suppression ask."""
-    first_label = next((i.label for i in study.analysis if getattr(i, "label", None)), None)
+    first_label = next((getattr(i, "label", None) for i in study.analysis if getattr(i, "label", None)), None)
     first_lens = next((i for i in study.analysis if isinstance(i, Suppression)), None)
     analyses = []
     for item in study.analysis:

@@ -119,7 +119,7 @@ class Study(Options):
         for item in self.analysis:
             unknown = [name for name in item.models if name not in self.models]
             named = [getattr(item, "reference", None), getattr(item, "source", None)]
-            unknown += [name for name in named if name not in (None, "contrast", *self.models)]
+            unknown += [name for name in named if name and name not in ("contrast", *self.models)]
             if unknown:
                 raise ValueError(
                     f"{item.kind} names the model {unknown[0]!r}; the study has {', '.join(self.models)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,14 +94,16 @@ def number(value: Any, digits: int = 3) -> str:
     if value is None or value != value:
         return "–"
     value = float(value)
-    if value != 0 and round(value, digits) == 0:
-        return f"{value:.0e}".replace("e-0", "e-")
+    if value != 0 and round(value, digits) == 0 and digits:
+        near = round(value, digits + 1) != 0
+        return f"{value:.{digits + 1}f}" if near else f"{value:.0e}".replace("e-0", "e-")
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.{digits if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}".replace("-", "−")
+    places = digits if abs(value) < 10 else min(digits, 2 if abs(value) < 100 else 1)
+    return f"{value:.{places}f}".replace("-", "−")
 
 
-def with_interval(row: dict[str, Any], digits: int = 3) -> str:
+def with_interval(row: Mapping[Any, Any], digits: int = 3) -> str:
     """An estimate with its interval, or with the reason why there is none; never a bare number.
 
     >>> with_interval({"estimate": 0.9, "lo": 0.85, "hi": 0.95})

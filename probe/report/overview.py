@@ -17,7 +17,7 @@ from .section_separation import LEADING_SPACE, SMALL_IS_SEPARATE, with_z
 def at_a_glance(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Any] | None:
     """The table at the top of the report; None where there is nothing of one model to put into it."""
     columns: list[tuple[str, dict[str, str]]] = []
-    for kind, make in (("suppression", _suppression), ("linear_probe", _probe), ("separation", _separation)):
+    for kind, make in GLANCED.items():
         for group in same_question(e for e in entries if e.result.kind == kind).values():
             columns += make(group)
     columns = columns[:8]
@@ -25,7 +25,9 @@ def at_a_glance(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Any
     if not models:
         return None
     body = [[m, *(cells.get(m, "–") for _, cells in columns)] for m in models]
-    caption = "Estimates with 95 % intervals; p-values are family-wise over all layers"
+    filters = {where_words(e.options) for e in entries if e.result.kind in GLANCED}
+    caption = "Estimates with 95 % intervals; chance is family-wise over all layers"
+    caption += f"; prompts with {filters.pop()}" if len(filters) == 1 and all(filters) else ""
     return table(["model", *(title for title, _ in columns)], body, caption=caption)
 
 
@@ -33,12 +35,10 @@ def _suppression(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     rows = joined(group)
     index = rows[rows["metric"] == "suppression_index"]
     plain = [s for s in ordered(index["subset"]) if " − " not in s and " - " not in s]
-    where = where_words(group[0].options)
     columns = []
     for subset in plain:
         here = index[index["subset"] == subset].drop_duplicates("model")
         title = "suppression index" + ("" if subset == ALL else f", {subset_words(subset)} prompts")
-        title += f" ({where})" if where else ""
         columns.append((title, {r["model"]: with_interval(r, 2) for r in here.to_dict("records")}))
     return columns
 
@@ -53,14 +53,29 @@ def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
         tested = f"above chance in {above_chance(curve)}"
         best = [r for e in group for r in _best_layer(e) if r["model"] == model and r["metric"] == metric]
         place = f"{best[0]['site']}[{best[0]['layer']}]" if best else ""
-        cells[model] = f"{with_interval(best[0])} at {place}; {tested}" if best else tested
+        cells[model] = f"{with_interval(best[0])} at {place}, {tested}" if best else tested
     return [(f"probe for “{options.get('label', 'label')}” ({words(metric)})", cells)]
+
+
+def probe_sentence(group: list[Entry]) -> str:
+    """What one label's probes found, all models in one sentence."""
+    ((title, cells),) = _probe(group)
+    base = joined(group)
+    words_alone = base["baseline_text"].dropna() if "baseline_text" in base else pd.Series(dtype=float)
+    beside = f"; bag of words alone {number(words_alone.iloc[0])}" if len(words_alone) else ""
+    return f"Linear {title}: " + "; ".join(f"{m} {cell}" for m, cell in cells.items()) + beside + "."
+
+
+def separation_sentence(group: list[Entry]) -> str:
+    """How far apart one label's classes lie, all models in one sentence."""
+    ((title, cells),) = _separation(group)
+    return f"{title[0].upper()}{title[1:]}: " + "; ".join(f"{m} {cell}" for m, cell in cells.items()) + "."
 
 
 def _best_layer(entry: Entry) -> list[dict[str, Any]]:
     """The layer that the analysis chose on data that does not score it."""
     frame = entry.result.frames.get("best_layer")
-    return [] if frame is None else frame.to_dict("records")
+    return [] if frame is None else [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
 
 
 def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
@@ -75,7 +90,7 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
         mine = rows[rows["model"] == model].sort_values("layer")
         last = mine.iloc[-1]
         cells[model] = (
-            f"z {number(last['z'], 1)} at layer {last['layer']}; beyond chance in {above_chance(mine)}"
+            f"z {number(last['z'], 1)} at layer {last['layer']}, beyond chance in {above_chance(mine)}"
         )
     turned = " (turned over)" if metric in SMALL_IS_SEPARATE else ""
     label = group[0].options.get("label", "label")
@@ -115,3 +130,6 @@ def verdicts(entries: Sequence[Entry]) -> list[pd.DataFrame]:
         if any(frame is not None for frame in frames):
             return [frame for frame in frames if frame is not None]
     return []
+
+
+GLANCED = {"suppression": _suppression, "linear_probe": _probe, "separation": _separation}

@@ -101,7 +101,7 @@ def _figure(
     for i, (title, same, rows) in enumerate(drawn):
         at = (i // columns + 1, i % columns + 1)
         if same is not None:
-            level(fig, same, label="no difference", at=at, above=False)
+            level(fig, same, at=at)
         for model in [n for n in names if (rows["model"] == n).any()]:
             mine = rows[rows["model"] == model]
             label = f"{model} against {mine['reference'].iloc[0]}"
@@ -109,7 +109,7 @@ def _figure(
             shown.add(label)
             last = mine.sort_values("layer").iloc[-1]
             readings.append(f"{title}, {model}: {number(last['estimate'])} at layer {last['layer']}.")
-    caption = "Each model against its reference by layer, with 95 % intervals."
+    caption = "Each model against its reference by layer, with 95 % intervals; dotted: no difference."
     return figure(fig, name=f"comparison {where}", caption=caption, alt=" ".join(readings))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..plots import NEUTRAL, PALETTE, curve, level, panels, style_of
-from .collect import Entry, joined, number, ordered, same_question, where_words, with_interval, words
+from .collect import ALL, Entry, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
 
 ANSWER = {"colour": PALETTE[0], "dash": "solid", "marker": "circle"}
@@ -32,7 +32,7 @@ def lens_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[s
 
 
 def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
-    rows, options = joined(entries), entries[0].options
+    rows, options = only_where_lost(entries), entries[0].options
     rows = rows[~rows["subset"].str.contains(" − ", regex=False)]  # differences: in the sentences
     answer, foil = options.get("target", "answer"), options.get("foil", "foil")
     where = where_words(options)
@@ -59,6 +59,24 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
         figures=figures,
         tables=tables,
     )
+
+
+def only_where_lost(entries: Sequence[Entry]) -> pd.DataFrame:
+    """The rows of all models; the layer of a loss only where a loss was found, for else it means nothing."""
+    tables = []
+    for entry in entries:
+        rows, verdicts = entry.table, entry.result.frames.get("verdicts")
+        if verdicts is not None and "verdict" in verdicts:
+            kept = set(verdicts[verdicts["verdict"] == "none"]["subset"].replace("all", ALL))
+            rows = rows[~(rows["metric"].isin(("onset_layer", "crossing_layer")) & rows["subset"].isin(kept))]
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _reading_cell(row: dict[Any, Any], metric: str) -> str:
+    if row["estimate"] != row["estimate"]:
+        return "–"
+    return with_interval(row, 0 if metric.endswith("_layer") else 2)
 
 
 def _trajectories(
@@ -123,10 +141,10 @@ def _differences(
     fig = panels(1, len(subsets), titles=titles, y_title="logit answer − foil", shared_y=True)
     deepest = int(rows["layer"].max()) + 1
     for c, subset in enumerate(subsets, start=1):
-        level(fig, 0.0, label="answer = foil", at=(1, c), above=False)
+        level(fig, 0.0, label="answer = foil", at=(1, c), left=True)
         fig.add_vrect(
             x0=deepest / 4 - 0.5, x1=deepest - 1.5, fillcolor=NEUTRAL, opacity=0.08, line_width=0,
-            row=1, col=c,
+            exclude_empty_subplots=False, row=1, col=c,
             annotation={"text": "middle layers", "font": {"size": 11, "color": NEUTRAL}},
             annotation_position="bottom left",
         )  # fmt: skip
@@ -159,7 +177,7 @@ def _index_table(rows: pd.DataFrame, models: Sequence[str], subsets: Sequence[st
             cells = [model, subset_words(subset)]
             for metric in metrics:
                 mine = here[here["metric"] == metric].to_dict("records")
-                cells.append(with_interval(mine[0], 2) if mine else "–")
+                cells.append(_reading_cell(mine[0], metric) if mine else "–")
             ns = here.get("n", pd.Series(dtype=float)).dropna()
             body.append([*cells, number(ns.max(), 0) if len(ns) else "–"])
     columns = ["model", "prompts", *(words(m) for m in metrics), "n"]

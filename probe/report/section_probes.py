@@ -46,7 +46,6 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     title = f"Can a linear probe read “{label}”?"
     parts: dict[str, Any] = {
         "sentences": [s for e in entries for s in e.sentences()],
-        "leads": [e.sentences()[0] for e in entries if e.sentences()],
     }
     if len(curves):
         parts["figures"] = [_figure(curves, models, metric, label, method, where)]
@@ -120,10 +119,10 @@ def _null_band(fig: Any, rows: pd.DataFrame, at: tuple[int, int]) -> None:
 
 def _reference_lines(fig: Any, rows: pd.DataFrame, metric: str, at: tuple[int, int]) -> None:
     if metric in CHANCE:
-        level(fig, CHANCE[metric], label="chance", at=at, above=False)
+        level(fig, CHANCE[metric], label="chance", at=at, left=True)
     for column, (label, dash) in BASELINES.items():
-        values = rows[column].dropna().unique() if column in rows else []
-        for value in sorted(float(v) for v in values)[:1]:
+        values = sorted(float(v) for v in rows[column].dropna().unique()) if column in rows else []
+        for value in values[:1]:
             if metric in CHANCE and abs(value - CHANCE[metric]) < 1e-9:
                 continue  # the line of chance already says it
             level(fig, value, label=f"{label} {value:.2f}", dash=dash, at=at)

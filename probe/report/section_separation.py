@@ -24,15 +24,13 @@ def separation_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[
 def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     rows = with_z(joined(entries))
     label, where = entries[0].options.get("label", "label"), where_words(entries[0].options)
-    space = (
-        LEADING_SPACE if (rows.get("space") == LEADING_SPACE).any() else ordered(rows.get("space", []))[:1]
-    )
-    shown = rows[rows["space"] == space] if isinstance(space, str) else rows
+    spaces = ordered(rows["space"]) if "space" in rows else []
+    space = LEADING_SPACE if LEADING_SPACE in spaces else (spaces or [""])[0]
+    shown = rows[rows["space"] == space] if space else rows
     shown = shown[shown["layer"].notna() & shown["metric"].isin(ORDER)]
     models = [n for n in names if (shown["model"] == n).any()] or ordered(shown["model"])
     parts: dict[str, Any] = {
         "sentences": [s for e in entries for s in e.sentences()],
-        "leads": [e.sentences()[0] for e in entries if e.sentences()],
         "lead": f"How far apart the classes of “{label}” lie"
         + (f", on prompts with {where}" if where else "")
         + ", in standard deviations of the permutation null, so that layers and indices compare. "
@@ -66,7 +64,7 @@ def _figure(rows: pd.DataFrame, models: Sequence[str], label: str, where: str, s
     sites = ordered(rows["site"])
     for i, metric in enumerate(metrics):
         at = (i // columns + 1, i % columns + 1)
-        level(fig, 0.0, label="null", at=at, above=False)
+        level(fig, 0.0, label="null", at=at, left=True)
         for model in models:
             for site in sites:
                 mine = rows[(rows["metric"] == metric) & (rows["model"] == model) & (rows["site"] == site)]
@@ -107,7 +105,7 @@ def _table(rows: pd.DataFrame, models: Sequence[str], label: str) -> dict[str, A
         named = dict(zip(keys, key, strict=True))
         cells = [
             f"{named['site']}[{named['layer']}]",
-            words(named["metric"]),
+            words(str(named["metric"])),
             words(str(named.get("space", ""))),
         ]
         for model in models:

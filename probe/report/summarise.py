@@ -8,9 +8,9 @@ from typing import Any
 
 from ...hooks.errors import LayerprobeError
 from ..study_results import ResultsFolder, explain, plain
-from .collect import Entry, words
+from .collect import Entry, same_question, words
 from .methods import notes_for
-from .overview import at_a_glance, headline
+from .overview import at_a_glance, headline, probe_sentence, separation_sentence
 from .parts import frame_table, section
 from .section_compare import compare_sections
 from .section_lens import lens_sections
@@ -99,18 +99,26 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
     lens = next((s["id"] for s in sections if s["kind"] in LENS_KINDS), "summary")
     found = [{"section": lens, "sentence": line} for line in headline(entries)]
     for part in sections:
-        if part["kind"] == "suppression" and found:
-            continue  # said already
+        if part["kind"] == "comparison":
+            found += [{"section": part["id"], "sentence": line} for line in leading(part)]
+    for kind, sentence in (("linear_probe", probe_sentence), ("separation", separation_sentence)):
+        groups = same_question(e for e in entries if e.result.kind == kind).values()
+        parts = [s for s in sections if s["kind"] == kind]
+        if len(parts) == len(groups):
+            pairs = zip(parts, groups, strict=True)
+            found += [{"section": part["id"], "sentence": sentence(group)} for part, group in pairs]
+    said = {finding["section"] for finding in found}
+    for part in sections:
+        if part["id"] in said or part["kind"] in LENS_KINDS:
+            continue
         found += [{"section": part["id"], "sentence": line} for line in leading(part)]
     return found
 
 
 def leading(part: dict[str, Any]) -> list[str]:
-    """The first sentence of every model in a section; of a comparison, those about differences."""
+    """What a section contributes to the summary; of a comparison, its differences."""
     if part["kind"] == "comparison":
         return [s for s in part["sentences"] if " minus " in s and "covers zero" not in s][:LEAD_SENTENCES]
-    if part.get("leads"):
-        return list(part["leads"])
     return list(part["sentences"][:LEAD_SENTENCES])
 
 
