@@ -127,7 +127,8 @@ def verdict(sections: dict[str, tuple[list[str], dict]]) -> list[str]:
     return [
         f"Separation above chance is {a:.3f} [{a_lo:.3f}, {a_hi:.3f}] between harmful and harmless "
         f"instructions, and {b:.3f} [{b_lo:.3f}, {b_hi:.3f}] between XSTest's safe and unsafe prompts, "
-        f"which share their topics by design: {b / a:.0%} of it. The rest goes with topic, wording and source.",
+        f"which share their topics by design: {b / a:.0%} of it. The rest goes with topic, "
+        "wording and source.",
         f"On the axis from harmless (0) to harmful (1) instructions, XSTest's safe prompts lie at "
         f"{safe['estimate']:.2f} [{safe['lo']:.2f}, {safe['hi']:.2f}] and its unsafe ones at "
         f"{unsafe['estimate']:.2f} [{unsafe['lo']:.2f}, {unsafe['hi']:.2f}] in the last layer: the axis is "
