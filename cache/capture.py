@@ -14,6 +14,7 @@ from .pipeline import run_plan
 from .prepare import prepare
 from .prompts import PromptTable
 from .reader import open_file
+from .siblings import extend as extend_store
 from .sinks import MemorySink
 from .store import ActivationStore
 from .writer import StoreWriter
@@ -37,6 +38,7 @@ def capture(
     top_k: int = 5,
     on_long: Literal["error", "truncate"] = "error",
     progress: bool = True,
+    extend: bool = False,
     shard: Mapping[str, Any] | None = None,
 ) -> ActivationStore:
     """Run prompts through a model and keep activations, in a file or in memory.
@@ -60,6 +62,8 @@ def capture(
         top_k: tokens that the lens keeps per row and layer.
         on_long: what to do with a prompt longer than the context.
         progress: show a progress bar.
+        extend: where `path` is finished and holds fewer sites, layers or prompts, capture only what is
+            missing into a sibling and open both through an index (`a.h5` -> `a-index.h5`).
         shard: which part of a larger table this is; set by `capture_shards`.
 
     Returns:
@@ -83,6 +87,24 @@ def capture(
         on_long=on_long,
     )
     target = None if path is None else Path(path)
+    if extend and target is not None and target.exists():
+        return extend_store(
+            model,
+            table,
+            options,
+            target,
+            {
+                "tokens": tokens,
+                "chat_template": chat_template,
+                "lens_tokens": tuple(lens_tokens),
+                "lens_first_difference": lens_first_difference,
+                "batch_tokens": batch_tokens,
+                "dtype": dtype,
+                "top_k": top_k,
+                "on_long": on_long,
+                "progress": progress,
+            },
+        )
     identity = capture_identity(model, table, options)
     if target is not None and target.exists():
         check_same(target, identity, read_layout(target).header["identity"])

@@ -1,0 +1,112 @@
+"""More layers, sites or prompts for a store that is finished: only what is missing runs, an index opens it as
+one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hooks.errors import LayerprobeError
+from ..hooks.sites import SiteAt
+from .identity import check_same
+from .index import Part, is_index, open_part, read_manifest, write_index
+from .options import Options, capture_identity
+from .prompts import PromptTable
+from .store import ActivationStore, open_store
+
+if TYPE_CHECKING:
+    from ..hooks.model import Model
+
+#: what may differ between a store and what extends it
+GROWING = (
+    "sites",
+    "prompts",
+    "n_prompts",
+    "lens.layers",
+    "lens.tokens",
+    "lens.top_k",
+    "lens.first_difference",
+)
+
+
+def extend(
+    model: Model, table: PromptTable, options: Options, base: Path, keywords: Mapping[str, Any]
+) -> ActivationStore:
+    """Capture what a finished store lacks into siblings beside it, and open all as one.
+
+    Args:
+        model: the same model.
+        table: the store's prompts, in order, and maybe more after them.
+        options: the whole request, sites already held included or not.
+        base: the store, or an index that an earlier extension made of it.
+        keywords: the arguments of `capture` that concern neither sites nor prompts.
+
+    Raises:
+        LayerprobeError: the store is incomplete or holds something else; other prompts come first.
+    """
+    from .capture import capture
+
+    index = base if is_index(base) else base.with_name(f"{base.stem}-index{base.suffix}")
+    groups = parts_of(index if index.exists() else base)
+    held = open_store(index if index.exists() else base)
+    ours, theirs = capture_identity(model, table, options), held.identity
+    check_same(base, _fixed(ours), _fixed(theirs))
+    count = held.n_prompts
+    if table[:count].sha256 != theirs["prompts"]:
+        raise LayerprobeError(
+            f"the first {count} prompts are not those of {base}: give its prompts, then the new ones, or "
+            "capture to "
+            f"another path"
+        )
+    present = _held_sites(held)
+    missing = [at for at in options.sites if at not in present]
+    lens = options.lens_layers if held.lens is None else ()
+    everything = sorted({*present, *options.sites}, key=str)
+
+    def sibling(part: PromptTable, sites: list[SiteAt], lens_layers: tuple[int, ...]) -> Part:
+        chosen = [*map(str, sites), *(f"lens[{layer}]" for layer in lens_layers)]
+        extra = dict(keywords) if lens_layers else {**keywords, "lens_tokens": ()}
+        name = hashlib.sha256(json.dumps([theirs, chosen, part.sha256], sort_keys=True).encode()).hexdigest()[
+            :8
+        ]
+        path = base.with_name(f"{base.stem.removesuffix('-index')}-{name}{base.suffix}")
+        capture(model, part, sites=chosen, path=path, **extra)
+        return open_part(path)
+
+    if missing or lens:
+        starts = [0]
+        for parts in groups:
+            starts.append(starts[-1] + parts[0].store.n_prompts)
+        for parts, start, stop in zip(groups, starts[:-1], starts[1:], strict=True):
+            parts.append(sibling(table[start:stop], missing, lens))
+    if len(table) > count:
+        layers = options.lens_layers or (held.lens.layers if held.lens is not None else ())
+        groups.append([sibling(table[count:], everything, layers)])
+    identity = {
+        **theirs,
+        "prompts": table.sha256,
+        "n_prompts": len(table),
+        "sites": [str(at) for at in everything],
+    }
+    write_index(index, groups, identity)
+    return open_store(index)
+
+
+def parts_of(path: Path) -> list[list[Part]]:
+    """The stores behind an index, or a store as an index of one."""
+    if not is_index(path):
+        return [[open_part(path)]]
+    manifest = read_manifest(path)
+    return [[open_part(path.parent / entry["path"]) for entry in entries] for entries in manifest["groups"]]
+
+
+def _held_sites(store: ActivationStore) -> set[SiteAt]:
+    return {SiteAt(site, layer) for site in store.sites for layer in (store.layers(site) or (None,))}
+
+
+def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name not in GROWING}

@@ -1,0 +1,69 @@
+"""A finished store grows by siblings: only what is missing runs, and an index opens all as one."""
+
+import numpy as np
+import pytest
+from tiny_models import tiny_model
+
+from layerprobe import LayerprobeError, capture, load_model, open_store
+from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.verify import verify
+
+TEXTS = ["the dog was late .", "who was at the park ?", "yes", "one two three", "the cat", "no no no"]
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return load_model(tiny_model("llama"), check=False)
+
+
+@pytest.fixture
+def counted(llama, monkeypatch):
+    runs = []
+    original = type(llama).forward
+
+    def forward(self, ids, *arguments, **keywords):
+        runs.append((len(ids), len(keywords["sites"])))
+        return original(self, ids, *arguments, **keywords)
+
+    monkeypatch.setattr(type(llama), "forward", forward)
+    return runs
+
+
+def table(count):
+    labels = {"label": np.array(list("xyxyxy")[:count], dtype=object)}
+    return PromptTable(tuple("abcdef"[:count]), tuple(TEXTS[:count]), labels)
+
+
+def test_only_what_is_missing_runs(llama, counted, tmp_path):
+    path = tmp_path / "a.h5"
+    capture(llama, table(4), sites="resid_post[0]", path=path, progress=False)
+    before = path.read_bytes()
+    del counted[:]
+    more = capture(llama, table(4), sites=["resid_post", "embed"], path=path, extend=True, progress=False)
+    assert counted == [(4, 3)]
+    assert more.layers("resid_post") == (0, 1, 2)
+    del counted[:]
+    longer = capture(llama, table(6), sites="resid_post", path=path, extend=True, progress=False)
+    assert counted == [(2, 4)]
+    assert path.read_bytes() == before
+    whole = capture(llama, table(6), sites=["resid_post", "embed"], progress=False)
+    for site in whole.sites:
+        np.testing.assert_allclose(longer.activations(site), whole.activations(site), atol=1e-5)
+    assert list(longer.labels("label")) == list("xyxyxy")
+    again = open_store(tmp_path / "a-index.h5")
+    np.testing.assert_array_equal(
+        again.activations("resid_post", 2, rows=[5, 0]), longer.activations("resid_post", 2)[[5, 0]]
+    )
+    assert verify(tmp_path / "a-index.h5").ok
+    del counted[:]
+    capture(llama, table(6), sites=["resid_post", "embed"], path=path, extend=True, progress=False)
+    assert counted == []
+
+
+def test_something_else_is_not_an_extension(llama, tmp_path):
+    path = tmp_path / "a.h5"
+    capture(llama, table(4), sites="resid_post[0]", path=path, progress=False)
+    with pytest.raises(LayerprobeError, match="tokens"):
+        capture(llama, table(4), sites="embed", tokens="all", path=path, extend=True, progress=False)
+    with pytest.raises(LayerprobeError, match="first 4 prompts are not those"):
+        capture(llama, table(6)[1:], sites="embed", path=path, extend=True, progress=False)
