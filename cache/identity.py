@@ -53,9 +53,9 @@ def check_same(path: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
     found = differences(ours, theirs)
     if found:
         raise LayerprobeError(
-            f"{path} holds another capture; different are: {'; '.join(found)}. A store never changes: capture to "
-            f"a sibling, --out {sibling_path(path)} (in Python path={str(sibling_path(path))!r}), or where only "
-            f"sites or prompts are added, extend=True"
+            f"{path} holds another capture; different are: {'; '.join(found)}. A store never changes: "
+            f"capture to a sibling, --out {sibling_path(path)} (in Python path={str(sibling_path(path))!r}), "
+            f"or where only sites or prompts are added, extend=True"
         )
 
 
