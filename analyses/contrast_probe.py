@@ -2,8 +2,8 @@
 answers.
 
 Each pair holds one question answered both ways. Truth flips within the pair, and so must the probe; the side
-itself (the word "yes") is subtracted first, fold by fold, by adding the side as one more column that
-balances the means.
+itself (the word "yes") is subtracted first, fold by fold, by adding the side as one more column that balances
+the means.
 """
 
 from typing import Any

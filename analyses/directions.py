@@ -32,7 +32,7 @@ class Directions:
     names: tuple[str, ...] = ()
     """Names of the targets on the first axis of a weight, where there are several."""
     extra: dict[str, Arrays] = field(default_factory=dict)
-    """Further arrays by name, such as `fold_cosine`: mean cosine between the directions of different folds."""
+    """Further arrays by name, such as `fold_cosine`: mean cosine between directions of different folds."""
 
     def __iter__(self) -> Iterator[tuple[str, int | None]]:
         return ((site, layer) for site, layers in self.weights.items() for layer in layers)

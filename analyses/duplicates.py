@@ -64,7 +64,7 @@ def near_duplicate_note(store: Any, task: Task) -> str | None:
         return None
     examples, first = np.unique(np.asarray(store.examples)[task.rows], return_index=True)
     if len(examples) > MAX_PROMPTS:
-        return f"Near-duplicate prompts were not looked for ({len(examples)} prompts; the limit is {MAX_PROMPTS})."
+        return f"Near-duplicate prompts were not looked for: {len(examples)} prompts, limit {MAX_PROMPTS}."
     texts = [store.texts[example] for example in examples]
     pairs = near_duplicates(texts, task.groups[first])
     test = task.test[first]

@@ -21,8 +21,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     Args:
         method: `logistic`, `ridge`, `mass_mean` (two classes), `mass_mean_covariance` or `shrunk_lda`.
-        strengths: to choose from by `n_folds`-fold cross-validation (grouped when `fit` is given groups);
-            one value is used as it is.
+        strengths: to choose from by `n_folds`-fold cross-validation (grouped when `fit` is given groups); one
+            value is used as it is.
         n_folds: folds of that choice.
         tol: largest gradient entry per row at which an iterative fit stops.
         random_state: seed of the folds.
@@ -57,7 +57,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> "LinearProbe":
-        """Fit on rows X [rows, features] and labels y [rows]; rows of one group share a fold of the choice."""
+        """Fit on X [rows, features] and y [rows]; rows of one group share a fold of the choice."""
         x, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -86,7 +86,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             seed=self.random_state,
         )
         masks = (fold[:, None] != np.arange(self.n_folds)) * weight[:, None]
-        fits: Fits = METHODS[self.method].fit(Problem(x, codes, len(self.classes_), masks, self.tol), strengths)
+        fits: Fits = METHODS[self.method].fit(
+            Problem(x, codes, len(self.classes_), masks, self.tol), strengths
+        )
         losses = np.zeros((len(strengths), len(x)))
         for index in range(self.n_folds):
             mine = fold == index

@@ -144,9 +144,9 @@ def reward_decomposition(
     """Which dimensions a scalar reward rests on: its prediction from dimension scores, and what is left.
 
     Two views. *Geometric*: the reward direction as a least-squares combination of the dimension directions,
-    with the share of its length they do not span. *On data*: reward predictions regressed on dimension scores on one
-    half of the groups and judged on the other; a dimension's `unique` is the R² lost without it. Dimensions
-    overlap, so shares need not add up.
+    with the share of its length they do not span. *On data*: reward predictions regressed on dimension scores
+    on one half of the groups and judged on the other; a dimension's `unique` is the R² lost without it.
+    Dimensions overlap, so shares need not add up.
 
     Args:
         store: the states that the head reads (for most reward models `final_norm`, or the last `resid_post`).

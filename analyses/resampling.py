@@ -1,8 +1,8 @@
 """Who may be split from whom: groups, grouped folds, cluster bootstrap, group-wise permutation.
 
 Rows that belong together (paraphrases of one item, both members of a contrastive pair, tokens of one prompt)
-are one *group*. Every fold, bootstrap draw and permutation below moves whole groups, because with 200
-prompts in five paraphrases and *random* labels, shuffled folds report an AUROC of 0.998.
+are one *group*. Every fold, bootstrap draw and permutation below moves whole groups, because with 200 prompts
+in five paraphrases and *random* labels, shuffled folds report an AUROC of 0.998.
 
 All functions depend on the group *names*, not on the order of the rows, so that shuffling a store changes
 nothing.
@@ -55,8 +55,7 @@ def resolve_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
     Args:
         store: an activation store.
         groups: `STORED` (what the store was captured with), the name of a label column, an array with one
-            entry per
-            row, or `None`, said aloud: every prompt is a group of its own.
+            entry per row, or `None`, said aloud: every prompt is a group of its own.
 
     Returns:
         [rows] codes 0 … n_groups − 1, in the sorted order of the groups' names.
@@ -105,8 +104,7 @@ def grouped_folds(
     """Fold of every row, whole groups kept together and classes spread evenly.
 
     Groups are visited in random order, those with the most uneven classes first, each going to the fold that
-    keeps
-    class counts closest to equal (as scikit-learn's StratifiedGroupKFold does).
+    keeps class counts closest to equal (as scikit-learn's StratifiedGroupKFold does).
 
     Args:
         groups: [rows] group of each row.
@@ -208,9 +206,8 @@ def group_permutations(
     """Labels as they might have fallen had they nothing to do with the rows.
 
     Labels constant within each group are exchanged between groups; labels varying within each group are
-    exchanged
-    within them. A mixture has no single exchangeable unit and is refused, unless `how` says which null is
-    meant.
+    exchanged within them. A mixture has no single exchangeable unit and is refused, unless `how` says which
+    null is meant.
 
     Args:
         labels: [rows] or [rows, targets].

@@ -1,4 +1,4 @@
-"""A result on disk: Parquet for tables, safetensors for directions, JSON in the table's metadata for the rest."""
+"""A result on disk: Parquet for tables, safetensors for directions, JSON in metadata for the rest."""
 
 import json
 import os

@@ -31,8 +31,8 @@ def token_probe(
     Args:
         store: captured with `tokens="all"` (or a span): several rows per prompt.
         label: of prompts, as `linear_probe`; two classes.
-        method: `attention` (one learned query), `multimax` (sum of four maxima), `rolling` (largest mean of
-            a run of tokens), `exponential` (largest moving average), `mean` or `last`.
+        method: `attention` (one learned query), `multimax` (sum of four maxima), `rolling` (largest mean of a
+            run of tokens), `exponential` (largest moving average), `mean` or `last`.
         groups: as `linear_probe`; prompts are never split.
         setting: window of `rolling` (5 tokens), rate of `exponential` (0.3).
         strengths: C to choose from.

@@ -4,8 +4,8 @@ same one.
     minimise over w, b:   Σᵢ uᵢ (yᵢ − xᵢ·w − b)² + α ‖w‖²
 
 The smaller of XᵀX [width, width] and XXᵀ [rows, rows] is decomposed once. All held-out predictions follow
-exactly from the hat matrix, because leaving rows out of a penalised least-squares fit changes the others by
-a closed form.
+exactly from the hat matrix, because leaving rows out of a penalised least-squares fit changes the others by a
+closed form.
 """
 
 from dataclasses import dataclass
@@ -104,8 +104,8 @@ def leave_out_predictions(
     """What each row would be given by a fit without it (or without its whole fold), exactly, from one
     decomposition.
 
-    The residuals of the full fit, divided by what the hat matrix leaves of the block left out:
-    e_F = (I − H_FF)⁻¹ (y − ŷ)_F, intercept included.
+    The residuals of the full fit, divided by what the hat matrix leaves of the block left out: e_F = (I −
+    H_FF)⁻¹ (y − ŷ)_F, intercept included.
 
     Args:
         parts: of the rows.

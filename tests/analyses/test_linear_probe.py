@@ -127,6 +127,21 @@ def test_multinomial_and_regression():
     assert abs(regression.loc["r2", "baseline_majority"]) < 0.1
 
 
+def test_a_two_dimensional_subspace_is_spanned_by_its_directions():
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.normal(size=(12, 2)))[0]
+    angle = rng.uniform(0, 2 * np.pi, 600)
+    x = rng.normal(size=(600, 12)) + 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1) @ plane.T
+    quarter = np.array(["e", "n", "w", "s"])[(angle // (np.pi / 2)).astype(int)]
+    store = lp.from_arrays({"resid_post": x[None]}, labels={"quarter": quarter}, groups=np.arange(600))
+    result = lp.linear_probe(store, label="quarter", method="shrunk_lda", n_permutations=0)
+    assert result.table.set_index("metric").loc["balanced_accuracy", "lo"] > 0.7
+    weight = result.directions["resid_post", 0]
+    _, size, axes = np.linalg.svd(weight - weight.mean(axis=0))
+    assert size[2] < 0.4 * size[1]  # two directions carry it
+    assert np.linalg.svd(axes[:2] @ plane)[1].min() > 0.9  # and they span the planted plane
+
+
 def test_heads_are_probed_one_by_one():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 200, 3, 4)).astype(np.float32)
