@@ -46,14 +46,12 @@ class Head:
 
     def normed(self, resid: Tensor) -> Tensor:
         """Final norm (and projection) of the stream."""
-        # .forward, not a call: a lens read in the middle of a pass must not set off that pass's own hooks on
-        # these modules
-        x = resid if self.norm is None else self.norm.forward(resid)
-        return x if self.after_norm is None else self.after_norm.forward(x)
+        x = resid if self.norm is None else unhooked(self.norm, resid)
+        return x if self.after_norm is None else unhooked(self.after_norm, x)
 
     def project(self, hidden: Tensor) -> Tensor:
         """Logits of what `normed` returned."""
-        logits = self.unembed.forward(hidden.to(_device_of(self.unembed, hidden)))
+        logits = unhooked(self.unembed, hidden.to(_device_of(self.unembed, hidden)))
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap:
@@ -63,6 +61,16 @@ class Head:
     def __call__(self, resid: Tensor) -> Tensor:
         """Logits of the stream after the last block."""
         return self.project(self.normed(resid))
+
+
+def unhooked(module: nn.Module, x: Tensor) -> Tensor:
+    """A module's own computation. A lens read in the middle of a pass must not set off that pass's hooks:
+    neither those of
+    a call, nor what nnsight puts in place of `forward`. Only accelerate's, which brings offloaded weights, is
+    wanted."""
+    if hasattr(module, "_hf_hook"):
+        return module.forward(x)
+    return type(module).forward(module, x)
 
 
 def _device_of(module: nn.Module, tensor: Tensor) -> torch.device:

@@ -72,7 +72,7 @@ class TransformerLensEngine(HuggingFaceEngine):
                 self.bridge: Any = TransformerBridge.boot_transformers(
                     str(getattr(own.config, "_name_or_path", "") or "model"),
                     hf_model=own,
-                    tokenizer=tokenizer,
+                    tokenizer=_with_a_name(tokenizer),
                     dtype=parameter.dtype,
                     device=None if hasattr(own, "hf_device_map") else parameter.device,
                 )
@@ -180,6 +180,15 @@ class TransformerLensEngine(HuggingFaceEngine):
 
 def _maybe_heads(tensor: Tensor, tokens: tuple[int, int], *, n: int) -> Tensor:
     return tensor if tensor.dim() == 4 else _heads(tensor, tokens, n=n)
+
+
+def _with_a_name(tokenizer: Any) -> Any:
+    """A copy that the bridge does not try to load again by name; it tokenises nothing for us."""
+    own = copy.deepcopy(tokenizer)
+    if own is not None:
+        own.init_kwargs.setdefault("name_or_path", "")
+        own.init_kwargs["add_bos_token"] = True
+    return own
 
 
 class _quiet:

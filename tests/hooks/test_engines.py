@@ -1,0 +1,80 @@
+"""What sets the engines apart: what they refuse, and that a model handed in stays as it was."""
+
+import sys
+
+import pytest
+import torch
+from tiny_models import build, tiny_model, tiny_tokenizer
+
+from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.hooks.load import load_model
+from layerprobe.hooks.run import pad
+from layerprobe.hooks.sites import SITES
+
+ENGINES = ("huggingface", "nnsight", "transformer_lens")
+BATCH = pad([[8, 9, 10, 11], [12, 13]], side="left")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_handed_in_is_not_changed(engine):
+    module = build("llama")
+    with torch.no_grad():
+        before = module(input_ids=BATCH[0], attention_mask=BATCH[1]).logits
+    types = [type(m) for m in module.modules()]
+    model = load_model(module, tokenizer=tiny_tokenizer(), engine=engine, check=False)
+    sites = [site for site in SITES if site != "router_logits"]
+    model.forward(*BATCH, sites=sites)
+    model.generate(["the cat"], max_new_tokens=2)
+    assert [type(m) for m in module.modules()] == types
+    assert module.config._attn_implementation == "sdpa"
+    with torch.no_grad():
+        assert torch.equal(module(input_ids=BATCH[0], attention_mask=BATCH[1]).logits, before)
+
+
+@pytest.mark.parametrize(
+    ("engine", "package"), [("nnsight", "nnsight"), ("transformer_lens", "transformer-lens")]
+)
+def test_an_engine_that_is_not_installed_names_the_pip_line(engine, package, monkeypatch):
+    for module in (engine, f"{engine}.model_bridge"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(LayerprobeError, match=rf"pip install 'layerprobe\[{package}\]'"):
+        load_model(tiny_model("llama"), engine=engine, check=False)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_unknown_options_are_refused(engine):
+    with pytest.raises(LayerprobeError, match="no option 'colour'"):
+        load_model(tiny_model("llama"), engine=engine, check=False, colour="red")
+
+
+def test_architectures_that_transformer_lens_does_not_run():
+    for name in ("modernbert", "falcon_new"):
+        with pytest.raises(LayerprobeError, match=r"TransformerLens cannot run .* use engine='huggingface'"):
+            load_model(tiny_model(name), engine="transformer_lens", check=False)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sites_beyond_the_last_one_nnsight_reads(engine):
+    """Values within a module's forward may come after the last point an engine reads itself."""
+    model = load_model(tiny_model("gpt2"), engine=engine, check=False)
+    out = model.forward(*BATCH, sites=["attn_pattern[2]", "resid_post[0]"])
+    assert [str(at) for at in out] == ["attn_pattern[2]", "resid_post[0]"]
+    only = model.forward(*BATCH, sites=["attn_pattern[2]"])
+    assert all(torch.equal(only[at], out[at]) for at in only)
+
+
+def test_a_folder_that_names_no_class_gets_its_head(tmp_path):
+    build("llama").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"architectures"', '"unused"'))
+    assert load_model(tmp_path, check=False).engine.head is not None
+
+
+def test_the_docs_describe_every_site():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "sites.md").read_text()
+    for site in SITES.values():
+        assert site.meaning in text
+        assert site.transformer_lens == "none" or f"`{site.transformer_lens}`" in text
