@@ -54,6 +54,7 @@ def behaviour(
     generations: Mapping[Any, Sequence[str]] | None = None,
     model: Any = None,
     variants: Variants = "max",
+    right_when: str = "beats_foil",
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -71,6 +72,8 @@ def behaviour(
             `generated`.
         model: reads the lens now for stores without one (a single store).
         variants: surface variants of an answer by `max` or `logsumexp`.
+        right_when: `beats_foil` (the answer's logit is larger), or `top` (the answer is the likeliest of all
+            tokens).
         n_bootstrap: cluster-bootstrap draws over groups of pairs.
         seed: of the draws.
 
@@ -87,12 +90,13 @@ def behaviour(
         else {stores.model_name: stores}
     )
     texts = {model_key(k): v for k, v in (generations or {}).items()}
+    if right_when not in ("beats_foil", "top"):
+        raise LayerprobeError(f"right_when={right_when!r}, expected 'beats_foil' or 'top'")
     rows: list[dict[str, Any]] = []
     scores = []
     for name, store in named.items():
-        right = {
-            "logits": trajectory_of(store, target, foil, variants=variants, model=model).difference[-1] > 0
-        }
+        read = trajectory_of(store, target, foil, variants=variants, model=model)
+        right = {"logits": read.answer_rank[-1] == 0 if right_when == "top" else read.difference[-1] > 0}
         if name in texts:
             right["generated"] = generated_right(store, texts[name], target, foil)
         members = pair_members(store, role)
@@ -250,7 +254,8 @@ def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[
 def summarise(result: AnalysisResult) -> list[str]:
     """One sentence per model, method and subset."""
     sentences = []
-    for (model, method, subset), part in result.table.groupby(["model", "method", "subset"], sort=False):
+    for key, part in result.table.groupby(["model", "method", "subset"], sort=False):
+        model, method, subset = (str(name) for name in key)
         row = part.set_index("metric")
         counts = PairCounts(*(float(row.loc[name, "estimate"]) for name in "abcd"))
         mar = row.loc["mar_conditional"]

@@ -61,7 +61,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class SubsetReading:
-    """Everything said of one subset of rows; each array's first entry is the data, the rest bootstrap
+    """All that is said of one subset of rows; each array's first entry is the data, the rest bootstrap
     draws.
     """
 
@@ -125,8 +125,8 @@ def read_subset(trajectory: Trajectory, rows: NDArray[np.bool_], draws: Draws) -
 
 
 def bounds(draws: ArrayLike) -> tuple[float, float]:
-    """95 % percentile interval of bootstrap draws (without the first, which is the data); NaN where it
-    cannot be.
+    """95 % percentile interval of bootstrap draws (without the first, which is the data); NaN where it cannot
+    be.
     """
     values = np.asarray(draws, dtype=np.float64)[1:]
     if not len(values) or np.isnan(values).mean() > 0.05:
