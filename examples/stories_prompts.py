@@ -1,9 +1,10 @@
-"""Prompts for `stories_study.toml`: does a small story model tell living things from things that are not alive?
+"""Prompts for `stories_study.toml`: does a small story model tell living things from tools?
 
 usage: stories_prompts.py THINGS_CATEGORIES.tsv PROMPTS.jsonl
 
-Takes the word list of the THINGS categories (Hebart et al. 2019; animals against tools, vehicles, furniture and
-the like) and puts each word into two sentences. The word is the group: its sentences never straddle a split.
+Takes the word list of the THINGS categories (Hebart et al. 2019; animals against tools, vehicles, furniture
+and the like) and puts each word into two sentences. The word is the group: its sentences never straddle a
+split.
 """
 
 import csv

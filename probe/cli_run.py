@@ -46,6 +46,22 @@ def _quiet_libraries() -> None:
     # Threads that spin while they wait make a busy machine ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
+    """Warnings of ours on stderr; everything, tracebacks included, where LAYERPROBE_DEBUG is set."""
+    import logging
+    import os
+
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    log = logging.getLogger("layerprobe")
+    if not any(isinstance(handler, RichHandler) for handler in log.handlers):
+        log.addHandler(RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=True))
+    log.setLevel(logging.DEBUG if os.environ.get("LAYERPROBE_DEBUG") else logging.WARNING)
+    log.propagate = False
 
 
 def _demo(command: commands.Demo) -> None:

@@ -40,9 +40,10 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     curves = rows[rows["layer"].notna() & ~rows["metric"].isin(INDICES)]
     subsets = ordered(curves["subset"]) or ordered(rows["subset"])
     figures = []
+    trust = {m: e.result.frames["trust"] for e in entries for m in e.models if "trust" in e.result.frames}
     for pair in PAIRS:
         if set(pair) <= set(curves["metric"]):
-            figures.append(_trajectories(curves, pair, models, subsets, answer, foil, where))
+            figures.append(_trajectories(curves, pair, models, subsets, (answer, foil, where), trust))
             break
     if (curves["metric"] == "logit_difference").any():
         figures.append(_differences(curves, models, subsets, answer, foil, where))
@@ -84,10 +85,10 @@ def _trajectories(
     pair: tuple[str, str],
     models: Sequence[str],
     subsets: Sequence[str],
-    answer: str,
-    foil: str,
-    where: str,
+    asked: tuple[str, str, str],
+    trust: dict[str, pd.DataFrame],
 ) -> dict[str, Any]:
+    answer, foil, where = asked
     titles = [f"{m}: {subset_words(s)}" if len(subsets) > 1 else m for s in subsets for m in models]
     y_title = "log-probability (nats)" if pair[0].endswith("log_probability") else "logit"
     fig = panels(len(subsets), len(models), titles=titles, y_title=y_title, shared_y=True)
@@ -99,19 +100,20 @@ def _trajectories(
                 mine = here[here["metric"] == metric].drop_duplicates("layer")
                 if len(mine):
                     curve(fig, mine, name=name, style=style, at=(r, c), legend=(r, c) == (1, 1), digits=2)
-            untrusted(fig, here, (r, c))
+            untrusted(fig, trust.get(model), (r, c))
             readings.append(_reading(here, pair, model, subset))
     caption = f"Lens reading of answer ({answer}) and foil ({foil}) by layer: means and 95 % intervals."
-    if (curves["metric"] == "lens_trusted").any():
+    if any(not frame["trusted"].all() for frame in trust.values()):
         caption += " Grey: layers where the lens is far from the final distribution and not to be trusted."
     name = f"lens {answer} {foil} {where}"
     return figure(fig, name=name, caption=caption, alt=" ".join(x for x in readings if x))
 
 
-def untrusted(fig: Any, rows: pd.DataFrame, at: tuple[int, int]) -> None:
-    """Grey out the layers where the lens is not to be trusted (rows of the metric lens_trusted, 0 or 1)."""
-    flags = rows[rows["metric"] == "lens_trusted"]
-    for layer in flags[flags["estimate"] < 0.5]["layer"].astype(int):
+def untrusted(fig: Any, frame: pd.DataFrame | None, at: tuple[int, int]) -> None:
+    """Grey out the layers where the lens is too far from the final distribution to be trusted."""
+    if frame is None:
+        return
+    for layer in frame[~frame["trusted"].astype(bool)]["layer"].astype(int).unique():
         fig.add_vrect(
             x0=layer - 0.5,
             x1=layer + 0.5,
