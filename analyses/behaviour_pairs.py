@@ -256,20 +256,18 @@ def summarise(result: AnalysisResult) -> list[str]:
     sentences = []
     for key, part in result.table.groupby(["model", "method", "subset"], sort=False):
         model, method, subset = (str(name) for name in key)
-        row = part.set_index("metric")
-        counts = PairCounts(*(float(row.loc[name, "estimate"]) for name in "abcd"))
-        mar = row.loc["mar_conditional"]
+        rows: Any = part.set_index("metric")
+        value = rows["estimate"]
+        counts = PairCounts(*(float(value[name]) for name in "abcd"))
+        mar, test = rows.loc["mar_conditional"], rows.loc["mcnemar"]
         span = f" [{mar['lo']:.1%}, {mar['hi']:.1%}]" if "lo" in mar and not pd.isna(mar["lo"]) else ""
         where = "" if subset == "all" else f" where {subset}"
+        gap = identity_gap(counts)
         sentences.append(
-            f"{model}{where} ({method}): right on {row.loc['accuracy_target', 'estimate']:.1%} of "
-            f"targets and "
-            f"{row.loc['accuracy_contrast', 'estimate']:.1%} of contrasts (a = {counts.a:.0f}, b = "
-            f"{counts.b:.0f}, c = {counts.c:.0f}, "
-            f"d = {counts.d:.0f}); misfired-alignment rate {mar['estimate']:.1%}{span}, BR "
-            f"{row.loc['br_conditional', 'estimate']:.1%}, "
-            f"McNemar p = {row.loc['mcnemar', 'p']:.3g} (q = {row.loc['mcnemar', 'q']:.3g}); the "
-            f"identity holds to "
-            f"{0.0 if np.isnan(identity_gap(counts)) else identity_gap(counts):.0e}."
+            f"{model}{where} ({method}): right on {value['accuracy_target']:.1%} of targets and "
+            f"{value['accuracy_contrast']:.1%} of contrasts (a = {counts.a:.0f}, b = {counts.b:.0f}, "
+            f"c = {counts.c:.0f}, d = {counts.d:.0f}); misfired-alignment rate {mar['estimate']:.1%}{span}, "
+            f"BR {value['br_conditional']:.1%}, McNemar p = {test['p']:.3g} (q = {test['q']:.3g}); "
+            f"the identity holds to {0.0 if np.isnan(gap) else gap:.0e}."
         )
     return sentences

@@ -1,0 +1,118 @@
+"""The shipped models, whose answer is known: an override planted after block 4 in instruct, on sensitive
+prompts.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerprobe.analyses.behaviour_pairs import behaviour
+from layerprobe.analyses.patching_causal import causal
+from layerprobe.analyses.resampling import exact_binomial_bound
+from layerprobe.analyses.suppression import suppression
+from layerprobe.cache.capture import capture
+from layerprobe.cache.prompts import read_prompts
+from layerprobe.hooks.load import load_model
+from layerprobe.probe import demo
+
+PLANTED = 5
+EARLY = Path(__file__).parents[1] / "data" / "early_override"
+LABELS = ["sensitive", "condition", "answer", "foil", "role", "lopsided"]
+OPTIONS = {"target": "answer", "foil": "foil", "by": "sensitive", "n_bootstrap": 300, "n_permutations": 300}
+
+
+def folders():
+    return {**demo.models(), "early": EARLY}
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    table = read_prompts(
+        demo.prompts_file(), text="prompt", labels=LABELS, group="group", pair="pair", id="id"
+    )
+    return table[np.flatnonzero(np.asarray(table.labels["condition"]) == "disambiguated")]
+
+
+@pytest.fixture(scope="module")
+def stores(prompts):
+    found = {}
+    groups = np.unique(np.asarray(prompts.groups).astype(str), return_inverse=True)[1]
+    third = np.flatnonzero(groups % 3 == 0)
+    for name, folder in folders().items():
+        if not (folder / "model.safetensors").is_file():
+            pytest.skip(f"no model at {folder}: python -m layerprobe.probe.demo.train makes it")
+        model = load_model(folder, dtype="float32", check=False, name=name)
+        part = prompts if name == "instruct" else prompts[third]  # only the card's counts need them all
+        found[name] = capture(
+            model, part, sites=["lens"], lens_tokens=["answer", "foil"], chat_template=True, progress=False
+        )
+    return found
+
+
+def verdicts(store):
+    return suppression(store, **OPTIONS).frames["verdicts"].set_index("subset")
+
+
+def test_the_override_is_found_late_in_instruct_on_sensitive_prompts_only(stores):
+    found = verdicts(stores["instruct"])
+    sensitive = found.loc["sensitive=sensitive"]
+    assert sensitive["verdict"] in ("override", "weakened") and sensitive["late"]
+    assert abs(sensitive["onset_layer"] - PLANTED) <= 1
+    assert sensitive["index_lo"] > 0
+    assert found.loc["sensitive=benign", "verdict"] == "none"
+
+
+@pytest.mark.parametrize("name", ["base", "instruct_null"])
+def test_nothing_is_found_where_nothing_was_planted(stores, name):
+    result = suppression(stores[name], **OPTIONS)
+    assert set(result.frames["verdicts"]["verdict"]) == {"none"}
+    assert str(result.summary()).count("no evidence of suppression") == 2
+
+
+def test_an_early_override_is_not_called_late(stores):
+    assert not verdicts(stores["early"])["late"].any()
+
+
+def test_the_misfired_alignment_rate_is_the_model_cards(stores):
+    import json
+
+    measured = json.loads((folders()["instruct"] / "measured.json").read_text())
+    result = behaviour(stores["instruct"], by=["sensitive"], right_when="top", n_bootstrap=50)
+    counts = result.table.pivot_table(index="subset", columns="metric", values="estimate", sort=False)
+    for kind in ("sensitive", "benign"):
+        card, row = measured["templates"]["chat"]["pairs"][kind], counts.loc[f"sensitive={kind}"]
+        assert [row[cell] for cell in "abcd"] == [card[cell] for cell in "abcd"]
+        assert 100 * row["mar_conditional"] == pytest.approx(card["mar_conditional"])
+
+
+@pytest.mark.soak
+def test_restoring_a_few_components_brings_the_answer_back(stores):
+    base, instruct = (
+        load_model(folders()[name], dtype="float32", check=False, name=name) for name in ("base", "instruct")
+    )
+    sensitive = stores["instruct"].labels("sensitive") == "sensitive"
+    result = causal(
+        stores["instruct"],
+        model=instruct,
+        source=base,
+        rows=sensitive,
+        control=~sensitive,
+        limit=48,
+        n_random=10,
+    )
+    table = result.table.drop_duplicates("metric").set_index("metric")["estimate"]
+    assert table["recovery_of_set"] >= 0.8
+    assert table["recovery_of_random_sets"] <= 0.1
+
+
+@pytest.mark.soak
+def test_false_alarms_over_redrawn_prompt_sets_of_the_null_pair(stores):
+    store, alarms, n = stores["instruct_null"], 0, 400
+    groups = np.unique(store.groups.astype(str))
+    for seed in range(n):
+        drawn = np.random.default_rng(seed).choice(groups, len(groups) // 2, replace=False)
+        part = store.select(np.isin(store.groups.astype(str), drawn))
+        found = suppression(part, **{**OPTIONS, "n_bootstrap": 200, "n_permutations": 200, "seed": seed})
+        alarms += bool((found.frames["verdicts"]["verdict"] != "none").any())
+    assert alarms <= exact_binomial_bound(n, 0.05)[1]
