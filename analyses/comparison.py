@@ -140,8 +140,8 @@ def compare(
 
 
 def lens_columns(paired: Paired, target: str | None, foil: str | None) -> tuple[str | None, str | None]:
-    """Answer and foil: as given, or the first two lens columns that all stores have; (None, None) without
-    a lens.
+    """Answer and foil: as given, or the first two lens columns that all stores have; (None, None) without a
+    lens.
     """
     if (target is None) != (foil is None):
         raise LayerprobeError(f"target={target!r} and foil={foil!r}: give both, or neither")

@@ -1,5 +1,5 @@
-"""Models side by side through the lens: suppression of each, their paired differences, and how far the
-lenses part.
+"""Models side by side through the lens: suppression of each, their paired differences, and how far the lenses
+part.
 """
 
 from collections.abc import Iterator, Mapping
