@@ -9,60 +9,7 @@ import torch
 from torch import nn
 
 from .errors import LayerprobeError
-
-# Names that the parts of a block go by, in order of preference. A new family usually needs one more word
-# here.
-ATTENTION = ("self_attn", "self_attention", "attn", "attention", "self_attention_layer")
-MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff")
-OUTPUT_PROJECTION = ("o_proj", "out_proj", "c_proj", "dense", "Wo", "wo")
-DOWN_PROJECTION = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "Wo", "wo", "output_linear")
-QUERY = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("wq", "wk", "wv"))
-FUSED_QUERY = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "qkv")
-ROUTER = ("gate", "router")
-FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f", "ln_final")
-# How a fused query-key-value projection orders its output, by config.model_type:
-# blocks: all queries, all keys, all values; per_head: q, k, v of head 0, then of head 1, ...;
-# per_group: the queries of one key/value head, its key, its value, then the next group.
-FUSED_ORDER = {
-    "gpt2": "blocks",
-    "gpt_bigcode": "blocks",
-    "phi3": "blocks",
-    "modernbert": "blocks",
-    "openai-gpt": "blocks",
-    "gpt_neox": "per_head",
-    "bloom": "per_head",
-    "falcon": "per_group",
-}
-
-
-@dataclass(frozen=True)
-class BlockParts:
-    """The parts of one block, as module paths from the root; None where the block has no such part.
-
-    Attributes:
-        block: the block itself.
-        attention, mlp: the two sublayers.
-        attn_out, mlp_out: the module whose output is what the sublayer adds to the stream (a post-norm where
-            there is one).
-        mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
-            `mid_is_output`, whose
-            output is it. None for parallel blocks.
-        o_proj, down_proj: the output projections of attention and MLP.
-        qkv: (query, key, value) projections, or the one fused projection.
-        router: the mixture-of-experts router.
-    """
-
-    block: str
-    attention: str | None = None
-    mlp: str | None = None
-    attn_out: str | None = None
-    mlp_out: str | None = None
-    mid_norm: str | None = None
-    mid_is_output: bool = False
-    o_proj: str | None = None
-    down_proj: str | None = None
-    qkv: tuple[str, ...] = ()
-    router: str | None = None
+from .parts import ATTENTION, FINAL_NORM, FUSED_ORDER, BlockParts, child, find_parts
 
 
 @dataclass(frozen=True)
@@ -125,7 +72,7 @@ def discover(model: nn.Module) -> Anatomy:
     body = _find_body(model, blocks_path)
     parallel = _is_parallel(config)
     blocks = tuple(
-        _find_parts(model.get_submodule(f"{blocks_path}.{i}"), f"{blocks_path}.{i}", parallel)
+        find_parts(model.get_submodule(f"{blocks_path}.{i}"), f"{blocks_path}.{i}", parallel)
         for i in range(len(model.get_submodule(blocks_path)))  # type: ignore[arg-type]
     )
     # a single norm before both sublayers is a parallel block too (GPT-J, Phi-2, Cohere)
@@ -136,13 +83,13 @@ def discover(model: nn.Module) -> Anatomy:
     n_heads = first_attr(config, "num_attention_heads", "n_head", "num_heads")
     d_model = first_attr(config, "hidden_size", "n_embd", "d_model")
     sizes = _head_sizes(config, n_heads, d_model)
-    final_norm = _child(owner, FINAL_NORM, prefix)
+    final_norm = child(owner, FINAL_NORM, prefix)
     return Anatomy(
         body=body,
         blocks_path=blocks_path,
         blocks=blocks,
         final_norm=final_norm,
-        after_norm=_child(owner, ("project_out",), prefix),
+        after_norm=child(owner, ("project_out",), prefix),
         unembed=_find_unembed(model),
         additive=_is_additive(model, config, blocks),
         parallel=parallel,
@@ -174,7 +121,7 @@ def _find_blocks(model: nn.Module, n_layers: int) -> str:
     """The ModuleList of `n_layers` equal blocks that hold attention; of several (vision towers), the language
     model's."""
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    found = [(name, blocks) for name, blocks in lists if _child(blocks[0], ATTENTION, "") is not None]
+    found = [(name, blocks) for name, blocks in lists if child(blocks[0], ATTENTION, "") is not None]
     text = [
         pair
         for pair in found
@@ -204,97 +151,9 @@ def _find_body(model: nn.Module, blocks_path: str) -> str:
     )
 
 
-def _child(module: nn.Module, names: tuple[str, ...], prefix: str) -> str | None:
-    for name in names:
-        if isinstance(getattr(module, name, None), nn.Module):
-            return f"{prefix}.{name}" if prefix else name
-    return None
-
-
 def _is_parallel(config: Any) -> bool:
     flags = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")
     return any(bool(getattr(config, flag, False)) for flag in flags)
-
-
-def _find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
-    attention = _child(block, ATTENTION, path)
-    if attention is None:
-        raise LayerprobeError(f"no attention in block {path}: looked for {', '.join(ATTENTION)}")
-    if hasattr(block, "intermediate") and hasattr(block, "output"):
-        return _encoder_parts(block, path, attention)
-    attn = block.get_submodule(attention[len(path) + 1 :])
-    inner = _child(attn, ("attention", "attn"), attention)  # GPT-Neo keeps the projections one level down
-    holder, holder_path = (
-        (attn.get_submodule(inner[len(attention) + 1 :]), inner) if inner else (attn, attention)
-    )
-    mlp = _child(block, MLP, path)
-    down_holder, down_prefix = (block.get_submodule(mlp[len(path) + 1 :]), mlp) if mlp else (block, path)
-    down = _child(down_holder, DOWN_PROJECTION, down_prefix)
-    o_proj = _child(holder, OUTPUT_PROJECTION, holder_path)
-    post_attn, post_mlp = _post_norms(block, path)
-    # BLOOM's sublayers return the stream itself: what they add is the output of their last projection
-    normed_after = getattr(block, "do_layer_norm_before", True) is False  # OPT-350m
-    returns_stream = "residual" in inspect.signature(type(attn).forward).parameters
-    return BlockParts(
-        block=path,
-        attention=attention,
-        mlp=mlp,
-        attn_out=post_attn or (o_proj if returns_stream else attention),
-        mlp_out=post_mlp or (down if returns_stream or mlp is None else mlp),
-        mid_norm=f"{path}.self_attn_layer_norm" if normed_after else _mid_norm(block, path, post_attn, mlp),
-        mid_is_output=normed_after,
-        o_proj=o_proj,
-        down_proj=down,
-        qkv=_find_qkv(holder, holder_path),
-        router=_child(down_holder, ROUTER, down_prefix) if hasattr(down_holder, "experts") else None,
-    )
-
-
-def _encoder_parts(block: nn.Module, path: str, attention: str) -> BlockParts:
-    """BERT's block: attention.self, attention.output.dense, intermediate, output.dense; norms after each
-    sum."""
-    inner = block.get_submodule(f"{attention[len(path) + 1 :]}.self")
-    return BlockParts(
-        block=path,
-        attention=f"{attention}.self",
-        mlp=f"{path}.output",
-        attn_out=f"{attention}.output.dense",
-        mlp_out=f"{path}.output.dense",
-        mid_norm=attention,
-        mid_is_output=True,
-        o_proj=f"{attention}.output.dense",
-        down_proj=f"{path}.output.dense",
-        qkv=_find_qkv(inner, f"{attention}.self"),
-    )
-
-
-def _post_norms(block: nn.Module, path: str) -> tuple[str | None, str | None]:
-    """Norms on what the sublayers return: Gemma-2/3 and OLMo-2 call the one of attention
-    `post_attention_layernorm`, a name that
-    in Llama belongs to the norm before the MLP; a `post_feedforward_layernorm` beside it tells them apart."""
-    post_mlp = _child(block, ("post_feedforward_layernorm", "post_mlp_layernorm"), path)
-    names = ("post_attention_layernorm", "post_self_attn_layernorm")
-    return (_child(block, names, path), post_mlp) if post_mlp else (None, None)
-
-
-def _mid_norm(block: nn.Module, path: str, post_attn: str | None, mlp: str | None) -> str | None:
-    names: tuple[str, ...] = ("pre_feedforward_layernorm", "ln_2", "mlp_norm", "ffn_norm", "norm2")
-    if hasattr(block, "fc1"):
-        names = (*names, "final_layer_norm")  # OPT
-    if post_attn is None:
-        names = (*names, "post_attention_layernorm")
-    found = _child(block, names, path)
-    if found is None and post_attn is not None:
-        return mlp  # OLMo-2: nothing stands before the MLP
-    return found
-
-
-def _find_qkv(attn: nn.Module, path: str) -> tuple[str, ...]:
-    for names in QUERY:
-        if all(isinstance(getattr(attn, name, None), nn.Module) for name in names):
-            return tuple(f"{path}.{name}" for name in names)
-    fused = _child(attn, FUSED_QUERY, path)
-    return (fused,) if fused else ()
 
 
 def _find_unembed(model: nn.Module) -> str | None:

@@ -14,6 +14,7 @@ from .check import CheckReport, check
 from .engines.base import Engine, Select, keep_copy
 from .errors import LayerprobeError
 from .identity import ModelIdentity
+from .inputs import checked_inputs, context_length, pad_id
 from .interventions import Intervention
 from .lens import Lens
 from .run import Activations, pad, run_texts
@@ -93,7 +94,7 @@ class Model:
     @cached_property
     def max_length(self) -> int:
         """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
-        return _context_length(self.config)
+        return context_length(self.config)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -226,7 +227,7 @@ class Model:
         """
         at = parse_sites(list(sites), self.n_layers)
         self.check_sites(at)
-        ids, mask, positions = self._inputs(input_ids, attention_mask, position_ids)
+        ids, mask, positions = checked_inputs(self, input_ids, attention_mask, position_ids)
         edit_rules.check_start(self, start, ids)
         if start is not None:
             late = [str(a) for a in at if edit_rules.before(a, start[0])]
@@ -255,7 +256,7 @@ class Model:
         Returns:
             [B, T, vocabulary]; [B, vocabulary] for positions [B]; [B, P, vocabulary] for [B, P].
         """
-        ids, mask, where = self._inputs(input_ids, attention_mask, position_ids)
+        ids, mask, where = checked_inputs(self, input_ids, attention_mask, position_ids)
         edit_rules.check_start(self, start, ids)
         wanted = None if positions is None else torch.as_tensor(positions).to(ids.device).long()
         if wanted is not None and (wanted.dim() not in (1, 2) or len(wanted) != len(ids)):
@@ -311,9 +312,9 @@ class Model:
             raise LayerprobeError(
                 "generation needs left padding: the last column of attention_mask must be all ones"
             )
-        fill = {"pad_token_id": _pad_id(self.tokenizer, self.config)}
+        fill = {"pad_token_id": pad_id(self.tokenizer, self.config)}
         chosen = {"do_sample": False, **fill, **options, "max_new_tokens": max_new_tokens}
-        ids, mask, _ = self._inputs(input_ids, attention_mask, None)
+        ids, mask, _ = checked_inputs(self, input_ids, attention_mask, None)
         return self.engine.generate(ids, mask, self._grouped(), chosen)
 
     # -- editing -------------------------------------------------------------------------------------------
@@ -365,56 +366,6 @@ class Model:
         out = self.lens.read(value.flatten(0, 1), layer=at.layer)
         return out.map(lambda v: v.unflatten(0, value.shape[:2]))
 
-    def _inputs(
-        self, input_ids: Tensor, mask: Tensor, positions: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        ids = torch.as_tensor(input_ids).to(self.device).long()
-        mask = torch.as_tensor(mask).to(self.device)
-        if ids.dim() != 2 or (mask.dim() == 2 and mask.shape != ids.shape):
-            raise LayerprobeError(
-                f"input_ids {tuple(ids.shape)} and attention_mask {tuple(mask.shape)} must both be [B, T]"
-            )
-        if ids.shape[1] > self.max_length:
-            raise LayerprobeError(
-                f"{ids.shape[1]} tokens are more than the context of {self.name} ({self.max_length}): "
-                f"shorten the text"
-            )
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self.vocab_size:
-            raise LayerprobeError(
-                f"token ids {low}..{high} are outside the vocabulary 0..{self.vocab_size - 1}: wrong "
-                f"tokenizer?"
-            )
-        if mask.dim() == 2:
-            mask = mask.long()
-            if positions is None:
-                positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return ids, mask, None if positions is None else torch.as_tensor(positions).to(self.device).long()
-
     def check_tokenizer(self) -> None:
         """Raise where there is no fast tokenizer."""
         check_tokenizer(self.tokenizer)
-
-
-def _context_length(config: Any) -> int:
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            # RoBERTa's table begins with padding_idx + 1 unused rows
-            spare = (
-                int(config.pad_token_id or 0) + 1
-                if getattr(config, "model_type", "") in ("roberta", "xlm-roberta")
-                else 0
-            )
-            return value - spare
-    return 1 << 30
-
-
-def _pad_id(tokenizer: Any, config: Any) -> int:
-    for holder in (tokenizer, config):
-        for name in ("pad_token_id", "eos_token_id"):
-            value = getattr(holder, name, None)
-            value = value[0] if isinstance(value, list) else value
-            if value is not None:
-                return int(value)
-    return 0

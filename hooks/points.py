@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .anatomy import Anatomy, BlockParts
+from .anatomy import Anatomy
 from .errors import LayerprobeError
+from .parts import BlockParts
 from .sites import SiteAt
 
 View = Callable[[Tensor, tuple[int, int]], Tensor]
