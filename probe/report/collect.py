@@ -85,13 +85,22 @@ def where_words(options: dict[str, Any]) -> str:
     return " and ".join(f"{column} = {value}" for column, value in where.items())
 
 
+def missing(value: Any) -> bool:
+    """None, NaN or pandas' NA.
+
+    >>> [missing(v) for v in (None, float("nan"), pd.NA, 0, "")]
+    [True, True, True, False, False]
+    """
+    return value is None or value is pd.NA or bool(value != value)
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number for reading.
 
     >>> number(0.98765), number(1234.5), number(None), number(0.00001)
     ('0.988', '1,234', '–', '1e-5')
     """
-    if value is None or value != value:
+    if missing(value):
         return "–"
     value = float(value)
     if value != 0 and round(value, digits) == 0 and digits:
@@ -115,7 +124,7 @@ def with_interval(row: Mapping[Any, Any], digits: int = 3) -> str:
     lo, hi, note = row.get("lo"), row.get("hi"), row.get("note")
     if value == "–":
         return f"– ({note})" if isinstance(note, str) and note else "–"
-    if lo is not None and lo == lo and hi == hi:
+    if not missing(lo) and not missing(hi):
         return f"{value} [{number(lo, digits)}, {number(hi, digits)}]"
     return f"{value} (no interval: {note})" if isinstance(note, str) and note else f"{value} (no interval)"
 

@@ -118,8 +118,8 @@ def headline(entries: Sequence[Entry]) -> list[str]:
     anywhere = "" if found else " anywhere"
     return [
         *found,
-        f"No evidence of suppression{anywhere} (an override, or half the lead lost): {listed}; there the answer ends with a lead of "
-        f"{number(least, 2)} logits or more, and the largest index is {interval}.",
+        f"No evidence of suppression{anywhere} (an override, or half the lead lost): {listed}; there the "
+        f"answer ends with a lead of {number(least, 2)} logits or more, and the largest index is {interval}.",
     ]
 
 

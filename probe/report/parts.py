@@ -48,14 +48,14 @@ def frame_table(
     frame: pd.DataFrame, *, caption: str, limit: int = 400, folded: bool = True
 ) -> dict[str, Any]:
     """A data frame as it is, numbers shortened."""
-    from .collect import number
+    from .collect import missing, number
 
     def cell(value: Any) -> str:
         if isinstance(value, bool) or (isinstance(value, int) and not isinstance(value, float)):
             return str(value)
         if isinstance(value, float):
             return number(value, 4)
-        return "–" if value is None or value != value else str(value)
+        return "–" if missing(value) else str(value)
 
     shown = frame.head(limit).astype(object)
     rows = [[cell(v) for v in record] for record in shown.itertuples(index=False)]
