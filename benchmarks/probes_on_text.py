@@ -128,9 +128,9 @@ doing its work: each city or word occurs with both labels, and a word list learn
 half it sees. Nothing here says that a model *uses* what a probe reads; for that, intervene along
 `result.directions`.
 
-Two cautions. In larger_than every pair occurs in both orders, which a bag of words cannot tell apart and any model with
-positions can; numbers recur in other pairs, so "the first number is large" is enough. Some Spanish words occur with one
-label only, which is why that task has no fair relabelling.
+Two cautions. In larger_than every pair occurs in both orders, which a bag of words cannot tell apart and any
+model with positions can; numbers recur in other pairs, so "the first number is large" is enough. Some Spanish
+words occur with one label only, which is why that task has no fair relabelling.
 """
 
 
