@@ -7,7 +7,7 @@ from typing import Any
 
 from ...hooks.errors import LayerprobeError
 from ..plots import FONT, NEUTRAL
-from .collect import Entry, where_words, words
+from .collect import Entry, number, where_words, words
 from .parts import figure, frame_table, section
 
 TITLES = {
@@ -18,6 +18,9 @@ TITLES = {
     "attribution": "Which parts write the answer?",
     "ablation": "Which parts cause it?",
     "patching": "Where does it pass through?",
+    "patching_causal": "Which parts cause it?",
+    "topic_control": "How much of the separation is topic?",
+    "unsupervised": "Structure without labels",
     "similarity": "Similarity of representations",
 }
 
@@ -33,7 +36,8 @@ def _section(entry: Entry, several: bool) -> dict[str, Any]:
         title += f": {', '.join(entry.models)}"
     figures = []
     try:
-        drawn = restyled(entry.result.plot())
+        # attribution is drawn below, one map per kind of prompt
+        drawn = None if entry.result.kind == "attribution" else restyled(entry.result.plot())
     except LayerprobeError:
         drawn = None
     sentences = entry.sentences()
@@ -42,8 +46,36 @@ def _section(entry: Entry, several: bool) -> dict[str, Any]:
         figures.append(
             figure(drawn, name=entry.name, caption=caption, alt=" ".join(sentences[:3]) or caption)
         )
+    figures += _component_maps(entry, title)
     tables = [frame_table(entry.result.table, caption=f"{entry.name}: every row")]
     return section(title, id=f"{entry.name.lower()}", sentences=sentences, figures=figures, tables=tables)
+
+
+def _component_maps(entry: Entry, title: str) -> list[dict[str, Any]]:
+    """Layer × head maps of attribution and patching, one per kind of prompt."""
+    frame = entry.result.frames.get("map")
+    if entry.result.kind not in UNITS or frame is None or not len(frame):
+        return []
+    from ...analyses.attribution import component_map
+
+    unit = UNITS[entry.result.kind]
+    parts = frame.groupby("subset", sort=False) if "subset" in frame else [("all", frame)]
+    maps = []
+    for subset, part in list(parts)[:3]:
+        where = "all prompts" if subset == "all" else str(subset)
+        most = part.loc[part["estimate"].abs().idxmax()]
+        maps.append(
+            figure(
+                restyled(component_map(part, f"{title} {where}", unit)),
+                name=f"{entry.name} map {subset}",
+                caption=f"{title} By layer and part, in {unit}; {where}.",
+                alt=f"{where}: the largest is {most['component']}, {number(most['estimate'], 2)} {unit}.",
+            )
+        )
+    return maps
+
+
+UNITS = {"attribution": "logits", "patching": "recovery"}
 
 
 def restyled(fig: Any) -> Any:
@@ -54,6 +86,8 @@ def restyled(fig: Any) -> Any:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
     )
+    if fig.layout.height is None:
+        fig.update_layout(height=420)
     fig.update_xaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
     fig.update_yaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
     return fig

@@ -19,7 +19,7 @@ from .section_probes import probe_sections
 from .section_separation import separation_sections
 
 Sections = Callable[[Sequence[Entry], Sequence[str]], list[dict[str, Any]]]
-LEAD_SENTENCES = 3
+LEAD_SENTENCES = 2
 LENS_KINDS = ("suppression", "comparison")
 # In the order in which a reader wants them.
 SECTIONS: dict[str, Sections] = {
@@ -118,7 +118,7 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
 def leading(part: dict[str, Any]) -> list[str]:
     """What a section contributes to the summary; of a comparison, its differences."""
     if part["kind"] == "comparison":
-        return [s for s in part["sentences"] if " minus " in s and "covers zero" not in s][:LEAD_SENTENCES]
+        return [s for s in part["sentences"] if " minus " in s and "covers zero" not in s][:3]
     return list(part["sentences"][:LEAD_SENTENCES])
 
 
