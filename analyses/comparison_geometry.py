@@ -64,12 +64,7 @@ def geometry_rows(
         values[name] = paired.activations(name, site, layer)
         check_finite(values[name], site=f"{name}: {site}", layer=layer, ids=paired.ids)
     of_group = codes(groups[rows])
-    ranks = {
-        name: jackknife_values(
-            lambda m, v=v: effective_rank(v[rows][m]), of_group, n_blocks=BLOCKS, seed=seed
-        )
-        for name, v in values.items()
-    }
+    ranks = {name: rank_values(v[rows], of_group, seed) for name, v in values.items()}
     base, top = values[paired.reference], ranks[paired.reference]
     for name, v in values.items():
         common = {"model": name, "site": site, "layer": layer, "ci_method": JACKKNIFE, "seed": seed}
@@ -105,14 +100,7 @@ def geometry_rows(
             "metric": "rsa_spearman",
             "space": "raw",
             **size(groups, few),
-            **triple(
-                group_jackknife(
-                    lambda m, v=v: rsa_spearman(v[few][m], base[few][m]),
-                    codes(groups[few]),
-                    n_blocks=BLOCKS,
-                    seed=seed,
-                )
-            ),
+            **rsa_row(v[few], base[few], codes(groups[few]), seed),
         }
         yield {
             **common,
@@ -140,6 +128,18 @@ def size(groups: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[str, int]:
 
 def triple(parts: tuple[Floats, Floats, Floats]) -> dict[str, float]:
     return dict(zip(("estimate", "lo", "hi"), map(float, parts), strict=True))
+
+
+def rank_values(x: Floats, groups: NDArray[np.int64], seed: int) -> tuple[Floats, Floats]:
+    """Effective rank of all rows, and without each block of groups."""
+    return jackknife_values(lambda mask: effective_rank(x[mask]), groups, n_blocks=BLOCKS, seed=seed)
+
+
+def rsa_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, float]:
+    """RSA with its jackknife interval."""
+    return triple(
+        group_jackknife(lambda mask: rsa_spearman(x[mask], y[mask]), groups, n_blocks=BLOCKS, seed=seed)
+    )
 
 
 def cka_row(
@@ -244,7 +244,7 @@ def did_rows(
     seen, null = lengths[0], lengths[1:]
     p, family = permutation_p(seen, null), max_t(seen, null)
     for number, (fields, difference, base) in enumerate(differences):
-        scale = np.linalg.norm(base[labels].mean(axis=0) - base[~labels].mean(axis=0))
+        scale = float(np.linalg.norm(base[labels].mean(axis=0) - base[~labels].mean(axis=0)))
 
         def ratio(mask: NDArray[np.bool_], difference: Floats = difference, scale: float = scale) -> float:
             means = np.stack(

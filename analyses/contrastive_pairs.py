@@ -26,8 +26,8 @@ class ContrastivePairs:
     """Pairs in long form, and an account of what could not be paired."""
 
     table: pd.DataFrame
-    """One row per prompt: id, prompt, answer, foil, pair, role (target | contrast), item (direct |
-    reversed), group, …
+    """One row per prompt: id, prompt, answer, foil, pair, role (target | contrast), item (direct | reversed),
+    group, …
     """
     counts: pd.DataFrame
     """Per category: candidates (targets in a disambiguated context), pairs made, left out."""
@@ -38,7 +38,7 @@ class ContrastivePairs:
         """The prompts as a `PromptTable`, ready for `capture`."""
         from ..cache.prompts import PromptTable
 
-        labels = [column for column in self.table if column not in ("id", "prompt", "pair", "group")]
+        labels = [str(column) for column in self.table if column not in ("id", "prompt", "pair", "group")]
         return PromptTable.from_frame(
             self.table, text="prompt", labels=labels, group="group", pair="pair", id="id", name=name
         )
@@ -66,7 +66,7 @@ def pairs_from_table(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Contr
     >>> pairs_from_table(rows).counts["pairs"].tolist()
     [1]
     """
-    frame = pd.DataFrame(table).copy()
+    frame = table.copy() if isinstance(table, pd.DataFrame) else pd.DataFrame([dict(row) for row in table])
     needed = ("prompt", "answer", "foil", "pair", "role")
     missing = [name for name in needed if name not in frame]
     if missing:
