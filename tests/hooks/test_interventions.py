@@ -269,7 +269,7 @@ def test_stories_continues_as_before_after_an_edit(stories, engine):
         return model.generate_ids(bos, torch.ones_like(bos), max_new_tokens=15)[0].tolist()
 
     assert continuation() == record
-    with model.edit(ablate("mlp_out", layer=2)):
+    with model.edit(ablate("resid_post", layer=2)):
         assert continuation() != record
     assert continuation() == record
 
