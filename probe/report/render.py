@@ -54,6 +54,6 @@ def numbers(sentence: str) -> Any:
     """The sentence with its numbers set in bold; the rest escaped."""
     from markupsafe import Markup, escape
 
-    found = re.compile(r"(?<![\w.])([-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?%?)(?![\w])")
+    found = re.compile(r"(?<![\w.])([-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?\s?%?)(?![\w])")
     parts = found.split(sentence)
     return Markup("").join(Markup("<b>{}</b>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))

@@ -63,7 +63,7 @@ def _component_maps(entry: Entry, title: str) -> list[dict[str, Any]]:
     maps = []
     for subset, part in list(parts)[:3]:
         where = "all prompts" if subset == "all" else str(subset)
-        most = part.loc[part["estimate"].abs().idxmax()]
+        most = part.iloc[int(part["estimate"].abs().to_numpy().argmax())]
         maps.append(
             figure(
                 restyled(component_map(part, f"{title} {where}", unit)),
