@@ -62,6 +62,8 @@ class Capture(_Request):
     """Worker processes, each with its own copy of the model."""
     on: Literal["process", "ray"] = "process"
     """Where the workers run."""
+    extend: bool = False
+    """A finished file stays: what it lacks goes to a sibling, and an index joins them."""
     quiet: bool = False
     """No progress bars."""
 

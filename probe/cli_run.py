@@ -143,7 +143,8 @@ def _capture(command: commands.Capture) -> None:
     spec, name, prompts = _checked_request(command)
     model = load_spec(spec, name)
     command.out.parent.mkdir(parents=True, exist_ok=True)
-    print(capture(model, prompts, path=command.out, progress=not command.quiet, **_request(command)))
+    asked = _request(command) | {"extend": command.extend}
+    print(capture(model, prompts, path=command.out, progress=not command.quiet, **asked))
 
 
 def _capture_with_workers(command: commands.Capture) -> None:

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..hooks.errors import LayerprobeError
 from .study_file import SHIPPED
@@ -33,11 +33,12 @@ def model_source(source: str) -> str:
 
 
 def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: PromptTable) -> None:
-    """Sites, template and lengths, from the outline alone.
+    """Sites, token rule, template, answers and lengths, from the outline alone.
 
     Raises:
         LayerprobeError: naming the model and what does not fit.
     """
+    from ..cache.requests import check_request
     from ..hooks.outline import outline_model
 
     try:
@@ -50,8 +51,16 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
         sites = [s for s in capture.sites if s.partition("[")[0] != LENS]
         if sites:
             _check_sites(hollow, sites, spec.engine)
-        if capture.on_long == "error":
-            _check_lengths(hollow, spec, prompts)
+        check_request(
+            hollow.tokenizer,
+            prompts,
+            max_length=hollow.max_length,
+            tokens=capture.tokens,
+            chat_template=spec.chat_template,
+            lens_tokens=list(capture.lens_tokens),
+            lens_first_difference=capture.lens_first_difference,
+            on_long=capture.on_long,
+        )
     except LayerprobeError as error:
         message = str(error)
         raise LayerprobeError(message if name in message else f"model {name!r}: {message}") from error
@@ -63,20 +72,6 @@ def _check_sites(hollow: Model, sites: list[str], engine: str) -> None:
     wanted = parse_sites(sites, hollow.n_layers)
     if engine == "huggingface":  # other engines say at load what they lack
         hollow.check_sites(wanted)
-
-
-def _check_lengths(hollow: Model, spec: ModelSpec, prompts: PromptTable) -> None:
-    limit = hollow.max_length
-    for name, prompt in zip(prompts.ids, prompts.prompts, strict=True):
-        wrapped: Any = prompt
-        if spec.chat_template and isinstance(prompt, str):
-            wrapped = [{"role": "user", "content": prompt}]
-        length = len(hollow.encode(wrapped))
-        if length > limit:
-            raise LayerprobeError(
-                f"prompt {name!r} has {length} tokens and the context of {hollow.name} holds {limit}; "
-                'shorten it, or say on_long = "truncate"'
-            )
 
 
 def weights_hash(spec: ModelSpec) -> str | None:
