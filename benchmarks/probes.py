@@ -3,8 +3,9 @@
     python benchmarks/probes.py            # prints tables, writes benchmarks/results/probes-<date>-cpu.md
 
 One layer of 2,000 rows is timed on one thread; a model of 24 layers costs 24 times that, spread over cores.
-Both sides minimise the same objective; the last column of the first table says how far above the lower of
-the two each one stopped (scikit-learn's solver at tol=1e-7).
+Both sides minimise the same objective. scikit-learn gets the loosest tolerance of 1e-4, 1e-5, … at which it
+stops within 1e-6 (relative) of our objective on the first fold, and all five folds are then timed at it; the
+last column says how far above the lower of the two each one stopped.
 """
 
 import os
@@ -15,15 +16,19 @@ import datetime
 import resource
 import statistics
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
 
+from layerprobe import from_arrays, linear_probe
 from layerprobe.analyses.layer_threads import one_blas_thread
 from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_problem import Problem
+from layerprobe.analyses.linear_probe_problem import Fits, Problem
 from layerprobe.analyses.metrics import auroc
 from layerprobe.analyses.solvers.ridge import decompose, leave_out_predictions
 
@@ -45,21 +50,26 @@ def masks_of(fold: np.ndarray) -> np.ndarray:
     return (fold[:, None] != np.arange(FOLDS)).astype(float)
 
 
-def ours(x: np.ndarray, y: np.ndarray, fold: np.ndarray, tol: float) -> np.ndarray:
+def ours(x: np.ndarray, y: np.ndarray, fold: np.ndarray, method: str = "logistic_unscaled") -> Fits:
     """[folds, strengths, width] all at once."""
-    return METHODS["logistic_unscaled"].fit(Problem(x, y, 2, masks_of(fold), tol), STRENGTHS)
+    return METHODS[method].fit(Problem(x, y, 2, masks_of(fold)), STRENGTHS)
 
 
-def theirs(x: np.ndarray, y: np.ndarray, fold: np.ndarray, tol: float, cells: list[tuple[int, int]]) -> list:
+def seen_rows(x: np.ndarray, fold: np.ndarray, f: int, method: str) -> np.ndarray:
+    """Rows that one fold's fit sees, scaled by themselves where the method scales."""
+    rows = x[fold != f]
+    return StandardScaler().fit_transform(rows) if method == "logistic" else rows
+
+
+def theirs(x: np.ndarray, y: np.ndarray, fold: np.ndarray, method: str, tol: float, folds: range) -> list:
     """scikit-learn, one fit per fold and C, warm-started along C within a fold as its users do."""
-    fits, model = [], None
-    for f, c in cells:
-        if c == 0:
-            model = LogisticRegression(tol=tol, max_iter=5000, warm_start=True)
-        assert model is not None
-        seen = fold != f
-        model.set_params(C=STRENGTHS[c]).fit(x[seen], y[seen])
-        fits.append((model.coef_[0].copy(), float(model.intercept_[0])))
+    fits = []
+    for f in folds:
+        model = LogisticRegression(tol=tol, max_iter=20000, warm_start=True)
+        rows = seen_rows(x, fold, f, method)
+        for c in STRENGTHS:
+            model.set_params(C=c).fit(rows, y[fold != f])
+            fits.append((model.coef_[0].copy(), float(model.intercept_[0])))
     return fits
 
 
@@ -76,34 +86,57 @@ def timed(work, *args):
     return time.process_time() - start, result
 
 
-def logistic_rows(widths: list[int], repeats: int) -> list[str]:
-    """Table of the logistic grid."""
-    lines = [
-        "| rows × width | ours, s | scikit-learn, s | ratio | worst objective excess ours / theirs |",
-        "|---|---|---|---|---|",
-    ]
-    for width in widths:
-        x, y, fold = layer(width)
-        folds = range(FOLDS) if width <= 1024 else range(1)  # the slow side: one fold of five, times five
-        cells = [(f, c) for f in folds for c in range(len(STRENGTHS))]
-        spent: dict[str, list[float]] = {"ours": [], "theirs": []}
-        for _ in range(repeats):
-            seconds, fits = timed(ours, x, y, fold, 1e-6)
-            spent["ours"].append(seconds)
-            seconds, reference = timed(theirs, x, y, fold, 1e-7, cells)
-            spent["theirs"].append(seconds * FOLDS / len(folds))
-        excess = [0.0, 0.0]
-        for (f, c), (w, b) in zip(cells, reference, strict=True):
-            seen = fold != f
-            a = objective(x[seen], y[seen], fits.weight[f, c], float(fits.bias[f, c]), STRENGTHS[c])
-            s = objective(x[seen], y[seen], w, b, STRENGTHS[c])
+def excesses(x, y, fold, method, fits: Fits, reference: list, folds: range) -> tuple[float, float]:
+    """Worst relative excess over the lower of the two objectives: ours, theirs."""
+    mine, other = 0.0, 0.0
+    for f in folds:
+        z = seen_rows(x, fold, f, method)
+        truth = y[fold != f]
+        raw = x[fold != f]
+        scale = raw.std(axis=0) if method == "logistic" else np.ones(x.shape[1])
+        middle = raw.mean(axis=0) if method == "logistic" else np.zeros(x.shape[1])
+        for c, strength in enumerate(STRENGTHS):
+            weight = fits.weight[f, c]
+            a = objective(z, truth, weight * scale, float(fits.bias[f, c] + weight @ middle), strength)
+            w, b = reference[(f - folds[0]) * len(STRENGTHS) + c]
+            s = objective(z, truth, w, b, strength)
             best = min(a, s)
-            excess = [max(excess[0], (a - best) / best), max(excess[1], (s - best) / best)]
-        a, s = statistics.median(spent["ours"]), statistics.median(spent["theirs"])
-        lines.append(
-            f"| {N} × {width} | {a:.2f} | {s:.2f} | {s / a:.1f}x | {excess[0]:.1e} / {excess[1]:.1e} |"
-        )
-        print(lines[-1], flush=True)
+            mine, other = max(mine, (a - best) / best), max(other, (s - best) / best)
+    return mine, other
+
+
+def fair_tolerance(x, y, fold, method, fits: Fits) -> float:
+    """The loosest tolerance at which scikit-learn reaches our objective to 1e-6 on the first fold."""
+    for tol in (1e-4, 1e-5, 1e-6):
+        if excesses(x, y, fold, method, fits, theirs(x, y, fold, method, tol, range(1)), range(1))[1] <= 1e-6:
+            return tol
+    return 1e-7
+
+
+def logistic_rows(widths: dict[int, int]) -> list[str]:
+    """Table of the logistic grid; width → repeats."""
+    lines = [
+        "| rows × width | method | ours, s | scikit-learn, s | its tol | ratio "
+        "| worst excess ours / theirs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for width, repeats in widths.items():
+        x, y, fold = layer(width)
+        for method in ("logistic_unscaled", "logistic"):
+            tol = fair_tolerance(x, y, fold, method, ours(x, y, fold, method))
+            spent: dict[str, list[float]] = {"ours": [], "theirs": []}
+            for _ in range(repeats):
+                seconds, fits = timed(ours, x, y, fold, method)
+                spent["ours"].append(seconds)
+                seconds, reference = timed(theirs, x, y, fold, method, tol, range(FOLDS))
+                spent["theirs"].append(seconds)
+            mine, other = excesses(x, y, fold, method, fits, reference, range(FOLDS))
+            a, s = statistics.median(spent["ours"]), statistics.median(spent["theirs"])
+            lines.append(
+                f"| {N} × {width} | {method} | {a:.2f} | {s:.2f} | {tol:.0e} "
+                f"| {s / a:.1f}x | {mine:.1e} / {other:.1e} |"
+            )
+            print(lines[-1], flush=True)
     return lines
 
 
@@ -164,8 +197,25 @@ def scaling_rows() -> list[str]:
     lines = ["| rows | width | strengths × folds | s |", "|---|---|---|---|"]
     for rows, width in ((500, 256), (1000, 256), (2000, 256), (4000, 256), (2000, 64), (2000, 512)):
         x, y, fold = layer(width, rows)
-        seconds = statistics.median(timed(ours, x, y, fold, 1e-6)[0] for _ in range(3))
+        seconds = statistics.median(timed(ours, x, y, fold)[0] for _ in range(3))
         lines.append(f"| {rows} | {width} | {len(STRENGTHS)} × {FOLDS} | {seconds:.3f} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def call_rows() -> list[str]:
+    """Cost of a whole `linear_probe` call as layers and targets grow."""
+    lines = ["| layers | targets | s |", "|---|---|---|"]
+    x, y, _ = layer(256, 1000)
+    rng = np.random.default_rng(2)
+    names = [f"t{i}" for i in range(4)]
+    labels = {name: np.where(rng.random(len(y)) < 0.1 * i, 1 - y, y) for i, name in enumerate(names)}
+    store = from_arrays({"resid_post": np.stack([x] * 8).astype(np.float32)}, labels=labels)
+    options: dict[str, Any] = {"groups": None, "n_permutations": 1000, "n_bootstrap": 1000, "threads": 1}
+    linear_probe(store, label=names[0], layers=[0], **options)
+    for layers, targets in ((1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1, 4), (4, 4)):
+        work = partial(linear_probe, store, label=names[:targets], layers=list(range(layers)), **options)
+        lines.append(f"| {layers} | {targets} | {timed(work)[0]:.2f} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -173,21 +223,24 @@ def scaling_rows() -> list[str]:
 def main() -> None:
     """Run everything and write the page."""
     with one_blas_thread():
-        ours(*layer(64), 1e-6), theirs(*layer(64), 1e-4, [(0, 0)])  # warm up both sides
-        scaling = scaling_rows()
+        x, y, fold = layer(64)
+        ours(x, y, fold), theirs(x, y, fold, "logistic", 1e-4, range(1))  # warm up both sides
+        scaling, calls = scaling_rows(), call_rows()
         permutations = permutation_rows([1024, 4096])
-        logistic = logistic_rows([256], 3) + logistic_rows([1024], 1)[2:] + logistic_rows([4096], 1)[2:]
+        logistic = logistic_rows({256: 3, 1024: 1, 4096: 1})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     today = datetime.date.today().isoformat()
     page = [
         f"# Probes against scikit-learn, {today}",
         "",
         "2-core Xeon, CPU, processor seconds, one thread on both sides; the ratios are what to read. One "
-        "layer each; "
-        "24 layers cost 24 times as much, divided by the cores they are spread over.",
+        "layer each; 24 layers cost 24 times as much, divided by the cores they are spread over.",
         "",
-        f"## Logistic, {FOLDS} folds × {len(STRENGTHS)} C (width 4096: scikit-learn timed on one fold, "
-        "times five)",
+        f"## Logistic, {FOLDS} folds × {len(STRENGTHS)} C",
+        "",
+        "`logistic` (the default) scales inside each fold and decomposes one Gram per fold; "
+        "`logistic_unscaled` shares one. scikit-learn has the loosest tolerance (of 1e-4 … 1e-7) that reaches "
+        "our objective to 1e-6 on the first fold; searching for it is not timed. On all five folds it may still stop above ours: see the last column.",
         "",
         *logistic,
         "",
@@ -198,6 +251,10 @@ def main() -> None:
         "## How cost grows (ours)",
         "",
         *scaling,
+        "",
+        "A whole `linear_probe` call on 1,000 rows × 256 with baselines, 1,000 draws and 1,000 relabellings:",
+        "",
+        *calls,
         "",
         f"Peak memory of the whole run: {peak:.1f} GiB.",
     ]

@@ -56,10 +56,10 @@ def direction(
         # a column that did not move has nothing to say: rho = 0 leaves it out
         rho = torch.where(curvature > 1e-300, 1 / curvature.clamp(min=1e-300), torch.zeros_like(curvature))
         alpha = rho * per_column(step, q)
-        q -= alpha[None, :, None] * change
+        q.addcmul_(alpha[None, :, None], change, value=-1)
         used.append((step, change, rho, alpha))
     q = precondition(q)
     for step, change, rho, alpha in reversed(used):
         beta = rho * per_column(change, q)
-        q += (alpha - beta)[None, :, None] * step
+        q.addcmul_((alpha - beta)[None, :, None], step)
     return -q

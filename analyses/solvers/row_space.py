@@ -15,15 +15,18 @@ class RowSpace:
 
     coordinates: torch.Tensor
     """[rows, rank] with the same inner products as the centred rows; columns orthogonal."""
-    axes: torch.Tensor
-    """[width, rank] orthonormal; a weight on coordinates is `axes @ weight` on rows."""
+    centred: torch.Tensor
+    """[rows, width] the rows less their mean."""
+    to_rows: torch.Tensor
+    """[rows, rank]; the axes of the coordinates are `centredᵀ @ to_rows`, orthonormal, and never formed: for
+    a few hundred weights two thin products cost less than that one square one."""
     mean: torch.Tensor
     """[width] what was subtracted from the rows."""
 
     def lift(self, weight: Array, bias: Array) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw-space weight [..., width] and bias of a weight [..., rank] on coordinates."""
-        raw = to_tensor(weight, like=self.axes) @ self.axes.T
-        return raw, to_tensor(bias, like=self.axes) - raw @ self.mean
+        raw = to_tensor(weight, like=self.mean) @ self.to_rows.T @ self.centred
+        return raw, to_tensor(bias, like=self.mean) - raw @ self.mean
 
 
 def row_space(rows: Array) -> RowSpace:
@@ -34,8 +37,8 @@ def row_space(rows: Array) -> RowSpace:
 
     >>> import numpy as np
     >>> space = row_space(np.random.default_rng(0).normal(size=(5, 40)))
-    >>> tuple(space.coordinates.shape), tuple(space.axes.shape)
-    ((5, 4), (40, 4))
+    >>> tuple(space.coordinates.shape), tuple(space.to_rows.shape)
+    ((5, 4), (5, 4))
     """
     x = to_tensor(rows)
     mean = x.mean(0)
@@ -45,8 +48,9 @@ def row_space(rows: Array) -> RowSpace:
     kept = values > values[-1].clamp(min=1e-300) * 1e-12
     root, vectors = values[kept].sqrt(), vectors[:, kept]
     if wide:
-        return RowSpace(vectors * root, z.T @ (vectors / root), mean)
-    return RowSpace(z @ vectors, vectors, mean)
+        return RowSpace(vectors * root, z, vectors / root, mean)
+    coordinates = z @ vectors
+    return RowSpace(coordinates, z, coordinates / root**2, mean)
 
 
 @dataclass(frozen=True)
