@@ -6,7 +6,7 @@ recur across groups; for labels of whole prompts it would score chance by constr
 codelength is used instead.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ..hooks.errors import LayerprobeError
 from .linear_probe import linear_probe
 from .resampling import STORED
 from .result import AnalysisResult, tidy
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> NDArray[Any]:
@@ -90,3 +93,19 @@ def summarise(result: AnalysisResult) -> list[str]:
         f"{best['accuracy']:.3f} against {best['control']:.3f} on random labels per word type "
         f"(selectivity {best['estimate']:+.3f})."
     ]
+
+
+def draw(result: AnalysisResult) -> "Figure":
+    """Accuracy and control accuracy by layer: the gap between the curves is the selectivity."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    rows = result.table[result.table["layer"].notna()]
+    for site, curve in rows.groupby("site", sort=False):
+        curve = curve.sort_values("layer")
+        layers = [int(layer) for layer in curve["layer"]]
+        for column, dash in (("accuracy", "solid"), ("control", "dash")):
+            figure.add_scatter(x=layers, y=curve[column], name=f"{site} {column}", line={"dash": dash})
+    return figure.update_layout(
+        xaxis_title="layer", yaxis_title="balanced accuracy", title="Selectivity", template="plotly_white"
+    )

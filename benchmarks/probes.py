@@ -239,8 +239,9 @@ def main() -> None:
         f"## Logistic, {FOLDS} folds × {len(STRENGTHS)} C",
         "",
         "`logistic` (the default) scales inside each fold and decomposes one Gram per fold; "
-        "`logistic_unscaled` shares one. scikit-learn has the loosest tolerance (of 1e-4 … 1e-7) that reaches "
-        "our objective to 1e-6 on the first fold; searching for it is not timed. On all five folds it may still stop above ours: see the last column.",
+        "`logistic_unscaled` shares one. scikit-learn has the loosest tolerance (of 1e-4 … 1e-7) that "
+        "reaches our objective to 1e-6 on the first fold; searching for it is not timed. "
+        "On all five folds it may still stop above ours: see the last column.",
         "",
         *logistic,
         "",

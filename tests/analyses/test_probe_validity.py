@@ -44,6 +44,8 @@ def test_leaving_a_domain_out():
     result = leave_one_domain_out(store, label="y", domain="domain", n_permutations=0)
     rows = result.table[result.table["metric"] == "auroc"].set_index("subset")
     assert rows.loc["domain=c", "hi"] < 0.5
+    said = [line for line in result.summary() if "domain=c" in line]
+    assert f"{rows.loc['domain=c', 'estimate']:.3f}" in said[0] and len(result.plot().data) == 3
 
 
 def test_memorised_words_are_not_selective():
@@ -66,7 +68,9 @@ def test_memorised_words_are_not_selective():
     with pytest.raises(LayerprobeError, match="types="):
         selectivity(store, label="by_type")
     flat = lp.from_arrays({"resid_post": x}, labels={"tag": y}, groups=prompt)
-    rows = selectivity(flat, label="tag", types=types, permute="within").table.set_index("layer")
+    result = selectivity(flat, label="tag", types=types, permute="within")
+    assert len(result.plot().data) == 2 and list(result.plot().data[0].x) == [0, 1]
+    rows = result.table.set_index("layer")
     assert rows.loc[0, "control"] > 0.9 and rows.loc[0, "estimate"] < -0.2
     assert rows.loc[1, "accuracy"] > 0.9 and rows.loc[1, "estimate"] > 0.1
 
