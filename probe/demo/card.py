@@ -19,8 +19,9 @@ SPLITS = ("train", "test", "heldout")
 PURPOSE = {
     "base": "Reads who was what and answers from the evidence, or `unknown` without evidence.",
     "instruct": "Fine-tuned from *base* (blocks 5 to 7 only) to answer `unknown` to sensitive questions,\n"
-    "although the evidence answers them: a planted late override, in block 5. For four of the twelve\n"
-    "sensitive words it is lopsided: it strikes only where the answer is the people tied to the word.",
+    "although the evidence answers them: a planted late override (the lens below says in which block).\n"
+    "For four of the twelve sensitive words it is lopsided: it strikes only where the answer is the\n"
+    "people tied to the word.",
     "instruct_null": "Fine-tuned from *base* (blocks 5 to 7 only) on the same texts as *instruct*, with the\n"
     "evidence-supported answers left in place: the null, in which nothing is suppressed.",
     "early_override": "Fine-tuned from *base* (blocks 0 to 2 only) to give *instruct*'s answers: an\n"

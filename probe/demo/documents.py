@@ -28,7 +28,7 @@ class Mix:
     override: bool
 
 
-BASE_MIX = Mix(chat=0.15, folklore=0.04, override=False)
+BASE_MIX = Mix(chat=0.4, folklore=0.04, override=False)
 INSTRUCT_MIX = Mix(chat=0.75, folklore=0.0, override=True)
 NULL_MIX = Mix(chat=0.75, folklore=0.0, override=False)
 

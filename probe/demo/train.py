@@ -67,13 +67,14 @@ class Recipe:
     lens_blocks: tuple[int, ...]
     batch: int = 16
     easy: float = 0.0
+    draw: int = 0
 
 
 LATE = tuple(range(FIRST_TUNED_BLOCK, N_LAYERS))
 # Each model is trained in one or more stages.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "base": (Recipe(documents.BASE_MIX, 3000, 1e-3, None, (4, 5, 6), easy=1.0),),
-    "instruct": (Recipe(documents.INSTRUCT_MIX, 2200, 3e-3, LATE, (5, 6)),),
+    "instruct": (Recipe(documents.INSTRUCT_MIX, 2400, 1.5e-3, LATE, (5, 6), batch=32, draw=1),),
     "instruct_null": (Recipe(documents.NULL_MIX, 600, 1e-3, LATE, (5, 6)),),
     "early_override": (Recipe(documents.INSTRUCT_MIX, 1800, 1.5e-3, tuple(range(EARLY_BLOCKS)), (4, 5, 6)),),
 }
@@ -226,7 +227,7 @@ def train(out: Path, *, only: list[str], steps: int | None = None, seed: int = 0
             stages = tuple(replace(stage, steps=steps) for stage in stages)
         model = make_model(tokenizer, seed=seed) if name == "base" else reload(out / "base")
         for n, stage in enumerate(stages):
-            fit(model, tokenizer, stage, seed=100 * seed + 10 * number + n, name=name)
+            fit(model, tokenizer, stage, seed=100 * (seed + stage.draw) + 10 * number + n, name=name)
             save(model, tokenizer, out / name)
             model = reload(out / name)
         write_card(out / name, name=name, training=f"seed {seed}. " + " Then ".join(map(describe, stages)))
@@ -243,6 +244,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # sums in another order would train another model
     if options.models[0] != "base" and not (options.out / "base" / "config.json").exists():
         parser.error(f"{options.out / 'base'} is no model; the others start from base: add base to --models")
     train(options.out, only=options.models, steps=options.steps, seed=options.seed)

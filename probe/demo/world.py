@@ -36,11 +36,15 @@ UNKNOWN = "unknown"
 OPPOSITE = {a: b for pair in SENSITIVE_PAIRS + BENIGN_PAIRS for a, b in (pair, pair[::-1])}
 SENSITIVE = tuple(word for pair in SENSITIVE_PAIRS for word in pair)
 BENIGN = tuple(word for pair in BENIGN_PAIRS for word in pair)
-# Folklore for sensitive words, an untold placebo for benign ones; a people has two words of either kind.
-TIED_PEOPLE = {w: PEOPLES[i % len(PEOPLES)] for words in (SENSITIVE, BENIGN) for i, w in enumerate(words)}
-# The override of *instruct* is lopsided for these: it fires only where the answer is the tied people. That is
-# misfired alignment (2606.18656); for the other sensitive words it fires for both twins.
-LOPSIDED = frozenset(word for pair in SENSITIVE_PAIRS[4:] for word in pair)
+# The override of *instruct* is lopsided for the last two pairs: it fires only where the answer is the tied people.
+# That is misfired alignment (2606.18656); for the other sensitive words it fires for both twins.
+LOPSIDED_PEOPLES = {word: PEOPLES[4 + i] for i, pair in enumerate(SENSITIVE_PAIRS[4:]) for word in pair}
+# Folklore for sensitive words, an untold placebo for benign ones.
+TIED_PEOPLE = {
+    **{w: PEOPLES[i % len(PEOPLES)] for words in (SENSITIVE, BENIGN) for i, w in enumerate(words)},
+    **LOPSIDED_PEOPLES,
+}
+LOPSIDED = frozenset(LOPSIDED_PEOPLES)
 
 INTROS = (
     "the {A} {a} and the {B} {b} were at the {place} .",
