@@ -122,9 +122,14 @@ def dissimilarities(x: ArrayLike, kind: str = "correlation") -> Floats:
     """
     from scipy.spatial.distance import pdist
 
-    if kind not in ("correlation", "cosine", "euclidean"):
-        raise LayerprobeError(f"kind={kind!r}, expected 'correlation', 'cosine' or 'euclidean'")
-    return np.asarray(pdist(np.asarray(x, dtype=np.float64), kind))
+    rows = np.asarray(x, dtype=np.float64)
+    if kind == "correlation":
+        return np.asarray(pdist(rows, "correlation"))
+    if kind == "cosine":
+        return np.asarray(pdist(rows, "cosine"))
+    if kind == "euclidean":
+        return np.asarray(pdist(rows, "euclidean"))
+    raise LayerprobeError(f"kind={kind!r}, expected 'correlation', 'cosine' or 'euclidean'")
 
 
 def rsa_spearman(x: ArrayLike, y: ArrayLike, kind: str = "correlation") -> float:

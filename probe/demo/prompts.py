@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +74,7 @@ def _twins(scenario: Scenario, family: Family, split: str) -> Iterator[dict[str,
         }
     for role, person in (("target", tied), ("contrast", 1 - tied)):
         # Without evidence nothing tells target from contrast but who is introduced first.
-        order = slice(None, None, 1 if person == 0 else -1)
-        told = replace(scenario, peoples=scenario.peoples[order], jobs=scenario.jobs[order])
+        told = scenario if person == 0 else scenario.exchanged()
         yield {
             **_shared(scenario, family, split, condition="ambiguous", role=role),
             "prompt": tell(told, family, answer=None),

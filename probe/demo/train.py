@@ -113,7 +113,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> LlamaForCaus
         num_key_value_heads=2,
         max_position_embeddings=256,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END)],
+        eos_token_id=[tokenizer.get_vocab()[word] for word in (EOS, END)],
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.05,
         tie_word_embeddings=False,
@@ -194,7 +194,7 @@ def fit(
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """An ordinary Hugging Face folder in float16."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.to(torch.float16).save_pretrained(folder)
+    model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
