@@ -218,7 +218,7 @@ def tell(scenario: Scenario, family: Family, *, answer: int | None) -> str:
     """The whole prompt; `answer` is the person (0 or 1) whom the evidence supports, None without evidence.
 
     >>> s = Scenario(("ambrel", "brivik"), ("baker", "pilot"), "park", "late", negated=False, flipped=False)
-    >>> tell(s, FAMILIES["denial"], answer=1)[48:]
+    >>> tell(s, FAMILIES["denial"], answer=1)[58:]
     'the brivik was late but the ambrel was not late . question : which of them was late ? answer :'
     """
     holder = None if answer is None else (1 - answer if scenario.negated else answer)

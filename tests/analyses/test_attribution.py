@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from analyses.lens_worlds import tiny, tiny_store
+from lens_worlds import tiny, tiny_store
 
 from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.attribution_parts import attribute, freeze_norm

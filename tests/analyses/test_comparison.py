@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analyses.lens_worlds import FLAT, lens_table, world
+from lens_worlds import FLAT, lens_table, world
 
 from layerprobe.analyses.comparison import compare
 from layerprobe.analyses.comparison_directions import weighted_auroc

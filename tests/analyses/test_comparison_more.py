@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from analyses.lens_worlds import FLAT, tiny, tiny_store, world
+from lens_worlds import FLAT, tiny, tiny_store, world
 
 from layerprobe.analyses.comparison_factorial import two_by_two
 from layerprobe.analyses.comparison_readout import mean_difference_readout

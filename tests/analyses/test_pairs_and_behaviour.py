@@ -4,9 +4,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from analyses.lens_worlds import lens_table
 from hypothesis import given
 from hypothesis import strategies as st
+from lens_worlds import lens_table
 
 from layerprobe.analyses.behaviour import identity_gap, mcnemar, pair_counts, pair_rates
 from layerprobe.analyses.behaviour_pairs import behaviour, pair_members, parse_answer

@@ -3,7 +3,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from analyses.lens_worlds import tiny, tiny_store
+from lens_worlds import tiny, tiny_store
 
 from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.components import Component, all_components

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from analyses.lens_worlds import EARLY, FLAT, OVERRIDDEN, world
+from lens_worlds import EARLY, FLAT, OVERRIDDEN, world
 
 from layerprobe.analyses.resampling import exact_binomial_bound
 from layerprobe.analyses.result import read_result
@@ -87,7 +87,7 @@ def test_row_order_changes_nothing():
     first = run(world(), by="sensitive")
     store = world()
     order = np.random.default_rng(3).permutation(store.n_rows)
-    from analyses.lens_worlds import lens_table
+    from lens_worlds import lens_table
 
     from layerprobe.cache.memory import from_arrays
 

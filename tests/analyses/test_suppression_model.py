@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from analyses.lens_worlds import tiny, tiny_store
+from lens_worlds import tiny, tiny_store
 
 from layerprobe.analyses.suppression import suppression
 from layerprobe.analyses.suppression_model import candidate_ids, lens_from_model
