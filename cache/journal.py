@@ -91,6 +91,17 @@ def read_at(descriptor: int, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def read_into(descriptor: int, data: memoryview, offset: int) -> None:
+    """Fill memory from an offset, with zeros beyond the end of the file."""
+    while len(data):
+        count = os.preadv(descriptor, [data[: 1 << 30]], offset)
+        if not count:
+            data[:] = bytes(len(data))
+            return
+        data = data[count:]
+        offset += count
+
+
 def write_at(descriptor: int, data: memoryview | bytes, offset: int) -> None:
     """All bytes at an offset; the kernel may take them in several parts."""
     view = memoryview(data).cast("B")

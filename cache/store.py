@@ -11,8 +11,8 @@ import numpy as np
 from ..hooks.errors import LayerprobeError
 from .columns import PromptColumns
 from .lens_table import LensTable
-from .statistics import RunningStatistics, SiteStatistics
-from .values import Rows, StoreInfo, Values, as_tensor, bfloat16_to_float32, layer_ranges
+from .statistics import RunningStatistics, SiteStatistics, bfloat16_to_float32
+from .values import Rows, StoreInfo, Values, as_tensor, layer_ranges
 
 if TYPE_CHECKING:
     import pandas as pd

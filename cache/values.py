@@ -57,15 +57,6 @@ class StoreInfo:
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 
-def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
-    """Exact float32 values of bfloat16 bits.
-
-    >>> bfloat16_to_float32(np.array([0x3F80, 0xC000], dtype=np.uint16))
-    array([ 1., -2.], dtype=float32)
-    """
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
 def as_tensor(array: np.ndarray, dtype: str) -> torch.Tensor:
     import torch
 

@@ -12,12 +12,11 @@ import numpy as np
 
 from ..hooks.errors import LayerprobeError
 from .creation import Contents, cannot_write, create_file
-from .journal import Entry, Journal, pack_entry, read_at, read_journal, write_at
+from .journal import Entry, Journal, pack_entry, read_at, read_into, read_journal, write_at
 from .layout import ArraySpec, checksum
 from .locks import lock_exclusively
 from .opening import FileLayout, has_statistics, read_layout
 from .statistics import RunningStatistics
-from .values import bfloat16_to_float32
 
 Buffers = Mapping[str, np.ndarray]
 """Array key -> [layers, rows of the block, *shape] in the stored type; no layer axis is an axis of one."""
@@ -131,16 +130,15 @@ class StoreWriter:
     def read_block(self, spec: ArraySpec, block: int) -> np.ndarray:
         """[layers, rows of the block, *shape] as stored."""
         runs = self.layout.plan.runs_of(block)
-        layers = [
-            b"".join(
-                read_at(self._descriptor, self._offset(spec, layer, start), (stop - start) * spec.row_bytes)
-                for start, stop in runs
-            )
-            for layer in range(spec.n_layers)
-        ]
-        return np.frombuffer(b"".join(layers), dtype=spec.storage).reshape(
-            spec.n_layers, self.layout.plan.n_rows_of(block), *spec.shape
-        )
+        rows = np.empty((spec.n_layers, self.layout.plan.n_rows_of(block), *spec.shape), dtype=spec.storage)
+        data = memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        done = 0
+        for layer in range(spec.n_layers):
+            for start, stop in runs:
+                size = (stop - start) * spec.row_bytes
+                read_into(self._descriptor, data[done : done + size], self._offset(spec, layer, start))
+                done += size
+        return rows
 
     def expected(self, block: int) -> tuple[int, ...]:
         """Checksums that a committed block's entry holds."""
@@ -194,7 +192,7 @@ class StoreWriter:
         for spec in self.layout.arrays:
             if has_statistics(spec):
                 for layer, rows in enumerate(buffers[spec.key]):
-                    self._statistics[spec.key].update(layer, as_floats(rows, spec.dtype))
+                    self._statistics[spec.key].update(layer, rows, bfloat16=spec.dtype == "bfloat16")
 
     def _commit(self, block: int, sums: tuple[int, ...]) -> None:
         self._write_statistics(block)
@@ -233,9 +231,3 @@ class StoreWriter:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def as_floats(rows: np.ndarray, dtype: str) -> np.ndarray:
-    """Stored rows as numbers: bfloat16 bits become float32."""
-
-    return bfloat16_to_float32(rows) if dtype == "bfloat16" else rows

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,3 +106,27 @@ def test_running_statistics_equal_those_of_all_rows(rows, width, shift, bad):
         np.testing.assert_allclose(kept.variance[0], clean.var(axis=0), rtol=1e-7, atol=1e-9)
         np.testing.assert_array_equal(kept.minimum[0], clean.min(axis=0))
         np.testing.assert_array_equal(kept.maximum[0], clean.max(axis=0))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e3, 1e25])
+def test_statistics_of_half_precision_are_those_of_float64(kind, scale):
+    if kind == "float16" and not 1e-4 < scale < 1e5:
+        pytest.skip("float16 holds no such numbers")
+    rng = np.random.default_rng(0)
+    numbers = torch.from_numpy(scale * (rng.normal(size=(700, 900)) + 5 * rng.normal(size=900)))
+    numbers[:, 3] = scale  # constant
+    numbers[123, 4] = np.inf
+    stored = numbers.to(getattr(torch, kind))
+    bits = stored.view(torch.int16).numpy().view(np.uint16 if kind == "bfloat16" else np.float16)
+    bits.flags.writeable = False
+    running = RunningStatistics(1, (900,))
+    running.update(0, bits, bfloat16=kind == "bfloat16")
+    exact = stored.double().numpy()
+    exact = exact[np.isfinite(exact).all(axis=1)]
+    kept = running.result()
+    assert kept.count[0] == len(exact) and kept.nonfinite[0] == 700 - len(exact)
+    np.testing.assert_allclose(kept.mean[0], exact.mean(axis=0), rtol=1e-5, atol=1e-6 * scale)
+    np.testing.assert_allclose(kept.variance[0], exact.var(axis=0), rtol=1e-5, atol=0)
+    np.testing.assert_array_equal(kept.minimum[0], exact.min(axis=0))
+    np.testing.assert_array_equal(kept.maximum[0], exact.max(axis=0))
