@@ -3,7 +3,8 @@
 import copy
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -67,7 +68,7 @@ class TransformerLensEngine(HuggingFaceEngine):
         )  # keeps final norm and unembedding as they are before the bridge wraps them
         parameter = next(p for p in own.parameters() if p.is_floating_point())
         try:
-            with warnings.catch_warnings(), _quiet():
+            with warnings.catch_warnings(), _quiet(), _nothing_installed():
                 warnings.simplefilter("ignore")
                 self.bridge: Any = TransformerBridge.boot_transformers(
                     str(getattr(own.config, "_name_or_path", "") or "model"),
@@ -189,6 +190,24 @@ def _with_a_name(tokenizer: Any) -> Any:
         own.init_kwargs.setdefault("name_or_path", "")
         own.init_kwargs["add_bos_token"] = True
     return own
+
+
+@contextmanager
+def _nothing_installed() -> Iterator[None]:
+    """For a multimodal model TransformerLens runs `pip install torchvision`, which can replace torch itself;
+    text needs no image processor, and nobody's environment changes because a model was loaded.
+    """
+    from transformer_lens.model_bridge.sources.transformers import helpers
+
+    before = getattr(helpers, "_ensure_torchvision", None)
+    helpers._ensure_torchvision = lambda: False
+    try:
+        yield
+    finally:
+        if before is None:
+            del helpers._ensure_torchvision
+        else:
+            helpers._ensure_torchvision = before
 
 
 class _quiet:

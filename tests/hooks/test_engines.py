@@ -1,5 +1,6 @@
 """What sets the engines apart: what they refuse, and that a model handed in stays as it was."""
 
+import subprocess
 import sys
 
 import pytest
@@ -51,6 +52,16 @@ def test_architectures_that_transformer_lens_does_not_run():
     for name in ("modernbert", "falcon_new"):
         with pytest.raises(LayerprobeError, match=r"TransformerLens cannot run .* use engine='huggingface'"):
             load_model(tiny_model(name), engine="transformer_lens", check=False)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_loading_a_multimodal_model_installs_nothing(engine, monkeypatch):
+    started = []
+    for name in ("check_call", "check_output", "run", "Popen"):
+        monkeypatch.setattr(subprocess, name, lambda *args, **_: started.append(args))
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    load_model(tiny_model("gemma3_multimodal"), engine=engine, check=False)
+    assert started == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)
