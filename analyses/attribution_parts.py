@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..hooks.errors import LayerprobeError
@@ -83,9 +84,10 @@ def output_projection(model: Any, layer: int) -> tuple[Tensor, Tensor | None]:
         )
     matrix = weight if type(module).__name__ == "Conv1D" else weight.T
     bias = getattr(module, "bias", None)
-    return matrix.detach().double().reshape(
-        model.n_heads, model.d_head, -1
-    ), None if bias is None else bias.detach().double()
+    heads = rearrange(
+        matrix.detach().double(), "(heads d_head) d_model -> heads d_head d_model", heads=model.n_heads
+    )
+    return heads, None if bias is None else bias.detach().double()
 
 
 def post_norm(model: Any, layer: int) -> nn.Module | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from einops import rearrange
 from torch import Tensor, nn
 
 from .anatomy import Anatomy
@@ -52,19 +53,23 @@ def _stream(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
 
 
 def _heads(tensor: Tensor, tokens: tuple[int, int], *, n: int) -> Tensor:
-    return _stream(tensor, tokens).unflatten(-1, (n, -1))
+    return rearrange(_stream(tensor, tokens), "... (heads d_head) -> ... heads d_head", heads=n)
 
 
 def _pattern(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
-    return tensor.transpose(1, 2)  # [batch, heads, query, key] -> [batch, query, heads, key]
+    return rearrange(tensor, "batch heads query key -> batch query heads key")
 
 
 def _blocks(tensor: Tensor, tokens: tuple[int, int], *, start: int, width: int, d: int) -> Tensor:
-    return tensor.unflatten(-1, (-1, d))[:, :, start : start + width]
+    heads = rearrange(tensor, "batch token (heads d_head) -> batch token heads d_head", d_head=d)
+    return heads[:, :, start : start + width]
 
 
 def _per_head(tensor: Tensor, tokens: tuple[int, int], *, part: int, n: int) -> Tensor:
-    return tensor.unflatten(-1, (n, 3, -1))[:, :, :, part]
+    heads = rearrange(
+        tensor, "batch token (heads qkv d_head) -> batch token heads qkv d_head", heads=n, qkv=3
+    )
+    return heads[:, :, :, part]
 
 
 def _group(tensor: Tensor, tokens: tuple[int, int], *, part: int, n: int, n_kv: int) -> Tensor:
