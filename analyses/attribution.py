@@ -195,7 +195,11 @@ def component_map(part: pd.DataFrame, title: str, unit: str) -> "Figure":
     import plotly.graph_objects as go
 
     column = (
-        np.where(part["site"] == "mlp_out", "mlp", "head " + part["head"].astype("Int64").astype(str))
+        np.where(
+            part["site"] == "head_out",
+            "head " + part["head"].astype("Int64").astype(str),
+            part["site"].astype(str).str.removesuffix("_out"),
+        )
         if "head" in part
         else "mlp"
     )

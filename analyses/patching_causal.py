@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import all_components
+from .components import Parts
 from .patching import prepare, recovery_draws
 from .patching_causal_rows import ablation_rows, control_row, random_row, verdict_frame
 from .patching_choice import Patcher, choose, random_like
@@ -38,6 +38,7 @@ def causal(
     n_random: int = 20,
     lookahead: int = 4,
     where: Where = "all",
+    parts: Parts = "heads",
     batch_size: int = 32,
     n_permutations: int = 2000,
     n_bootstrap: int = 1000,
@@ -62,6 +63,10 @@ def causal(
         n_random: random sets of as many heads and MLPs, from the components not chosen.
         lookahead: how many of the best remaining components are tried at each step.
         where: replace values at `all` positions or at the `last`.
+        parts: choose among `heads` and MLPs, or among whole attention `layers` and MLPs. A head is patched at
+            the input of the output projection, so another model's head is written through this model's
+            weights; with `layers` what the other model wrote is put in as it was, and patching everything is
+            exactly the other model (where they share embedding, final norm and unembedding).
         batch_size: prompts run together.
         n_permutations: sign flips of groups for the family-wise p of single components.
         n_bootstrap: cluster-bootstrap draws.
@@ -88,7 +93,7 @@ def causal(
         limit=limit,
         seed=seed,
     )
-    patcher = Patcher(model, task, origin, batch_size, where)
+    patcher = Patcher(model, task, origin, batch_size, where, parts)
     half = half_of_groups(task.groups, seed)
     choosing, scoring = patcher.select(half), patcher.select(~half)
     chosen, path = choose(choosing, enough=enough, most=most, lookahead=lookahead)
@@ -97,7 +102,7 @@ def causal(
         [np.ones((1, len(scoring.task))), cluster_bootstrap_weights(scoring.task.groups, n_bootstrap, seed)]
     )
     rng = np.random.default_rng(seed)
-    random = [random_like(chosen, all_components(model), rng) for _ in range(n_random)]
+    random = [random_like(chosen, patcher.names, rng) for _ in range(n_random)]
     found = scoring.sets([chosen, *random]) - corrupt[:, None]
     draws = recovery_draws(found, corrupt, clean, weights)
     size = {
@@ -153,6 +158,7 @@ def causal(
             "chosen": [str(c) for c in chosen],
             "source": origin.name,
             "where": where,
+            "parts": parts,
             "seed": seed,
             "enough": enough,
             "most": most,

@@ -1,6 +1,7 @@
 """Table rows of a causal check: random sets, ablation, control prompts, a verdict on every component."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
-from .answer_task import answer_task
+from .answer_task import AnswerTask, answer_task
 from .attribution import contributions
-from .components import Component, all_components
+from .components import Component
 from .patching import effect_rows
 from .patching_choice import Patcher
 from .patching_runs import record, set_difference
@@ -59,9 +60,14 @@ def ablation_rows(
         ablation = Ablation(how, patcher.model, patcher.task, seed)
         changed = np.empty(len(patcher.task))
         for batch in patcher.task.batches(patcher.batch_size):
-            cache = record(patcher.model, batch)
+            cache = record(patcher.model, batch, ("resid_pre", *patcher.sites))
             changed[batch.rows] = set_difference(
-                patcher.model, batch, chosen, cache, ablation.values(batch, cache), where=patcher.where
+                patcher.model,
+                batch,
+                chosen,
+                cache,
+                ablation.values(batch, cache, patcher.sites),
+                where=patcher.where,
             ).cpu()
         draws = weights @ (changed - corrupt) / weights.sum(axis=1)
         lo, hi = bootstrap_interval(draws[1:])
@@ -101,7 +107,7 @@ def control_row(
         if origin.model is not model
         else Source(model, task, origin.name)
     )
-    other = Patcher(model, task, source, patcher.batch_size, patcher.where)
+    other = replace(patcher, task=task, source=source)
     before, _ = other.ends()
     change = other.sets([chosen])[:, 0] - before
     weights = np.concatenate(
@@ -133,13 +139,12 @@ def verdict_frame(
     seed: int,
 ) -> pd.DataFrame:
     """One row per component: what it writes, what patching it does, and whether it was chosen."""
-    names = all_components(patcher.model)
+    names = patcher.names
     rows = effect_rows(names, singles, corrupt, clean, patcher.task, n_bootstrap, n_permutations, seed)
     frame = pd.DataFrame([row for row in rows if row["metric"] == "recovery"])
     try:
-        mine = contributions(patcher.model, patcher.task)[1][:, : len(names)].mean(axis=0)
-        theirs = contributions(patcher.source.model, patcher.source.task)[1][:, : len(names)].mean(axis=0)
-        frame["attribution"] = mine - theirs
+        mine = _written(patcher.model, patcher.task, names)
+        frame["attribution"] = mine - _written(patcher.source.model, patcher.source.task, names)
     except LayerprobeError:  # blocks that are not additive have no attribution
         frame["attribution"] = np.nan
     frame["chosen"] = [component in chosen for component in names]
@@ -160,3 +165,10 @@ def verdict_frame(
     ]
     frame = frame[keep].rename(columns={"estimate": "effect"})
     return frame.sort_values("effect", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _written(model: Any, task: AnswerTask, names: Sequence[Component]) -> Floats:
+    """Mean direct attribution of components; whole attention is the sum of its heads and bias."""
+    labels, values = contributions(model, task)
+    mean = dict(zip(map(str, labels), values.mean(axis=0), strict=True))
+    return np.array([mean[str(c).replace("attn", "attention")] for c in names])

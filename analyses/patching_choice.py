@@ -1,20 +1,22 @@
 """Choosing a small set of components by what patching them brings back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from .answer_task import AnswerTask
-from .components import Component, all_components
+from .components import SITE_OF, Component, Parts, all_components, layer_parts
 from .patching import component_differences
-from .patching_runs import Where, record, run_difference, set_difference
+from .patching_runs import Where, record, run_difference, set_difference, site_sweep
 from .patching_source import Source
 
 Floats = NDArray[np.float64]
+LEAST_GAIN = 0.01  # of recovery; parts that add less are no part of the cause
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class Patcher:
     source: Source
     batch_size: int
     where: Where
+    parts: Parts = "heads"
+
+    @property
+    def names(self) -> list[Component]:
+        """What there is to patch."""
+        return all_components(self.model) if self.parts == "heads" else layer_parts(self.model)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(SITE_OF[component.kind] for component in self.names))
 
     def ends(self) -> tuple[Floats, Floats]:
         """[rows] LD as it is, and of the other run."""
@@ -37,11 +49,18 @@ class Patcher:
 
     def singles(self) -> Floats:
         """[rows, components] LD with each component patched alone."""
-        out = np.empty((len(self.task), self.model.n_layers * (self.model.n_heads + 1)))
+        out = np.empty((len(self.task), len(self.names)))
         for batch in self.task.batches(self.batch_size):
-            out[batch.rows] = component_differences(
-                self.model, batch, record(self.model, batch), self.source.run(batch)[0], self.where
-            )
+            cache = record(self.model, batch, ("resid_pre", *self.sites))
+            values = self.source.run(batch, self.sites)[0]
+            if self.parts == "heads":
+                out[batch.rows] = component_differences(self.model, batch, cache, values, self.where)
+            else:
+                columns = [
+                    site_sweep(self.model, batch, cache, values, site=site, where=self.where)
+                    for site in self.sites
+                ]
+                out[batch.rows] = torch.stack(columns, dim=2).flatten(1).numpy()
         return out
 
     def sets(self, sets: Sequence[Sequence[Component]]) -> Floats:
@@ -50,7 +69,7 @@ class Patcher:
         for batch in self.task.batches(self.batch_size):
             cache, values = (
                 record(self.model, batch, ("resid_pre",)),
-                self.source.run(batch, ("head_out", "mlp_out"))[0],
+                self.source.run(batch, self.sites)[0],
             )
             for column, chosen in enumerate(sets):
                 out[batch.rows, column] = set_difference(
@@ -60,28 +79,30 @@ class Patcher:
 
     def select(self, keep: NDArray[np.bool_]) -> "Patcher":
         source = Source(self.source.model, self.source.task.select(keep), self.source.name)
-        return Patcher(self.model, self.task.select(keep), source, self.batch_size, self.where)
+        return replace(self, task=self.task.select(keep), source=source)
 
 
 def choose(
     patcher: Patcher, *, enough: float, most: int, lookahead: int
 ) -> tuple[list[Component], pd.DataFrame]:
     """Add components one at a time, each the best of the few that do most alone, until enough has come
-    back.
+    back or none of the few adds a hundredth.
     """
     corrupt, clean = patcher.ends()
     gap = float((clean - corrupt).mean())
-    names = all_components(patcher.model)
+    names = patcher.names
     order = np.argsort(-np.sign(gap) * (patcher.singles() - corrupt[:, None]).mean(axis=0), kind="stable")
     left = [names[i] for i in order]
     chosen: list[Component] = []
-    path = []
+    path: list[dict[str, Any]] = []
     while left and len(chosen) < most:
         trial = left[:lookahead]
         reached = (
             patcher.sets([[*chosen, component] for component in trial]).mean(axis=0) - corrupt.mean()
         ) / gap
         best = int(np.argmax(reached))
+        if path and reached[best] < path[-1]["recovery"] + LEAST_GAIN:
+            break
         chosen.append(trial[best])
         left.remove(trial[best])
         path.append({"step": len(chosen), "component": str(trial[best]), "recovery": float(reached[best])})
@@ -95,7 +116,7 @@ def random_like(
 ) -> list[Component]:
     """As many heads and MLPs as were chosen, from those that were not (as far as they last)."""
     out: list[Component] = []
-    for kind in ("head", "mlp"):
+    for kind in SITE_OF:
         pool = [component for component in everything if component.kind == kind and component not in chosen]
         wanted = min(sum(component.kind == kind for component in chosen), len(pool))
         out += [pool[i] for i in rng.choice(len(pool), wanted, replace=False)] if wanted else []

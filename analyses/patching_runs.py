@@ -14,7 +14,7 @@ from torch import Tensor
 from ..hooks.interventions import patch
 from ..hooks.sites import SiteAt
 from .answer_task import Batch
-from .components import Component
+from .components import SITE_OF, Component
 
 Cache = dict[SiteAt, Tensor]
 Where = Literal["all", "last"]
@@ -198,11 +198,12 @@ def set_edits(
         if component.kind == "head":
             heads.setdefault(component.layer, []).append(component.head)
         else:
+            site = SITE_OF[component.kind]
             edits.append(
                 patch(
-                    "mlp_out",
+                    site,
                     layer=component.layer,
-                    values=values[SiteAt("mlp_out", component.layer)],
+                    values=values[SiteAt(site, component.layer)],
                     positions=positions,
                 )
             )

@@ -53,15 +53,15 @@ def model_and_prompts(n: int, low: int, high: int) -> tuple[Any, Any, list[np.nd
 
 
 def alternate(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every side, run in turn after one warm-up each."""
+    """Processor seconds of every side, run in turn after one warm-up each."""
     for run in runs.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return seconds
 
 
@@ -183,7 +183,7 @@ def main() -> None:
         f"vocabulary {SIZES['vocab_size']} (the head is a third of the body, as in models of half a "
         f"billion parameters). Medians of {options.repeats} interleaved runs after a warm-up.",
         "",
-        "| what | seconds | ratio | goal |",
+        "| what | processor seconds | ratio | goal |",
         "| --- | --- | --- | --- |",
         f"| bare forward, {options.prompts} prompts of 41 to 120 tokens | {lens['bare forward']:.2f} | | |",
         f"| lens trajectories at all layers, same batches | {lens['lens at all layers']:.2f} | {ratio:.2f} "

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.behaviour_pairs import behaviour
 from layerprobe.analyses.patching_causal import causal
+from layerprobe.analyses.patching_choice import Patcher
+from layerprobe.analyses.patching_source import model_source
 from layerprobe.analyses.resampling import exact_binomial_bound
 from layerprobe.analyses.suppression import suppression
 from layerprobe.cache.capture import capture
@@ -86,8 +89,7 @@ def test_the_misfired_alignment_rate_is_the_model_cards(stores):
         assert 100 * row["mar_conditional"] == pytest.approx(card["mar_conditional"])
 
 
-@pytest.mark.soak
-def test_restoring_a_few_components_brings_the_answer_back(stores):
+def test_restoring_three_of_sixteen_parts_brings_the_answer_back(stores):
     base, instruct = (
         load_model(folders()[name], dtype="float32", check=False, name=name) for name in ("base", "instruct")
     )
@@ -97,13 +99,27 @@ def test_restoring_a_few_components_brings_the_answer_back(stores):
         model=instruct,
         source=base,
         rows=sensitive,
-        control=~sensitive,
-        limit=48,
+        parts="layers",
+        enough=0.85,
+        lookahead=6,
+        limit=None,
         n_random=10,
+        n_bootstrap=300,
+        n_permutations=300,
     )
-    table = result.table.drop_duplicates("metric").set_index("metric")["estimate"]
-    assert table["recovery_of_set"] >= 0.8
-    assert table["recovery_of_random_sets"] <= 0.1
+    table = result.table.drop_duplicates("metric").set_index("metric")
+    assert len(result.provenance["chosen"]) <= 3
+    assert table.loc["recovery_of_set", "lo"] >= 0.8 and table.loc["recovery_of_set", "n"] > 100
+    assert table.loc["recovery_of_random_sets", "hi"] <= 0.1
+
+
+def test_restoring_every_part_is_the_other_model(stores):
+    base, instruct = (
+        load_model(folders()[name], dtype="float32", check=False, name=name) for name in ("base", "instruct")
+    )
+    task = answer_task(stores["instruct"], instruct, limit=8)
+    patcher = Patcher(instruct, task, model_source(task, instruct, base), 8, "all", "layers")
+    np.testing.assert_allclose(patcher.sets([patcher.names])[:, 0], patcher.ends()[1], atol=1e-4)
 
 
 @pytest.mark.soak
