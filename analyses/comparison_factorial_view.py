@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .suppression_view import COLOURS, add_band
+from .suppression_view import COLOURS, add_band, on_prompts
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -26,7 +26,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
         )
     index = table[(table["metric"] == "suppression_index") & table["reference"].notna()]
     for _, row in index.iterrows():
-        where = "" if row["subset"] == "all" else f" where {row['subset']}"
+        where = on_prompts(row["subset"])
         off = row["lo"] > 0 or row["hi"] < 0
         sentences.append(
             f"{row['effect']}{where}: suppression index {row['estimate']:+.2f} [{row['lo']:.2f}, "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .suppression_view import COLOURS, add_band, interval, verdict_sentence
+from .suppression_view import COLOURS, add_band, interval, on_prompts, verdict_sentence
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -31,7 +31,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
         return sentences
     differences = table[table["reference"].notna()]
     for _, row in differences[differences["metric"] == "suppression_index"].iterrows():
-        where = "" if row["subset"] == "all" else f" where {row['subset']}"
+        where = on_prompts(row["subset"])
         off = row["lo"] > 0 or row["hi"] < 0
         sentences.append(
             f"{row['model']} minus {row['reference']}{where}: suppression index {row['estimate']:+.2f}"

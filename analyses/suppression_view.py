@@ -18,9 +18,33 @@ def interval(row: Any) -> str:
     return "" if pd.isna(row["lo"]) else f" [{row['lo']:.2f}, {row['hi']:.2f}]"
 
 
+def subset_words(subset: str) -> str:
+    """`sensitive=sensitive` reads better as `sensitive`.
+
+    >>> subset_words("sensitive=benign"), subset_words("all prompts"), subset_words("evidence=True")
+    ('benign', 'all prompts', 'evidence = True')
+    """
+    column, equals, value = subset.partition("=")
+    if not equals:
+        return subset
+    bare = not value or value.lower() in ("true", "false", "yes", "no") or value.replace(".", "").isdigit()
+    return f"{column} = {value}" if bare else value
+
+
+def on_prompts(subset: str) -> str:
+    """Where a number holds, as the tail of a phrase.
+
+    >>> on_prompts("kind=benign"), on_prompts("kind=a − kind=b"), on_prompts("all")
+    (' on benign prompts', ' on a minus b prompts', '')
+    """
+    if subset == "all":
+        return ""
+    return f" on {' minus '.join(subset_words(part) for part in subset.split(' − '))} prompts"
+
+
 def verdict_sentence(row: Any, model: str) -> str:
     """One verdict in words, with its numbers."""
-    where = "" if row["subset"] == "all" else f" where {row['subset']}"
+    where = on_prompts(row["subset"])
     index = f"suppression index {row['index']:.2f} [{row['index_lo']:.2f}, {row['index_hi']:.2f}]"
     leads = (
         f"the answer's lead is {row['peak']:.2f} logits at layer {row['peak_layer']} "
@@ -53,8 +77,9 @@ def summarise(result: "AnalysisResult") -> list[str]:
             continue
         seen.add(names)
         off = row["lo"] > 0 or row["hi"] < 0
+        where = on_prompts(row["subset"])
         sentences.append(
-            f"{row['model']}, {row['subset']}: the indices differ by {row['estimate']:.2f}{interval(row)}"
+            f"{row['model']}{where}: the index differs by {row['estimate']:.2f}{interval(row)}"
             + (", an interval off zero." if off else "; the interval covers zero.")
         )
     return sentences

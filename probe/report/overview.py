@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from ...analyses.suppression_view import interval, on_prompts, subset_words, verdict_sentence
 from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import table
-from .section_lens import subset_words
-from .section_probes import HEADLINE, above_chance, per_layer
+from .section_probes import above_chance, headline_metric, per_layer
 from .section_separation import LEADING_SPACE, SMALL_IS_SEPARATE, with_z
 
 
@@ -36,16 +36,37 @@ def _suppression(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     index = rows[rows["metric"] == "suppression_index"]
     plain = [s for s in ordered(index["subset"]) if " − " not in s and " - " not in s]
     columns = []
-    for subset in plain:
+    for subset in [*differenced(index), *plain]:
         here = index[index["subset"] == subset].drop_duplicates("model")
-        title = "suppression index" + ("" if subset == ALL else f", {subset_words(subset)} prompts")
+        title = "suppression index" + ("" if subset == ALL else on_prompts(subset).replace(" on ", ", ", 1))
         columns.append((title, {r["model"]: with_interval(r, 2) for r in here.to_dict("records")}))
     return columns
 
 
+def differenced(index: pd.DataFrame) -> list[str]:
+    """The one difference between two kinds of prompts, turned so that the larger one is positive."""
+    gaps = index[index["subset"].str.contains(" − ", regex=False)]
+    if gaps["subset"].nunique() != 2:  # A − B and B − A
+        return []
+    return [str(gaps.sort_values("estimate")["subset"].iloc[-1])]
+
+
+def difference_sentence(entries: Sequence[Entry]) -> list[str]:
+    """The index of one kind of prompts minus the other's, all models in one sentence."""
+    sentences = []
+    for group in same_question(e for e in entries if e.result.kind == "suppression").values():
+        rows = joined(group)
+        index = rows[rows["metric"] == "suppression_index"]
+        for subset in differenced(index):
+            here = index[index["subset"] == subset].drop_duplicates("model").to_dict("records")
+            each = "; ".join(f"{r['model']} {number(r['estimate'], 2)}{interval(r)}" for r in here)
+            sentences.append(f"Suppression index{on_prompts(subset)}: {each}.")
+    return sentences
+
+
 def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     rows, options = joined(group), group[0].options
-    metric = next((m for m in HEADLINE if (rows["metric"] == m).any()), rows["metric"].iloc[0])
+    metric = headline_metric(rows)
     cells = {}
     for model in ordered(rows["model"]):
         mine = rows[rows["model"] == model]
@@ -102,8 +123,6 @@ def headline(entries: Sequence[Entry]) -> list[str]:
     rows = [row for frame in verdicts(entries) for row in frame.to_dict("records")]
     if not rows:
         return []
-    from ...analyses.suppression_view import verdict_sentence
-
     found = [verdict_sentence(row, row["model"]) for row in rows if row["verdict"] != "none"]
     none = [row for row in rows if row["verdict"] == "none"]
     if not none:
@@ -113,13 +132,13 @@ def headline(entries: Sequence[Entry]) -> list[str]:
         where.setdefault(row["model"], []).append(subset_words(str(row["subset"])))
     listed = "; ".join(m if s == ["all"] else f"{m} ({', '.join(s)} prompts)" for m, s in where.items())
     most = max(none, key=lambda row: row["index"] if row["index"] == row["index"] else float("-inf"))
-    interval = f"{number(most['index'], 2)} [{number(most['index_lo'], 2)}, {number(most['index_hi'], 2)}]"
+    largest = f"{number(most['index'], 2)} [{number(most['index_lo'], 2)}, {number(most['index_hi'], 2)}]"
     least = min(row["final"] for row in none)
     anywhere = "" if found else " anywhere"
     return [
         *found,
         f"No evidence of suppression{anywhere} (an override, or half the lead lost): {listed}; there the "
-        f"answer ends with a lead of {number(least, 2)} logits or more, and the largest index is {interval}.",
+        f"answer ends with a lead of {number(least, 2)} logits or more, and the largest index is {largest}.",
     ]
 
 

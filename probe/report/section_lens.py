@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...analyses.suppression_view import subset_words
 from ..plots import NEUTRAL, PALETTE, curve, level, panels, style_of
 from .collect import ALL, Entry, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
@@ -184,8 +185,8 @@ def _index_table(rows: pd.DataFrame, models: Sequence[str], subsets: Sequence[st
             body.append([*cells, number(ns.max(), 0) if len(ns) else "–"])
     columns = ["model", "prompts", *(words(m) for m in metrics), "n"]
     caption = (
-        "Suppression by model and kind of prompt, estimate [95 % interval]; "
-        "an index whose interval holds zero is no evidence"
+        "Suppression by model and kind of prompt, estimate [95 % interval]; a plain index also holds the "
+        "lead that any model loses in its last layers; kinds of prompts and models are compared by differences"
     )
     return table(columns, body, caption=caption)
 
@@ -207,16 +208,3 @@ def _curve_table(
         body.append(cells)
     columns = ["layer", *(f"{m}, {subset_words(s)}" for m in models for s in subsets)]
     return table(columns, body, caption="Logit of answer minus foil by layer [95 % interval]", folded=True)
-
-
-def subset_words(subset: str) -> str:
-    """`sensitive=sensitive` reads better as `sensitive`.
-
-    >>> subset_words("sensitive=benign"), subset_words("all prompts"), subset_words("evidence=True")
-    ('benign', 'all prompts', 'evidence = True')
-    """
-    column, equals, value = subset.partition("=")
-    if not equals:
-        return subset
-    bare = not value or value.lower() in ("true", "false", "yes", "no") or value.replace(".", "").isdigit()
-    return f"{column} = {value}" if bare else value

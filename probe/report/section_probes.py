@@ -39,7 +39,7 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     rows = joined(entries)
     options = entries[0].options
     label, method = options.get("label", "label"), options.get("method", "logistic")
-    metric = next((m for m in HEADLINE if (rows["metric"] == m).any()), rows["metric"].iloc[0])
+    metric = headline_metric(rows)
     curves = per_layer(rows, metric)
     models = [n for n in names if (curves["model"] == n).any()] or ordered(curves["model"])
     where = where_words(options)
@@ -58,6 +58,14 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
         + ". A probe shows what can be read off the activations, not whether the model uses it."
     )
     return section(title, **parts)
+
+
+def headline_metric(rows: pd.DataFrame) -> str:
+    """The metric that the analysis tested; where none was, the first that is customary."""
+    tested = rows[rows["p_familywise"].notna()] if "p_familywise" in rows else rows.iloc[:0]
+    if len(tested):
+        return str(tested["metric"].iloc[0])
+    return str(next((m for m in HEADLINE if (rows["metric"] == m).any()), rows["metric"].iloc[0]))
 
 
 def per_layer(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

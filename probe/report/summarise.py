@@ -10,7 +10,7 @@ from ...hooks.errors import LayerprobeError
 from ..study_results import ResultsFolder, explain, plain
 from .collect import Entry, same_question, words
 from .methods import notes_for
-from .overview import at_a_glance, headline, probe_sentence, separation_sentence
+from .overview import at_a_glance, difference_sentence, headline, probe_sentence, separation_sentence
 from .parts import frame_table, section
 from .section_compare import compare_sections
 from .section_lens import lens_sections
@@ -97,7 +97,8 @@ def _made(make: Sections, entries: Sequence[Entry], names: Sequence[str]) -> lis
 def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """The summary at the top: what the suppression analyses concluded, then what each section leads with."""
     lens = next((s["id"] for s in sections if s["kind"] in LENS_KINDS), "summary")
-    found = [{"section": lens, "sentence": line} for line in headline(entries)]
+    concluded = [*headline(entries), *difference_sentence(entries)]
+    found = [{"section": lens, "sentence": line} for line in concluded]
     for part in sections:
         if part["kind"] == "comparison":
             found += [{"section": part["id"], "sentence": line} for line in leading(part)]
