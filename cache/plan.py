@@ -50,8 +50,7 @@ class CapturePlan:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.rows:,} rows, {human_bytes(self.bytes_on_disk)} on disk, {self.blocks:,} blocks"
-            f"padding) in {self.batches:,} batches",
+            f"{self.tokens:,} tokens ({self.padding:.0%} padding) in {self.batches:,} batches",
             f"{self.rows:,} rows, {human_bytes(self.bytes_on_disk)} on disk in {self.blocks:,} blocks"
             + ("" if self.bytes_free is None else f" ({human_bytes(self.bytes_free)} free)"),
             f"peak memory: host {human_bytes(self.host_bytes)}"

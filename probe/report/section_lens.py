@@ -186,7 +186,7 @@ def _index_table(rows: pd.DataFrame, models: Sequence[str], subsets: Sequence[st
     columns = ["model", "prompts", *(words(m) for m in metrics), "n"]
     caption = (
         "Suppression by model and kind of prompt, estimate [95 % interval]; a plain index also holds the "
-        "lead that any model loses in its last layers; kinds of prompts and models are compared by differences"
+        "lead that any model loses late; kinds of prompts and models are compared by differences"
     )
     return table(columns, body, caption=caption)
 
