@@ -171,8 +171,8 @@ def main() -> None:
         lines.append(f"| {name} | {statistics.median(times):.3f} | {middle:.3f} | {low:.3f} - {high:.3f} |")
     lines += [
         "",
-        "`output_hidden_states` keeps references instead of copies, and its last entry is after the final norm: "
-        f"it holds {LAYERS - 1} of the {LAYERS} `resid_post`.",
+        "`output_hidden_states` keeps references instead of copies, and its last entry is after the final "
+        f"norm: it holds {LAYERS - 1} of the {LAYERS} `resid_post`.",
     ]
     text = "\n".join(lines)
     print(text)
