@@ -12,7 +12,6 @@ from layerprobe.analyses.behaviour_pairs import behaviour
 from layerprobe.analyses.patching_causal import causal
 from layerprobe.analyses.patching_choice import Patcher
 from layerprobe.analyses.patching_source import model_source
-from layerprobe.analyses.resampling import exact_binomial_bound
 from layerprobe.analyses.suppression import suppression
 from layerprobe.cache.capture import capture
 from layerprobe.cache.prompts import read_prompts
@@ -120,15 +119,3 @@ def test_restoring_every_part_is_the_other_model(stores):
     task = answer_task(stores["instruct"], instruct, limit=8)
     patcher = Patcher(instruct, task, model_source(task, instruct, base), 8, "all", "layers")
     np.testing.assert_allclose(patcher.sets([patcher.names])[:, 0], patcher.ends()[1], atol=1e-4)
-
-
-@pytest.mark.soak
-def test_false_alarms_over_redrawn_prompt_sets_of_the_null_pair(stores):
-    store, alarms, n = stores["instruct_null"], 0, 400
-    groups = np.unique(store.groups.astype(str))
-    for seed in range(n):
-        drawn = np.random.default_rng(seed).choice(groups, len(groups) // 2, replace=False)
-        part = store.select(np.isin(store.groups.astype(str), drawn))
-        found = suppression(part, **{**OPTIONS, "n_bootstrap": 200, "n_permutations": 200, "seed": seed})
-        alarms += bool((found.frames["verdicts"]["verdict"] != "none").any())
-    assert alarms <= exact_binomial_bound(n, 0.05)[1]
