@@ -30,7 +30,11 @@ from .prompts import prompt_rows
 
 SIDES = {"sensitive": ("benign", "sensitive"), "half": ("one", "other")}
 """label column -> the two values that are compared."""
-MODELS = {"base": ("base", None), "null": ("instruct_null", None), "null − base": ("instruct_null", "base")}
+MODELS = {
+    "base": ("base", None),
+    "instruct_null": ("instruct_null", None),
+    "instruct_null − base": ("instruct_null", "base"),
+}
 """name in the table -> model and reference of a `suppression_index` row."""
 
 
@@ -147,15 +151,15 @@ def as_markdown(table: pd.DataFrame, prompts: int) -> str:
         "| index of | on | mean | sd over draws | interval length | off zero | p ≤ 0.05 | mean missed |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (model, words), row in table.iterrows():  # type: ignore[misc]
+    for row in table.reset_index().to_dict("records"):
         off, rejected, missed = (
-            f"{row[key]:.0f} ({row[key] / n:.1%})" for key in ("off_zero", "rejected", "missed")
+            f"{row[key]} ({row[key] / n:.1%})" for key in ("off_zero", "rejected", "missed")
         )
-        if " − " not in words:
+        if " − " not in row["on"]:
             off = rejected = "not a null"
         numbers = " | ".join(f"{row[key]:.3f}" for key in ("mean", "sd", "width"))
-        lines.append(f"| {model} | {words} | {numbers} | {off} | {rejected} | {missed} |")
-    said = {name: int(table.loc[(name, "benign"), "verdicts"]) for name in ("base", "null")}
+        lines.append(f"| {row['model']} | {row['on']} | {numbers} | {off} | {rejected} | {missed} |")
+    said = {name: table["verdicts"][name, "benign"] for name in ("base", "instruct_null")}
     counts = " and ".join(f"{count} of {n} for {name}" for name, count in said.items())
     return "\n".join([*lines, "", f'Draws with a verdict other than "no evidence of suppression": {counts}.'])
 

@@ -53,13 +53,13 @@ def test_rates_count_what_went_wrong():
     )
     row = rates(found).loc[("base", "benign")]
     assert (row["off_zero"], row["rejected"], row["missed"], row["verdicts"]) == (2, 2, 2, 1)
-    both = pd.concat([found, found.assign(model="null")])
+    both = pd.concat([found, found.assign(model="instruct_null")])
     assert "1 of 4 for base" in as_markdown(rates(both), 10)
 
 
 def test_the_command_prints_a_table_and_keeps_its_readings(tmp_path, capsys):
     main(["--draws", "2", "--words", "2", "--csv", str(tmp_path / "found.csv")])
-    assert "| null − base | one − other |" in capsys.readouterr().out
+    assert "| instruct_null − base | one − other |" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "found.csv")) == 36
 
 
