@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..hooks.edit_texts import n_texts
 from ..hooks.errors import LayerprobeError
 from ..hooks.sites import SiteAt
 from .batches import Plan, make_plan
@@ -63,9 +64,7 @@ def array_specs(model: Model, options: Options, prepared: Prepared) -> tuple[Arr
 
 
 def _longest(prepared: Prepared) -> int:
-    lengths = prepared.columns.lengths
-    assert lengths is not None
-    return int(lengths.max())
+    return int(prepared.lengths.max())
 
 
 def make_request(
@@ -86,16 +85,21 @@ def batch_plan(
     if not isinstance(batch_tokens, int) or batch_tokens < 1:
         raise LayerprobeError(f"batch_tokens={batch_tokens!r}: expected a number of tokens, or 'auto'")
     total = max(1, sum(spec.n_layers * spec.row_bytes for spec in arrays))
-    lengths = prepared.columns.lengths
-    assert lengths is not None
     return make_plan(
-        lengths,
+        prepared.lengths,
         prepared.rows_per_prompt,
-        prepared.identical(),
+        _identical(model, prepared),
         batch_tokens=batch_tokens,
         block_rows=max(1, BLOCK_BYTES // total),
         row_bytes=max((spec.row_bytes for spec in arrays), default=1),
     )
+
+
+def _identical(model: Model, prepared: Prepared) -> np.ndarray:
+    """Which prompts stand for which; all for themselves under an edit that differs from text to text."""
+    if any(n_texts(edit) is not None for edit in model.edits):
+        return np.arange(len(prepared.columns), dtype=np.int64)
+    return prepared.identical()
 
 
 def free_bytes(path: Path) -> int:

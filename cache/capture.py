@@ -46,7 +46,8 @@ def capture(
     The same command goes on where an interrupted one stopped, and returns at once where it has finished.
 
     Args:
-        model: from `load_model`; interventions in force (`model.edit`) apply and are recorded.
+        model: from `load_model`; interventions in force (`model.edit`) apply and are recorded; values and
+            positions given per text follow the order of the prompts.
         prompts: from `read_prompts`, or a list of texts.
         sites: selections such as `resid_post`, `head_out[-4:]`, `lens`.
         tokens: the token rule: `last`, `first`, `mean`, `pos:3`, `all`, `content`, `special`, `span:COLUMN`,
@@ -120,6 +121,7 @@ def capture(
         first_difference=lens_first_difference,
         on_long=on_long,
     )
+    model.check_texts(prepared.lengths, "prompts")
     if target is not None and target.exists():
         writer = StoreWriter.resume(target)
         request = make_request(model, options, writer.layout.arrays, prepared)

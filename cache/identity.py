@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..hooks.edit_texts import describe
 from ..hooks.errors import LayerprobeError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def model_fields(model: Model) -> dict[str, Any]:
     """The deciding fields of a model, and the interventions in force."""
     known = model.identity.as_dict()
     fields = {f"model.{name}": known.get(name) for name in MODEL_FIELDS}
-    edits = [repr(edit) for edit in getattr(model, "_edits", ())]
+    edits = [describe(edit) for edit in model.edits]
     if edits:
         fields["model.edits"] = edits
     return fields

@@ -49,6 +49,12 @@ class Prepared:
             return np.full(int(self.rows_per_prompt.sum()), -1, dtype=np.int64)
         return self.picked.astype(np.int64)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """[prompts] tokens of each prompt."""
+        assert self.columns.lengths is not None
+        return self.columns.lengths
+
     def tokens_of(self, prompt: int) -> np.ndarray:
         """Token ids of a prompt."""
         starts = self.columns.token_starts

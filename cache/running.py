@@ -120,7 +120,13 @@ def run_batch(model: Model, request: Request, batch: Batch) -> DeviceRows:
         return picked
 
     with torch.inference_mode():
-        kept = model.forward(batch.input_ids, batch.attention_mask, sites=request.run_sites, select=select)
+        kept = model.forward(
+            batch.input_ids,
+            batch.attention_mask,
+            sites=request.run_sites,
+            select=select,
+            texts=batch.prompts.tolist() if model.edits else None,
+        )
         rows = _site_rows(request, kept)
         if request.lens_layers:
             rows |= _lens_rows(model, request, kept, batch.candidates)

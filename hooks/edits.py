@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from .anatomy import Anatomy
+from .edit_texts import n_texts
 from .errors import LayerprobeError
 from .interventions import HEADED, Intervention
 from .points import find_point
@@ -42,6 +43,7 @@ def checked(model: "Model", edit: Intervention) -> Intervention:
                 f"{edit.kind} at {at}: head {bad[0]} is out of range, it has heads 0 to {shape[0] - 1}"
             )
     _check_shape(edit, at, shape)
+    n_texts(edit)
     return replace(edit, layer=layer)
 
 

@@ -3,79 +3,18 @@
 An intervention is a frozen description; `model.edit(...)` puts it in force on any engine.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import LayerprobeError
+from .positions import EditContext, Positions
 from .sites import site_info
 
 HEADED = ("head_out", "q", "k", "v", "attn_pattern")
-Positions = int | slice | Sequence[int] | Tensor | None
-
-
-@dataclass(frozen=True)
-class EditContext:
-    """Where in the texts the value being edited lies.
-
-    Attributes:
-        attention_mask: bool [batch, T], the real tokens of everything seen so far (prompt, then generated
-            tokens).
-        offset: tokens before the ones at hand (those in the cache, while generating).
-        prompt_tokens: width of the prompt; spans and negative positions count within it.
-    """
-
-    attention_mask: Tensor
-    offset: int = 0
-    prompt_tokens: int | None = None
-
-    def chosen(self, positions: Positions, tokens: int, device: torch.device) -> Tensor | None:
-        """Bool [batch, tokens]: which tokens the positions name; None for all of them.
-
-        Positions count real tokens of each row, whatever the padding side; negative ones count from the last
-        prompt token.
-        """
-        if positions is None:
-            return None
-        mask = self.attention_mask.to(device=device, dtype=torch.bool)
-        if isinstance(positions, Tensor) and positions.dtype == torch.bool:
-            return _padded(positions.to(device), self.offset, tokens)
-        width = self.prompt_tokens or mask.shape[1]
-        order = mask.long().cumsum(1) - 1  # index of each real token in its own text
-        lengths = mask[:, :width].sum(1, keepdim=True)
-        named = _named(positions, order, lengths) & mask
-        return named[:, self.offset : self.offset + tokens]
-
-
-def _padded(chosen: Tensor, offset: int, tokens: int) -> Tensor:
-    part = chosen[:, offset : offset + tokens]
-    return torch.nn.functional.pad(part, (0, tokens - part.shape[1]))
-
-
-def _named(positions: Positions, order: Tensor, lengths: Tensor) -> Tensor:
-    if isinstance(positions, slice):
-        start, stop = positions.start or 0, positions.stop
-        if positions.step not in (None, 1):
-            raise LayerprobeError(
-                f"positions={positions}: a slice with a step is not supported, give a list of positions"
-            )
-        low = order >= (lengths + start if start < 0 else start)
-        return low if stop is None else low & (order < (lengths + stop if stop < 0 else stop))
-    if isinstance(positions, Tensor):  # one position per row
-        wanted = positions.to(order.device).long().reshape(-1, 1)
-        if len(wanted) != len(order):
-            raise LayerprobeError(
-                f"positions has {len(wanted)} entries for {len(order)} texts: give one position per text"
-            )
-        return order == torch.where(wanted < 0, lengths + wanted, wanted)
-    several = [positions] if isinstance(positions, int) else list(positions or ())
-    named = torch.zeros_like(order, dtype=torch.bool)
-    for position in several:
-        named |= order == (lengths + position if position < 0 else position)
-    return named
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +29,7 @@ class Intervention:
             [batch, tokens].
         heads: which heads, for sites with a head axis; None for all.
         values: the tensor given, for checking its shape before a run; None where there is none.
+        given: all that its builder was given besides site and layer, tensors as tensors.
         inert: it changes nothing (scale 0) and is left out of runs, so that not even the attention
             implementation is touched for it.
     """
@@ -101,6 +41,7 @@ class Intervention:
     positions: Positions = None
     heads: tuple[int, ...] | None = None
     values: Tensor | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
     inert: bool = False
 
     def apply(self, value: Tensor, context: EditContext) -> Tensor:
@@ -151,7 +92,8 @@ def add(
     def change(value: Tensor, context: EditContext) -> Tensor:
         return value + scale * direction.to(device=value.device, dtype=value.dtype)
 
-    built = _build("add", site, layer, change, positions, heads, direction)
+    given = {"vector": direction, "scale": scale, "positions": positions, "heads": heads}
+    built = _build("add", site, layer, change, given, direction)
     return built if scale else replace(built, inert=True)
 
 
@@ -191,7 +133,8 @@ def ablate(
         new = other.to(device=value.device, dtype=value.dtype)
         return _aligned(new, value, context) if how == "resample" else new.expand_as(value)
 
-    return _build("ablate", site, layer, change, positions, heads, other if how == "mean" else None)
+    given = {"how": how, "values": other, "positions": positions, "heads": heads}
+    return _build("ablate", site, layer, change, given, other if how == "mean" else None)
 
 
 def project_out(
@@ -212,8 +155,9 @@ def project_out(
         positions: tokens, as in `add`.
         heads: heads, where the site has them (directions then have the width of a head).
     """
-    given = as_tensor(directions, "directions")
-    rows = given.reshape(-1, given.shape[-1]).double()
+    several = as_tensor(directions, "directions")
+    several = several.reshape(-1, several.shape[-1])
+    rows = several.double()
     _, s, vt = torch.linalg.svd(rows, full_matrices=False)
     basis = vt[s > s.max() * 1e-10] if s.max() > 0 else vt[:0]
     if not len(basis):
@@ -224,7 +168,8 @@ def project_out(
         x = value.to(q.dtype)
         return (x - (x @ q.T) @ q).to(value.dtype)
 
-    return _build("project_out", site, layer, change, positions, heads, given.reshape(-1, given.shape[-1])[0])
+    given = {"directions": several, "positions": positions, "heads": heads}
+    return _build("project_out", site, layer, change, given, several[0])
 
 
 def patch(
@@ -250,21 +195,31 @@ def patch(
     def change(value: Tensor, context: EditContext) -> Tensor:
         return _aligned(new.to(device=value.device, dtype=value.dtype), value, context)
 
-    return _build("patch", site, layer, change, positions, heads, None)
+    given = {"values": new, "positions": positions, "heads": heads}
+    return _build("patch", site, layer, change, given, None)
 
 
 def _aligned(new: Tensor, value: Tensor, context: EditContext) -> Tensor:
-    """Values given per text and token, per text, or once, brought to [batch, tokens, *shape]."""
-    if new.dim() == value.dim():
-        if new.shape[:2] == value.shape[:2] or new.shape[1] == 1:
-            return new.expand_as(value)
-        part = new[:, context.offset : context.offset + value.shape[1]]
-        if part.shape[1] == value.shape[1]:
-            return part.expand_as(value)
-        return value  # generated tokens, beyond what was given
-    if new.dim() == value.dim() - 1:
-        return new.unsqueeze(1).expand_as(value)
-    return new.expand_as(value)
+    """Values given per text and token, per text, or once, brought to [batch, tokens, *shape].
+
+    Tokens generated beyond the values given keep their own.
+    """
+    if new.dim() < value.dim():
+        return (new.unsqueeze(1) if new.dim() == value.dim() - 1 else new).expand_as(value)
+    if new.shape[1] == 1:
+        return new.expand_as(value)
+    part = new[:, context.offset : context.offset + value.shape[1]]
+    part = part.expand(len(value), -1, *value.shape[2:])
+    beyond = value.shape[1] - part.shape[1]
+    if not beyond:
+        return part
+    prompt = context.prompt_tokens or value.shape[1]
+    if new.shape[1] < prompt:
+        raise LayerprobeError(
+            f"values are given for {new.shape[1]} tokens and the text has {prompt}: give one for each token "
+            f"(those at other positions than asked for are not used)"
+        )
+    return torch.cat([part, value[:, part.shape[1] :]], dim=1)
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
@@ -290,11 +245,11 @@ def _build(
     site: str,
     layer: int | None,
     change: Callable[[Tensor, EditContext], Tensor],
-    positions: Positions,
-    heads: Sequence[int] | int | None,
+    given: Mapping[str, Any],
     values: Tensor | None,
 ) -> Intervention:
     info = site_info(site)
+    heads = given["heads"]
     if site == "lens":
         raise LayerprobeError("lens is a reading of resid_post, not a place in the model: edit resid_post")
     if info.layered and layer is None:
@@ -306,4 +261,6 @@ def _build(
             f"heads= given at {site}, which has no head axis: the sites with heads are {', '.join(HEADED)}"
         )
     chosen = None if heads is None else (heads,) if isinstance(heads, int) else tuple(int(h) for h in heads)
-    return Intervention(kind, site, layer, change, positions, chosen, values)
+    return Intervention(
+        kind, site, layer, change, given["positions"], chosen, values, {**given, "heads": chosen}
+    )

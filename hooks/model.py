@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import edit_texts
 from . import edits as edit_rules
 from .anatomy import Anatomy, input_device, text_config
 from .check import CheckReport, check
@@ -205,6 +207,7 @@ class Model:
         select: Select | None = None,
         position_ids: Tensor | None = None,
         start: tuple[int, Tensor] | None = None,
+        texts: Sequence[int] | None = None,
     ) -> dict[SiteAt, Any]:
         """Run up to the last requested block, without the language-model head, and keep what `select` returns
         at each site.
@@ -221,6 +224,8 @@ class Model:
             start: (layer, resid [B, T, d_model]): skip the blocks before `layer` and begin with this as its
                 input
                 (`resid_pre` of that layer); embedding and masks come from `input_ids`.
+            texts: [B] which of their texts these rows are, for edits in force whose values or positions are
+                per text; None where the rows are all of them, in order.
 
         Raises:
             LayerprobeError: a site that the model lacks, tensors whose shapes do not fit, ids out of range.
@@ -236,7 +241,7 @@ class Model:
                     f"start=({start[0]}, ...) skips {late[0]}: ask for layers from {start[0]} on"
                 )
         keep = select if select is not None else self._keep
-        return self.engine.forward(ids, mask, positions, at, keep, self._grouped(), start)
+        return self.engine.forward(ids, mask, positions, at, keep, self._grouped(texts), start)
 
     def logits(
         self,
@@ -300,8 +305,12 @@ class Model:
             **options: passed to transformers' `generate` (do_sample, temperature, ...).
         """
         rows = [self.encode(t).input_ids for t in ([texts] if isinstance(texts, str) else texts)]
+        lengths = [len(row) for row in rows]
+        self.check_texts(lengths, "texts")
         ids, mask = pad(rows, side="left", device=self.device)
-        new = self.generate_ids(ids, mask, max_new_tokens=max_new_tokens, **options)[:, ids.shape[1] :]
+        aligned = [edit_texts.left_padded(edit, torch.tensor(lengths)) for edit in self._edits]
+        with self._in_force(aligned):
+            new = self.generate_ids(ids, mask, max_new_tokens=max_new_tokens, **options)[:, ids.shape[1] :]
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in new]
 
     def generate_ids(
@@ -330,19 +339,33 @@ class Model:
             LayerprobeError: a site, layer, head or shape that this model does not have, before anything runs.
         """
         checked = [edit_rules.checked(self, intervention) for intervention in interventions]
-        before = list(self._edits)
-        self._edits = [*before, *checked]
-        try:
+        with self._in_force([*self._edits, *checked]):
             yield self
+
+    @contextmanager
+    def _in_force(self, edits: list[Intervention]) -> Iterator[None]:
+        before, self._edits = self._edits, edits
+        try:
+            yield
         finally:
             self._edits = before
 
-    def _grouped(self) -> dict[SiteAt, list[Intervention]]:
+    @property
+    def edits(self) -> tuple[Intervention, ...]:
+        """The interventions in force, in order."""
+        return tuple(self._edits)
+
+    def check_texts(self, lengths: Sequence[int] | np.ndarray, what: str = "texts") -> None:
+        """Refuse edits in force that were made for other texts, see `edit_texts.check_texts`."""
+        edit_texts.check_texts(self._edits, lengths, what)
+
+    def _grouped(self, texts: Sequence[int] | None = None) -> dict[SiteAt, list[Intervention]]:
         grouped: dict[SiteAt, list[Intervention]] = {}
         for edit in self._edits:
             if edit.inert:
                 continue
-            grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(edit)
+            chosen = edit if texts is None else edit_texts.of_texts(edit, texts)
+            grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(chosen)
         return grouped
 
     def check(self, *, again: bool = False) -> CheckReport:

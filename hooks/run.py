@@ -76,12 +76,13 @@ def run_texts(
     if not texts:
         raise LayerprobeError("no texts given: pass a list with at least one")
     encodings = [model.encode(text) for text in texts]
+    model.check_texts([len(encoding) for encoding in encodings])
     order = sorted(range(len(texts)), key=lambda i: len(encodings[i]))
     values: dict[str, list[Any]] = {str(at): [None] * len(texts) for at in sites}
     for begin in range(0, len(order), batch_size):
         rows = order[begin : begin + batch_size]
         ids, mask = pad([encodings[i].input_ids for i in rows], device=model.device)
-        out = model.forward(ids, mask, sites=sites)
+        out = model.forward(ids, mask, sites=sites, texts=rows)
         for at, value in out.items():
             for row, i in enumerate(rows):
                 values[str(at)][i] = _cut(at, value, row, encodings[i], tokens)
