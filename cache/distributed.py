@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -19,6 +20,7 @@ from ..hooks.errors import LayerprobeError
 from ..hooks.sites import parse_sites
 from .merge import merge
 from .prompts import PromptTable
+from .requests import differing
 from .store import ActivationStore, open_store
 from .tokens import parse_rule
 
@@ -29,6 +31,17 @@ log = logging.getLogger(__name__)
 
 #: how often a shard is tried when its worker dies
 ATTEMPTS = 3
+#: options of `capture` that decide what is stored
+_REQUEST = (
+    "sites",
+    "tokens",
+    "chat_template",
+    "lens_tokens",
+    "lens_first_difference",
+    "dtype",
+    "top_k",
+    "on_long",
+)
 
 
 @dataclass(frozen=True)
@@ -114,13 +127,15 @@ def capture_shards(
         out: the index; shards lie in a folder beside it (`a.h5` -> `a-shards/`).
         workers: processes, or Ray actors.
         on: `process` on this machine, `ray` on whatever cluster Ray is connected to.
-        shards: how many; four per worker by default, so that a slow or lost one costs little.
+        shards: how many; four per worker by default, so that a slow or lost one costs little, or as many as
+            an earlier, broken-off run of it had.
         load: keyword arguments of `load_model`.
         progress: show a progress bar.
         **options: keyword arguments of `capture`.
 
     Raises:
-        LayerprobeError: bad arguments, a shard that failed, or whose workers died three times.
+        LayerprobeError: bad arguments, another capture under the same path, a shard that failed or whose
+            workers died three times.
     """
     out = Path(out)
     if workers < 1 or on not in ("process", "ray"):
@@ -129,15 +144,19 @@ def capture_shards(
         )
     parse_rule(options.get("tokens", "last")).check_columns(prompts)
     parse_sites(options["sites"], 1 << 16)  # a wrong name is said here, not by the workers
-    if out.exists():
+    folder = out.absolute().with_name(f"{out.stem}-shards")  # a worker may have another working directory
+    where = Path(source).absolute() if Path(source).is_dir() else source
+    of = shards or _as_begun(folder) or 4 * workers
+    job = Job(str(where), dict(load or {}), options, folder, min(of, len(prompts)), prompts.sha256)
+    if _answers(out, job, prompts):
         return open_store(out)
-    of = min(shards or 4 * workers, len(prompts))
-    folder = out.with_name(f"{out.stem}-shards")
-    job = Job(str(source), dict(load or {}), options, folder, of, prompts.sha256)
-    todo = [index for index in range(of) if not _finished(shard_path(folder, index))]
+    parts = {index: shard_path(folder, index) for index in range(job.of)}
+    todo = [
+        index for index, path in parts.items() if not _answers(path, job, shard_of(prompts, index, job.of))
+    ]
     if todo:
-        _run(make_pool(on, job, min(workers, len(todo))), prompts, todo, of, progress)
-    return merge([shard_path(folder, index) for index in range(of)], out)
+        _run(make_pool(on, job, min(workers, len(todo))), prompts, todo, job.of, progress)
+    return merge(list(parts.values()), out)
 
 
 def make_pool(on: str, job: Job, workers: int) -> Pool:
@@ -171,11 +190,37 @@ def _run(pool: Pool, prompts: PromptTable, todo: list[int], of: int, progress: b
             bar.update()
 
 
-def _finished(path: Path) -> bool:
-    try:
-        return path.exists() and open_store(path).complete
-    except LayerprobeError:
+def _as_begun(folder: Path) -> int | None:
+    """How many shards a folder was begun with: it is finished so, by however many workers."""
+    for path in sorted(folder.glob("shard-*.h5")):
+        with suppress(LayerprobeError):
+            return int(open_store(path).provenance["shard"]["of"])
+    return None
+
+
+def _answers(path: Path, job: Job, part: PromptTable) -> bool:
+    """Whether a file is there, finished, and what is asked for.
+
+    Raises:
+        LayerprobeError: it holds another capture.
+    """
+    if not path.exists():
         return False
+    try:
+        store = open_store(path)
+    except LayerprobeError:
+        return False  # what is wrong with it is said by the worker that would write it
+    if not store.complete:
+        return False
+    request = {name: value for name, value in job.options.items() if name in _REQUEST}
+    revision, kind = job.load.get("revision"), job.load.get("dtype")
+    found = differing(store, part, source=job.source, revision=revision, model_dtype=kind, **request)
+    if found:
+        raise LayerprobeError(
+            f"{path} holds another capture; different are: {'; '.join(found)}. A store never changes: choose "
+            f"another --out, or delete it"
+        )
+    return True
 
 
 def died(index: int, tries: int) -> None:

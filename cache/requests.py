@@ -11,10 +11,12 @@ from ..hooks.errors import LayerprobeError
 from ..hooks.identity import weights_sha256
 from ..hooks.sites import parse_sites
 from ..hooks.tokens import encode
+from .identity import differences
 from .options import request_fields
 from .prepare import prepare
 from .prompts import PromptTable
 from .reader import open_file
+from .store import ActivationStore
 from .tokens import parse_rule
 
 
@@ -38,15 +40,49 @@ def matches(
     A local folder is compared by the hash of its weights (remembered by path, size and time), a hub id by
     name and revision. `dtype=None` accepts whatever type was stored.
     """
-    if not Path(path).exists():
-        return False
     try:
-        store = open_file(Path(path))
+        return Path(path).exists() and not differing(
+            open_file(Path(path)),
+            prompts,
+            source=source,
+            revision=revision,
+            sites=sites,
+            tokens=tokens,
+            chat_template=chat_template,
+            lens_tokens=lens_tokens,
+            lens_first_difference=lens_first_difference,
+            dtype=dtype,
+            top_k=top_k,
+            on_long=on_long,
+        )
     except LayerprobeError:
         return False  # a damaged file is not a finished one; `capture` says what is wrong with it
+
+
+def differing(
+    store: ActivationStore,
+    prompts: PromptTable,
+    *,
+    source: str,
+    revision: str | None = None,
+    model_dtype: str | None = None,
+    sites: Sequence[str] | str,
+    tokens: str = "last",
+    chat_template: bool | None = None,
+    lens_tokens: Sequence[str] = (),
+    lens_first_difference: bool = False,
+    dtype: str | None = None,
+    top_k: int = 5,
+    on_long: Literal["error", "truncate"] = "error",
+) -> list[str]:
+    """What differs between a store and a request, field by field; [] where the store answers it.
+
+    Args:
+        model_dtype: the type that the model would be loaded in; None accepts any.
+        store, prompts, source, revision, sites, tokens, chat_template, lens_tokens, lens_first_difference,
+            dtype, top_k, on_long: as in `matches`.
+    """
     identity, model = store.identity, store.provenance.get("model", {})
-    if not store.complete or not _same_source(source, revision, model, identity):
-        return False
     wanted = request_fields(
         prompts,
         parse_sites(sites, int(identity["model.n_layers"])),
@@ -59,7 +95,14 @@ def matches(
         top_k=top_k,
         on_long=on_long,
     )
-    return all(identity.get(name) == value for name, value in wanted.items())
+    if model_dtype is not None:
+        wanted["model.dtype"] = str(model_dtype).removeprefix("torch.")
+    found = differences(wanted, {name: identity.get(name) for name in wanted})
+    if not store.complete:
+        found.append("it is incomplete")
+    if not _same_source(source, revision, model, identity):
+        found.append(f"the model ({model.get('source')} in the file, {source} asked for)")
+    return found
 
 
 def _same_source(source: str, revision: str | None, model: dict[str, Any], identity: dict[str, Any]) -> bool:

@@ -150,6 +150,10 @@ def _capture(command: commands.Capture) -> None:
 def _capture_with_workers(command: commands.Capture) -> None:
     from ..cache.distributed import capture_shards
 
+    if command.extend:
+        raise LayerprobeError(
+            "--extend works in one process: leave --engine-workers and --on out, or capture to another --out"
+        )
     spec, name, prompts = _checked_request(command)
     store = capture_shards(
         model_source(spec.source),

@@ -1,10 +1,6 @@
 """Shards become one store: by an index, or one file; a missing or changed one is named."""
 
 import os
-import signal
-import threading
-import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,7 +8,7 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
-from layerprobe.cache.distributed import capture_shard, capture_shards, shard_of
+from layerprobe.cache.distributed import capture_shard, shard_of
 from layerprobe.cache.merge import merge
 from layerprobe.cache.prompts import PromptTable
 from layerprobe.cache.verify import verify
@@ -114,80 +110,3 @@ def test_a_missing_a_changed_and_a_foreign_shard_are_named(shards, model, table,
     with pytest.raises(LayerprobeError, match="not the store it was"):
         open_store(tmp_path / "all.h5")
     assert not verify(tmp_path / "all.h5").ok
-
-
-def workers():
-    """Processes that this one has spawned, but for multiprocessing's own helper."""
-    with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
-        pids = [int(pid) for pid in file.read().split()]
-    return {pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
-
-
-def kill_one_worker(folder):
-    """Kill a worker as soon as one of them has begun a shard."""
-    for _ in range(6000):
-        if folder.is_dir() and any(folder.iterdir()) and workers():
-            os.kill(workers().pop(), signal.SIGKILL)
-            return
-        time.sleep(0.01)
-
-
-def test_a_killed_process_is_replaced(table, whole, tmp_path, caplog):
-    killer = threading.Thread(target=kill_one_worker, args=(tmp_path / "all-shards",))
-    killer.start()
-    joined = capture_shards(
-        tiny_model("llama"),
-        table,
-        out=tmp_path / "all.h5",
-        workers=1,
-        shards=4,
-        load={"check": False},
-        tokens="all",
-        progress=False,
-        **OPTIONS,
-    )
-    killer.join()
-    assert "another takes it over" in caplog.text
-    check_same(joined, whole)
-
-
-@pytest.mark.soak
-def test_a_killed_ray_actor_is_replaced(table, whole, tmp_path, caplog):
-    pytest.importorskip("ray")
-
-    def kill_one():
-        for _ in range(12000):
-            if any((tmp_path / "all-shards").glob("shard-*.h5")):
-                for entry in Path("/proc").glob("[0-9]*/cmdline"):
-                    if b"ray::Worker" in entry.read_bytes():
-                        os.kill(int(entry.parent.name), signal.SIGKILL)
-                        return
-            time.sleep(0.01)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    joined = capture_shards(
-        tiny_model("llama"),
-        table,
-        out=tmp_path / "all.h5",
-        workers=2,
-        shards=8,
-        on="ray",
-        load={"check": False},
-        tokens="all",
-        progress=False,
-        **OPTIONS,
-    )
-    killer.join()
-    assert "another takes it over" in caplog.text
-    check_same(joined, whole)
-
-
-def test_what_is_wrong_is_said_before_workers_start(table, tmp_path):
-    with pytest.raises(LayerprobeError, match="unknown site"):
-        capture_shards(
-            tiny_model("llama"), table, out=tmp_path / "a.h5", workers=1, sites="nope", progress=False
-        )
-    with pytest.raises(LayerprobeError, match="at least one worker"):
-        capture_shards(tiny_model("llama"), table, out=tmp_path / "a.h5", workers=0, sites="embed")
-    assert not list(tmp_path.iterdir())
