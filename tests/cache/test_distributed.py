@@ -77,8 +77,10 @@ class Killer(threading.Thread):
 
 
 def _writes(pid: int, path: Path) -> bool:
+    """Whether a process holds the file open, under whatever name it was made."""
+    folder = f"/proc/{pid}/fd"
     try:
-        return any(os.readlink(f"/proc/{pid}/fd/{one}") == str(path) for one in os.listdir(f"/proc/{pid}/fd"))
+        return any(os.path.samestat(os.stat(f"{folder}/{one}"), path.stat()) for one in os.listdir(folder))
     except OSError:
         return False
 
