@@ -1,10 +1,19 @@
 """A capture that several tests interrupt, damage and compare."""
 
+import multiprocessing
+import os
 import random
+import resource
+import signal
 
 import h5py
+import torch
 
-from layerprobe import capture
+from layerprobe import LayerprobeError, capture, load_model
+from layerprobe.cache import assembly, writer
+
+#: bytes of a block, so small that a capture of these texts has many
+SMALL_BLOCK = 20_000
 
 WORDS = [
     "the",
@@ -46,3 +55,62 @@ def datasets(path):
             )
         )
     return found
+
+
+def in_child(function, *arguments):
+    """The exit code of a function run in a process of its own; minus the signal that killed it.
+
+    The child is forked by a server that runs nothing: forked from here, beside torch's threads, it could wait
+    for a lock that nobody holds any more.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cache_support", "transformers.models.llama.modeling_llama"])
+    child = context.Process(target=function, args=arguments)
+    child.start()
+    child.join(120)
+    if child.exitcode is None:
+        child.kill()
+        raise TimeoutError(f"{function.__name__}{arguments} still ran after two minutes")
+    return child.exitcode
+
+
+def _load(source):
+    torch.set_num_threads(1)
+    assembly.BLOCK_BYTES = SMALL_BLOCK
+    return load_model(source, check=False)
+
+
+def die_while_writing(source, path, at):
+    """A capture that ends, as by kill -9, before its `at`-th system call that changes a file."""
+    count = 0
+
+    def counted(call):
+        def wrapper(*arguments, **keywords):
+            nonlocal count
+            count += 1
+            if count == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **keywords)
+
+        return wrapper
+
+    model = _load(source)
+    _ = model.identity  # its hashes are remembered in a file of their own, which is not counted
+    for name in ("pwrite", "fdatasync", "fsync", "link", "open"):
+        setattr(os, name, counted(getattr(os, name)))
+    writer._sync = counted(writer._sync)
+    run(model, path)
+
+
+def fill_the_disk(source, path, room):
+    """A capture to a disk that has room for so many bytes; ends with 0 if it says so."""
+    model = _load(source)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    code = 1
+    try:
+        run(model, path)
+    except LayerprobeError as error:
+        code = 0 if "no room for" in str(error) else 2
+    finally:
+        os._exit(code)  # not by way of HDF5's own end, which tries to flush again

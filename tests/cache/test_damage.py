@@ -3,14 +3,13 @@
 import errno
 import os
 import random
-import resource
 import signal
 import subprocess
 
 import h5py
 import numpy as np
 import pytest
-from cache_support import datasets, run
+from cache_support import SMALL_BLOCK, datasets, die_while_writing, fill_the_disk, in_child, run
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
@@ -21,7 +20,7 @@ from layerprobe.cache.verify import verify
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(assembly, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(assembly, "BLOCK_BYTES", SMALL_BLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -33,38 +32,9 @@ def llama():
 def whole(llama, tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "whole.h5"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "BLOCK_BYTES", 20_000)
+        patch.setattr(assembly, "BLOCK_BYTES", SMALL_BLOCK)
         run(llama, path)
     return path
-
-
-def dying(function, at):
-    """Run in a child that ends, as by kill -9, before its `at`-th system call that changes a file."""
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    count = 0
-
-    def counted(call):
-        def wrapper(*arguments, **keywords):
-            nonlocal count
-            count += 1
-            if count == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **keywords)
-
-        return wrapper
-
-    for name in ("pwrite", "fdatasync", "fsync", "link", "open"):
-        setattr(os, name, counted(getattr(os, name)))
-    from layerprobe.cache import writer
-
-    writer._sync = counted(writer._sync)
-    try:
-        function()
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -73,7 +43,7 @@ def test_killed_at_any_point_it_resumes_to_the_same_bytes(llama, whole, tmp_path
     rng = random.Random(seed)
     path, codes = tmp_path / "s.h5", []
     for _ in range(5):
-        codes.append(dying(lambda: run(llama, path), rng.randint(1, 90)))
+        codes.append(in_child(die_while_writing, llama.source, path, rng.randint(1, 90)))
         if path.exists():
             read_layout(path)
             assert verify(path).ok, "what is committed is whole, or is not committed"
@@ -88,18 +58,7 @@ def test_a_full_disk_stops_it_and_leaves_what_is_committed(llama, whole, tmp_pat
     size = whole.stat().st_size
     journal_end = size * 2 // 3
     # in a process of its own: HDF5 keeps what it could not flush, and would try again as this one exits
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (journal_end, hard))
-        try:
-            run(llama, path)
-        except LayerprobeError as error:
-            os._exit(0 if "no room for" in str(error) else 2)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert in_child(fill_the_disk, llama.source, path, journal_end) == 0
     assert not list(tmp_path.glob(".*.part"))
     run(llama, path)
     assert datasets(path) == datasets(whole)
