@@ -118,16 +118,11 @@ def patching(
         frames["positions"] = position_frame(by_place, corrupt, clean, task, model).assign(
             model=store.model_name
         )
-    notes = (
-        (f"{left_out} pairs were left out because target and contrast differ in their number of tokens.",)
-        if left_out
-        else ()
-    )
     return AnalysisResult(
         kind="patching",
         table=result,
         frames=frames,
-        notes=notes,
+        notes=left_out_note(left_out),
         provenance={
             "source": origin.name,
             "where": where,
@@ -171,6 +166,13 @@ def prepare(
     return task, model_source(task, model, source), 0
 
 
+def left_out_note(pairs: int) -> tuple[str, ...]:
+    """What a result says of pairs that could not be aligned."""
+    if not pairs:
+        return ()
+    return (f"{pairs} pairs were left out because target and contrast differ in their number of tokens.",)
+
+
 def component_differences(model: Any, batch: Any, cache: Any, values: Any, where: Where = "all") -> Floats:
     """[B, components] LD with each component replaced alone, in the order of `all_components`."""
     heads = head_sweep(model, batch, cache, values, where=where)
@@ -183,6 +185,16 @@ def recovery_draws(effects: Floats, corrupt: Floats, clean: Floats, weights: Flo
     flat = effects.reshape(len(effects), -1)
     gap = weights @ (clean - corrupt)
     return (weights @ flat / gap[:, None]).reshape(len(weights), *effects.shape[1:])
+
+
+def end_rows(corrupt: Floats, clean: Floats, weights: Floats, size: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mean LD of the run as it is and of the other run, with intervals."""
+    rows = []
+    for name, values in (("corrupt", corrupt), ("clean", clean)):
+        draws = weights @ values / weights.sum(axis=1)
+        lo, hi = (float(end) for end in bootstrap_interval(draws[1:]))
+        rows.append({**size, "metric": f"{name}_logit_difference", "estimate": draws[0], "lo": lo, "hi": hi})
+    return rows
 
 
 def effect_rows(
@@ -207,19 +219,8 @@ def effect_rows(
     seen = effects.mean(axis=0)
     p, family = permutation_p(seen, null, two_sided=True), max_t(seen, null, two_sided=True)
     size = {"n": len(task), "n_groups": n_groups, "ci_method": "cluster bootstrap, percentile"}
-    rows = []
+    rows = end_rows(corrupt, clean, weights, size)
     mass = weights.sum(axis=1)
-    for metric, draws in (("corrupt", weights @ corrupt / mass), ("clean", weights @ clean / mass)):
-        lo, hi = bootstrap_interval(draws[1:])
-        rows.append(
-            {
-                **size,
-                "metric": f"{metric}_logit_difference",
-                "estimate": draws[0],
-                "lo": float(lo),
-                "hi": float(hi),
-            }
-        )
     recovery, in_logits = recovery_draws(effects, corrupt, clean, weights), weights @ effects / mass[:, None]
     for metric, draws in (("recovery", recovery), ("effect", in_logits)):
         lo, hi = bootstrap_interval(draws[1:])

@@ -1,7 +1,6 @@
 """Table rows of a causal check: random sets, ablation, control prompts, a verdict on every component."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,38 +8,34 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
-from .answer_task import AnswerTask, answer_task
+from .answer_task import AnswerTask
 from .attribution import contributions
 from .components import Component
 from .patching import effect_rows
 from .patching_choice import Patcher
 from .patching_runs import record, set_difference
-from .patching_source import Ablation, Source, model_source
+from .patching_source import Ablation
 from .resampling import bootstrap_interval, cluster_bootstrap_weights
 
 Floats = NDArray[np.float64]
 ABLATIONS = ("zero", "mean", "resample")
 
 
-def random_row(draws: Floats, size: dict[str, Any]) -> dict[str, Any]:
-    """Mean recovery of the random sets with the interval of that mean; the largest is in the note."""
-    if draws.shape[1] < 2:
-        return {
-            **size,
-            "metric": "recovery_of_random_sets",
-            "estimate": np.nan,
-            "note": "no random sets were asked for",
-        }
-    mean = draws[:, 1:].mean(axis=1)
-    lo, hi = bootstrap_interval(mean[1:])
+def random_row(metric: str, draws: Floats, size: dict[str, Any], what: str) -> dict[str, Any]:
+    """Mean recovery over control sets [draws, sets], its interval, and in the note the largest."""
+    if not draws.shape[1]:
+        return {**size, "metric": metric, "estimate": np.nan, "note": f"no set is left: {what}"}
+    mean = draws.mean(axis=1)
+    lo, hi = (float(end) for end in bootstrap_interval(mean[1:]))
+    count = f"{draws.shape[1]} {'set' if draws.shape[1] == 1 else 'sets'}"
     return {
         **size,
-        "metric": "recovery_of_random_sets",
+        "metric": metric,
         "estimate": mean[0],
-        "lo": float(lo),
-        "hi": float(hi),
-        "null_sd": float(draws[0, 1:].std()),
-        "note": f"{draws.shape[1] - 1} sets; largest {draws[0, 1:].max():.3f}",
+        "lo": lo,
+        "hi": hi,
+        "null_sd": float(draws[0].std()),
+        "note": f"{count}, {what}; largest {draws[0].max():.3f}",
     }
 
 
@@ -84,32 +79,11 @@ def ablation_rows(
     return rows
 
 
-def control_row(
-    store: Any,
-    model: Any,
-    origin: Source,
-    chosen: Sequence[Component],
-    patcher: Patcher,
-    target: str,
-    foil: str,
-    groups: Any,
-    control: NDArray[Any],
-    limit: int | None,
-    n_bootstrap: int,
-    seed: int,
-) -> dict[str, Any]:
+def control_row(patcher: Patcher, chosen: Sequence[Component], n_bootstrap: int, seed: int) -> dict[str, Any]:
     """Change of LD on prompts without the override when the same set is patched there: specificity."""
-    task = answer_task(
-        store, model, target=target, foil=foil, groups=groups, rows=control, limit=limit, seed=seed
-    )
-    source = (
-        model_source(task, model, origin.model)
-        if origin.model is not model
-        else Source(model, task, origin.name)
-    )
-    other = replace(patcher, task=task, source=source)
-    before, _ = other.ends()
-    change = other.sets([chosen])[:, 0] - before
+    task = patcher.task
+    before, _ = patcher.ends()
+    change = patcher.sets([chosen])[:, 0] - before
     weights = np.concatenate(
         [np.ones((1, len(task))), cluster_bootstrap_weights(task.groups, n_bootstrap, seed)]
     )
@@ -130,16 +104,17 @@ def control_row(
 
 def verdict_frame(
     patcher: Patcher,
-    singles: Floats,
     corrupt: Floats,
     clean: Floats,
     chosen: Sequence[Component],
+    differing: Sequence[Component],
     n_bootstrap: int,
     n_permutations: int,
     seed: int,
 ) -> pd.DataFrame:
     """One row per component: what it writes, what patching it does, and whether it was chosen."""
     names = patcher.names
+    singles = patcher.singles() - corrupt[:, None]
     rows = effect_rows(names, singles, corrupt, clean, patcher.task, n_bootstrap, n_permutations, seed)
     frame = pd.DataFrame([row for row in rows if row["metric"] == "recovery"])
     try:
@@ -148,7 +123,8 @@ def verdict_frame(
     except LayerprobeError:  # blocks that are not additive have no attribution
         frame["attribution"] = np.nan
     frame["chosen"] = [component in chosen for component in names]
-    others = frame.loc[~frame["chosen"], "estimate"].abs()
+    frame["differs"] = [component in differing for component in names]
+    others = frame.loc[~frame["chosen"] & frame["differs"], "estimate"].abs()
     frame["control"] = float(others.quantile(0.95)) if len(others) else np.nan
     keep = [
         "component",
@@ -162,6 +138,7 @@ def verdict_frame(
         "p_familywise",
         "control",
         "chosen",
+        "differs",
     ]
     frame = frame[keep].rename(columns={"estimate": "effect"})
     return frame.sort_values("effect", ascending=False, kind="stable").reset_index(drop=True)

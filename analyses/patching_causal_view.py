@@ -14,22 +14,28 @@ def summarise(result: "AnalysisResult") -> list[str]:
     """What was chosen, what it recovers, and what the controls do."""
     rows = {(row["metric"], row.get("method")): row for row in result.table.to_dict("records")}
     one = {metric: row for (metric, _), row in rows.items()}
-    chosen, random, corrupt, clean = (
+    chosen, random, moved, corrupt, clean = (
         one[name]
         for name in (
             "recovery_of_set",
             "recovery_of_random_sets",
+            "recovery_of_random_directions",
             "corrupt_logit_difference",
             "clean_logit_difference",
         )
+    )
+    others = (
+        "no other set as large is left among the parts that differ"
+        if random["estimate"] != random["estimate"]
+        else f"other sets as large bring back {random['estimate']:.0%} ({random['note']})"
     )
     names = result.provenance["chosen"]
     sentences = [
         f"{chosen['model']} patched from {chosen['reference']}: restoring {len(names)} components "
         f"({', '.join(names)}), chosen on other prompts, brings back {chosen['estimate']:.0%} "
         f"[{chosen['lo']:.0%}, {chosen['hi']:.0%}] of the logit difference (from {corrupt['estimate']:.2f} "
-        f"towards {clean['estimate']:.2f}); random sets of the same make-up bring back "
-        f"{random['estimate']:.0%} ({random['note']})."
+        f"towards {clean['estimate']:.2f}); {others}, and the chosen parts moved as far in random directions "
+        f"{moved['estimate']:.0%}."
     ]
     if "change_on_control" in one:
         row = one["change_on_control"]

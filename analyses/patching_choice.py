@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..hooks.sites import SiteAt
 from .answer_task import AnswerTask
 from .components import SITE_OF, Component, Parts, all_components, layer_parts
 from .patching import component_differences
@@ -17,6 +19,7 @@ from .patching_source import Source
 
 Floats = NDArray[np.float64]
 LEAST_GAIN = 0.01  # of recovery; parts that add less are no part of the cause
+SAME = 1e-6  # relative; the same weights on the same tokens differ by rounding at most
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,43 @@ class Patcher:
                 ).cpu()
         return out
 
+    def differing(self) -> list[Component]:
+        """Components that the two runs differ in on some prompt; patching any other changes nothing.
+
+        Between base and instruct these are the tuned blocks and whatever follows them: where early blocks
+        are the same in both, so is all that they write.
+        """
+        seen: set[Component] = set()
+        for batch in self.task.batches(self.batch_size):
+            own, values = record(self.model, batch, self.sites), self.source.run(batch, self.sites)[0]
+            real = batch.mask.bool().to(self.model.device)
+            for component in self.names:
+                at = SiteAt(SITE_OF[component.kind], component.layer)
+                mine, theirs = own[at][real], values[at][real].to(own[at])
+                if component.kind == "head":
+                    mine, theirs = mine[:, component.head], theirs[:, component.head]
+                if bool((mine - theirs).norm() > SAME * mine.norm()):
+                    seen.add(component)
+        return [component for component in self.names if component in seen]
+
+    def random_directions(self, chosen: Sequence[Component], n: int, seed: int) -> Floats:
+        """[rows, n] LD with the chosen components moved as far as patching moves them, in random directions.
+
+        At every position (and head) the own value is displaced by a random vector as long as the difference
+        that patching makes there: the control for having been disturbed at all.
+        """
+        out = np.empty((len(self.task), n))
+        for batch in self.task.batches(self.batch_size):
+            cache = record(self.model, batch, ("resid_pre", *self.sites))
+            values = self.source.run(batch, self.sites)[0]
+            for column in range(n):
+                rng = torch.Generator().manual_seed(seed + 1000 * column + int(batch.rows[0]))
+                moved = {at: _moved_as_far(cache[at], values[at], rng) for at in values}
+                out[batch.rows, column] = set_difference(
+                    self.model, batch, chosen, cache, moved, where=self.where
+                ).cpu()
+        return out
+
     def select(self, keep: NDArray[np.bool_]) -> "Patcher":
         source = Source(self.source.model, self.source.task.select(keep), self.source.name)
         return replace(self, task=self.task.select(keep), source=source)
@@ -85,14 +125,15 @@ class Patcher:
 def choose(
     patcher: Patcher, *, enough: float, most: int, lookahead: int
 ) -> tuple[list[Component], pd.DataFrame]:
-    """Add components one at a time, each the best of the few that do most alone, until enough has come
-    back or none of the few adds a hundredth.
+    """Add components one at a time, each the best of the few that do most alone, until enough has come back
+    or none of the few adds a hundredth.
     """
     corrupt, clean = patcher.ends()
     gap = float((clean - corrupt).mean())
     names = patcher.names
     order = np.argsort(-np.sign(gap) * (patcher.singles() - corrupt[:, None]).mean(axis=0), kind="stable")
-    left = [names[i] for i in order]
+    differing = set(patcher.differing())
+    left = [names[i] for i in order if names[i] in differing]
     chosen: list[Component] = []
     path: list[dict[str, Any]] = []
     while left and len(chosen) < most:
@@ -111,13 +152,36 @@ def choose(
     return chosen, pd.DataFrame(path)
 
 
-def random_like(
-    chosen: Sequence[Component], everything: Sequence[Component], rng: np.random.Generator
+def random_sets(
+    chosen: Sequence[Component], pool: Sequence[Component], n: int, seed: int
+) -> list[list[Component]]:
+    """At most n different sets as large as the chosen one, of the components of a pool that were not chosen.
+
+    As many of each kind as were chosen; where a kind runs out, others stand in for it. A pool with fewer left
+    than were chosen gives one set: all of them.
+    """
+    rng = np.random.default_rng(seed)
+    found = {tuple(_random_like(chosen, pool, rng)) for _ in range(20 * n)}
+    sets = sorted(found - {()})
+    return [list(sets[i]) for i in sorted(rng.permutation(len(sets))[:n])]
+
+
+def _random_like(
+    chosen: Sequence[Component], pool: Sequence[Component], rng: np.random.Generator
 ) -> list[Component]:
-    """As many heads and MLPs as were chosen, from those that were not (as far as they last)."""
+    free = [component for component in pool if component not in chosen]
     out: list[Component] = []
     for kind in SITE_OF:
-        pool = [component for component in everything if component.kind == kind and component not in chosen]
-        wanted = min(sum(component.kind == kind for component in chosen), len(pool))
-        out += [pool[i] for i in rng.choice(len(pool), wanted, replace=False)] if wanted else []
-    return out
+        mine = [component for component in free if component.kind == kind]
+        wanted = min(sum(component.kind == kind for component in chosen), len(mine))
+        out += [mine[i] for i in rng.permutation(len(mine))[:wanted]]
+    rest = [component for component in free if component not in out]
+    out += [rest[i] for i in rng.permutation(len(rest))[: len(chosen) - len(out)]]
+    return sorted(out)
+
+
+def _moved_as_far(own: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
+    """Values [B, T, …] displaced from `own` as far as `other` is, each vector in a random direction."""
+    far = (other.to(own) - own).norm(dim=-1, keepdim=True)
+    direction = torch.randn(own.shape, generator=rng, dtype=torch.float32).to(own)
+    return own + far * direction / direction.norm(dim=-1, keepdim=True)

@@ -9,7 +9,6 @@ import pytest
 
 from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.behaviour_pairs import behaviour
-from layerprobe.analyses.patching_causal import causal
 from layerprobe.analyses.patching_choice import Patcher
 from layerprobe.analyses.patching_source import model_source
 from layerprobe.analyses.suppression import suppression
@@ -17,6 +16,7 @@ from layerprobe.cache.capture import capture
 from layerprobe.cache.prompts import read_prompts
 from layerprobe.hooks.load import load_model
 from layerprobe.probe import demo
+from layerprobe.probe.demo.cause import check
 
 PLANTED = 5
 EARLY = Path(__file__).parents[1] / "data" / "early_override"
@@ -88,28 +88,20 @@ def test_the_misfired_alignment_rate_is_the_model_cards(stores):
         assert 100 * row["mar_conditional"] == pytest.approx(card["mar_conditional"])
 
 
-def test_restoring_three_of_sixteen_parts_brings_the_answer_back(stores):
-    base, instruct = (
-        load_model(folders()[name], dtype="float32", check=False, name=name) for name in ("base", "instruct")
-    )
-    sensitive = stores["instruct"].labels("sensitive") == "sensitive"
-    result = causal(
-        stores["instruct"],
-        model=instruct,
-        source=base,
-        rows=sensitive,
-        parts="layers",
-        enough=0.85,
-        lookahead=6,
-        limit=None,
-        n_random=10,
-        n_bootstrap=300,
-        n_permutations=300,
-    )
+def test_restoring_three_of_the_six_parts_that_differ_brings_the_answer_back():
+    """Chosen on one draw of prompts and confirmed on another. The other three parts hold a share of the
+    override too (0.16), so only the random directions are held to a tenth.
+    """
+    result = check("layers", enough=0.8, lookahead=3, n_random=5, n_bootstrap=200, n_permutations=200)
+    assert result.provenance["differing"] == [
+        f"{kind} {layer}" for layer in (5, 6, 7) for kind in ("attn", "mlp")
+    ]
     table = result.table.drop_duplicates("metric").set_index("metric")
-    assert len(result.provenance["chosen"]) <= 3
-    assert table.loc["recovery_of_set", "lo"] >= 0.8 and table.loc["recovery_of_set", "n"] > 100
-    assert table.loc["recovery_of_random_sets", "hi"] <= 0.1
+    assert len(result.provenance["chosen"]) == 3
+    assert table.loc["recovery_of_set", "lo"] >= 0.8
+    assert table.loc["recovery_of_random_directions", "hi"] <= 0.1
+    assert table.loc["recovery_of_random_sets", "hi"] <= 0.25
+    assert set(table["split"].dropna()) == {"prompts that did not choose", "control prompts"}
 
 
 def test_restoring_every_part_is_the_other_model(stores):
