@@ -34,7 +34,7 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "setting up the test tools (once)"
-	$(PIP) --editable '.[engines]' --group test
+	$(PIP) --editable '.[engines,ray]' --group test
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
