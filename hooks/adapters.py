@@ -17,8 +17,7 @@ def with_adapter(model: nn.Module, adapter: str, *, merge: bool) -> nn.Module:
         model: the base model.
         adapter: folder or hub id of the adapter.
         merge: fold it into the weights (one matrix product per layer, rounded once); else it runs beside
-            them, and the sites
-            carry the sum of both either way.
+            them, and the sites carry the sum of both either way.
 
     Returns:
         The transformers model itself, its adapted layers in place, so that its parts are found where they

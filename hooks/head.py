@@ -65,8 +65,8 @@ class Head:
 
 def unhooked(module: nn.Module, x: Tensor) -> Tensor:
     """A module's own computation. A lens read in the middle of a pass must not set off that pass's hooks:
-    neither those of
-    a call, nor what nnsight puts in place of `forward`. Only accelerate's, which brings offloaded weights, is
+    neither those of a call, nor what nnsight puts in place of `forward`. Only accelerate's, which brings
+    offloaded weights, is
     wanted."""
     if hasattr(module, "_hf_hook"):
         return module.forward(x)

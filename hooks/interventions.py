@@ -112,9 +112,8 @@ def ablate(
         site: any site but `lens`.
         layer: block.
         how: "zero"; "mean": `values` is the mean, of the site's per-token shape (over a data set, so that the
-            result does not
-            depend on the batch); "resample": `values` are other texts' values, [batch, tokens, *shape] or
-            [batch, *shape].
+            result does not depend on the batch); "resample": `values` are other texts' values, [batch,
+            tokens, *shape] or [batch, *shape].
         values: see `how`.
         heads: heads to ablate; None for all. This acts on the *input* of the output projection when the site
             is `head_out`.

@@ -1,30 +1,26 @@
 """One model, whichever engine runs it: read its sites, get its logits, let it write, edit it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import edit_texts
 from . import edits as edit_rules
-from .anatomy import Anatomy, input_device, text_config
 from .check import CheckReport, check
-from .engines.base import Engine, Select, keep_copy
+from .engines.base import Select, keep_copy
 from .errors import LayerprobeError
-from .identity import ModelIdentity
-from .inputs import checked_inputs, context_length, pad_id
+from .inputs import checked_inputs, pad_id
 from .interventions import Intervention
-from .lens import Lens
+from .model_facts import ModelFacts
 from .run import Activations, pad, run_texts
-from .sites import SiteAt, parse_sites, site_info
-from .tokens import Encoding, check_tokenizer, encode
+from .sites import SiteAt, parse_sites
 
 
-class Model:
+class Model(ModelFacts):
     """A loaded model; make one with `load_model`.
 
     Attributes:
@@ -37,166 +33,9 @@ class Model:
         lenses: lenses by name, besides `lens`, the logit lens: tuned ones that were trained or loaded.
     """
 
-    def __init__(
-        self,
-        hf: nn.Module,
-        *,
-        engine: Engine,
-        anatomy: Anatomy,
-        tokenizer: Any,
-        name: str,
-        source: str,
-        identity: Callable[[], ModelIdentity],
-    ) -> None:
-        self.hf = hf
-        self.engine = engine
-        self.anatomy = anatomy
-        self.tokenizer = tokenizer
-        self.name = name
-        self.source = source
-        self._identify = identity
-        self.lenses: dict[str, Lens] = {}
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         self._edits: list[Intervention] = []
-
-    @property
-    def config(self) -> Any:
-        """The transformers configuration, of the text model where the model is a multimodal wrapper."""
-        return text_config(self.hf.config)
-
-    @property
-    def n_layers(self) -> int:
-        """Number of blocks L; layers are 0 to L - 1."""
-        return self.anatomy.n_layers
-
-    @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-        return self.anatomy.d_model
-
-    @property
-    def n_heads(self) -> int:
-        """Query heads of a layer."""
-        return self.anatomy.n_heads
-
-    @property
-    def n_kv_heads(self) -> int:
-        """Key and value heads of a layer."""
-        return self.anatomy.n_kv_heads
-
-    @property
-    def d_head(self) -> int:
-        """Width of a head."""
-        return self.anatomy.d_head
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding matrix."""
-        return int(self.config.vocab_size)
-
-    @cached_property
-    def max_length(self) -> int:
-        """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
-        return context_length(self.config)
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of the residual stream."""
-        body = self.hf.get_submodule(self.anatomy.body)
-        return next(p.dtype for p in body.parameters() if p.is_floating_point())
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go: the device of the embedding (the first one, where layers are spread over
-        several)."""
-        return input_device(self.hf.get_submodule(self.anatomy.body))
-
-    @cached_property
-    def identity(self) -> ModelIdentity:
-        """Hashes and versions that say exactly what this is."""
-        return self._identify()
-
-    @cached_property
-    def lens(self) -> Lens:
-        """The logit lens.
-
-        Raises:
-            LayerprobeError: the model has no unembedding.
-        """
-        head = self.engine.head
-        if head is None:
-            raise LayerprobeError(
-                f"{self.name} has no unembedding, hence no lens: load a causal language model"
-            )
-        return Lens(head, device=self.device)
-
-    def get_lens(self, name: str = "logit") -> Lens:
-        """The lens of this name: "logit", or a tuned one that was trained for this model or loaded.
-
-        Raises:
-            LayerprobeError: there is none of that name.
-        """
-        if name == "logit":
-            return self.lens
-        if name not in self.lenses:
-            raise LayerprobeError(
-                f"no lens {name!r}: there are {', '.join(['logit', *self.lenses])}; load_tuned_lens adds one"
-            )
-        return self.lenses[name]
-
-    def __repr__(self) -> str:
-        return (
-            f"Model({self.name!r}: {self.n_layers} layers x {self.d_model}, {self.n_heads} heads, "
-            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name})"
-        )
-
-    # -- sites ---------------------------------------------------------------------------------------------
-
-    def parse_sites(self, sites: Sequence[str | SiteAt] | str) -> tuple[SiteAt, ...]:
-        """Expand a selection such as `["resid_post[-4:]", "embed"]` and check that this model has it all."""
-        parsed = parse_sites(sites, self.n_layers)
-        self.check_sites(parsed)
-        return parsed
-
-    def check_sites(self, sites: Sequence[SiteAt]) -> None:
-        """Refuse sites that this model or engine cannot give.
-
-        Raises:
-            LayerprobeError: naming the first such site and why.
-        """
-        for at in sites:
-            if at.layer is not None and not 0 <= at.layer < self.n_layers:
-                raise LayerprobeError(
-                    f"{at} is out of range: {self.name} has layers 0 to {self.n_layers - 1}"
-                )
-            reason = self.engine.available(at)
-            if reason is not None:
-                raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
-
-    def site_shape(self, site: str | SiteAt) -> tuple[int, ...]:
-        """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention
-        pattern."""
-        name = site.site if isinstance(site, SiteAt) else site
-        layer = site.layer if isinstance(site, SiteAt) else None
-        site_info(name)
-        a = self.anatomy
-        shapes = {
-            "head_out": (a.n_heads, a.d_head),
-            "q": (a.n_heads, a.d_head),
-            "k": (a.n_kv_heads, a.d_head),
-            "v": (a.n_kv_heads, a.d_head),
-            "attn_pattern": (a.n_heads, -1),
-        }
-        if name in shapes:
-            return shapes[name]
-        if name in ("mlp_act", "router_logits"):
-            return (edit_rules.inner_width(self.hf, self.anatomy, name, layer),)
-        return (a.d_model,)
-
-    # -- running -------------------------------------------------------------------------------------------
-
-    def encode(self, prompt: Any) -> Encoding:
-        """Tokenise a text or a list of chat messages, see `tokens.encode`."""
-        return encode(self.tokenizer, prompt)
 
     def forward(
         self,
@@ -218,12 +57,11 @@ class Model:
                 position_ids).
             sites: sites at layers.
             select: (site, value [B, T, *shape] on its device) -> what to keep; None keeps a copy of the value
-                (of `lens`, a
-                `LensReadout` with leading axes [B, T]). It sees values after the edits in force.
+                (of `lens`, a `LensReadout` with leading axes [B, T]). It sees values after the edits in
+                force.
             position_ids: int64 [B, T]; None counts each row's real tokens, so that padding changes nothing.
             start: (layer, resid [B, T, d_model]): skip the blocks before `layer` and begin with this as its
-                input
-                (`resid_pre` of that layer); embedding and masks come from `input_ids`.
+                input (`resid_pre` of that layer); embedding and masks come from `input_ids`.
             texts: [B] which of their texts these rows are, for edits in force whose values or positions are
                 per text; None where the rows are all of them, in order.
 
@@ -388,7 +226,3 @@ class Model:
         assert at.layer is not None
         out = self.lens.read(value.flatten(0, 1), layer=at.layer)
         return out.map(lambda v: v.unflatten(0, value.shape[:2]))
-
-    def check_tokenizer(self) -> None:
-        """Raise where there is no fast tokenizer."""
-        check_tokenizer(self.tokenizer)

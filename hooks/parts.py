@@ -43,8 +43,7 @@ class BlockParts:
         attn_out, mlp_out: the module whose output is what the sublayer adds to the stream (a post-norm where
             there is one).
         mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
-            `mid_is_output`, whose
-            output is it. None for parallel blocks.
+            `mid_is_output`, whose output is it. None for parallel blocks.
         o_proj, down_proj: the output projections of attention and MLP.
         qkv: (query, key, value) projections, or the one fused projection.
         router: the mixture-of-experts router.

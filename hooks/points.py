@@ -23,8 +23,8 @@ class Point:
     Attributes:
         path: the module, from the root.
         side: "in" (first argument), "out" (first or only output), or "inside": computed within the module's
-            own forward and
-            caught there (attention probabilities; router logits, which the router itself goes on to use).
+            own forward and caught there (attention probabilities; router logits, which the router itself goes
+            on to use).
         view: (module tensor, (batch, tokens)) -> the site's values [batch, tokens, *shape].
         in_place: the model keeps a second reference to this tensor (the residual), so that an edit must
             change it in place.

@@ -171,8 +171,7 @@ def parse_sites(selections: Sequence[str | SiteAt] | str, n_layers: int) -> tupl
 
     Args:
         selections: `"resid_post"` (every layer), `"resid_post[3]"`, `"resid_post[8:24:2]"`,
-            `"head_out[-4:]"`,
-            `"mlp_out[0,2,5]"`; one or several.
+            `"head_out[-4:]"`, `"mlp_out[0,2,5]"`; one or several.
         n_layers: number of blocks L of the model.
 
     Raises:

@@ -33,8 +33,7 @@ def encode(tokenizer: Any, prompt: str | Sequence[Mapping[str, Any]]) -> Encodin
     template.
 
     A chat template writes its special tokens itself, so none are added to what it rendered (as transformers
-    does); a text that
-    already begins with BOS does not get a second one.
+    does); a text that already begins with BOS does not get a second one.
 
     Args:
         tokenizer: a fast transformers tokenizer.

@@ -1,0 +1,182 @@
+"""What a loaded model is: its sizes, its sites and their shapes, its lenses, its identity."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import edits as edit_rules
+from .anatomy import Anatomy, input_device, text_config
+from .engines.base import Engine
+from .errors import LayerprobeError
+from .identity import ModelIdentity
+from .inputs import context_length
+from .lens import Lens
+from .sites import SiteAt, parse_sites, site_info
+from .tokens import Encoding, check_tokenizer, encode
+
+
+class ModelFacts:
+    """The part of `Model` that runs nothing."""
+
+    def __init__(
+        self,
+        hf: nn.Module,
+        *,
+        engine: Engine,
+        anatomy: Anatomy,
+        tokenizer: Any,
+        name: str,
+        source: str,
+        identity: Callable[[], ModelIdentity],
+    ) -> None:
+        self.hf = hf
+        self.engine = engine
+        self.anatomy = anatomy
+        self.tokenizer = tokenizer
+        self.name = name
+        self.source = source
+        self._identify = identity
+        self.lenses: dict[str, Lens] = {}
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration, of the text model where the model is a multimodal wrapper."""
+        return text_config(self.hf.config)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks L; layers are 0 to L - 1."""
+        return self.anatomy.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.anatomy.d_model
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads of a layer."""
+        return self.anatomy.n_heads
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key and value heads of a layer."""
+        return self.anatomy.n_kv_heads
+
+    @property
+    def d_head(self) -> int:
+        """Width of a head."""
+        return self.anatomy.d_head
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding matrix."""
+        return int(self.config.vocab_size)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
+        return context_length(self.config)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the residual stream."""
+        body = self.hf.get_submodule(self.anatomy.body)
+        return next(p.dtype for p in body.parameters() if p.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the embedding (the first one, where layers are spread over
+        several)."""
+        return input_device(self.hf.get_submodule(self.anatomy.body))
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Hashes and versions that say exactly what this is."""
+        return self._identify()
+
+    @cached_property
+    def lens(self) -> Lens:
+        """The logit lens.
+
+        Raises:
+            LayerprobeError: the model has no unembedding.
+        """
+        head = self.engine.head
+        if head is None:
+            raise LayerprobeError(
+                f"{self.name} has no unembedding, hence no lens: load a causal language model"
+            )
+        return Lens(head, device=self.device)
+
+    def get_lens(self, name: str = "logit") -> Lens:
+        """The lens of this name: "logit", or a tuned one that was trained for this model or loaded.
+
+        Raises:
+            LayerprobeError: there is none of that name.
+        """
+        if name == "logit":
+            return self.lens
+        if name not in self.lenses:
+            raise LayerprobeError(
+                f"no lens {name!r}: there are {', '.join(['logit', *self.lenses])}; load_tuned_lens adds one"
+            )
+        return self.lenses[name]
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.name!r}: {self.n_layers} layers x {self.d_model}, {self.n_heads} heads, "
+            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name})"
+        )
+
+    def parse_sites(self, sites: Sequence[str | SiteAt] | str) -> tuple[SiteAt, ...]:
+        """Expand a selection such as `["resid_post[-4:]", "embed"]` and check that this model has it all."""
+        parsed = parse_sites(sites, self.n_layers)
+        self.check_sites(parsed)
+        return parsed
+
+    def check_sites(self, sites: Sequence[SiteAt]) -> None:
+        """Refuse sites that this model or engine cannot give.
+
+        Raises:
+            LayerprobeError: naming the first such site and why.
+        """
+        for at in sites:
+            if at.layer is not None and not 0 <= at.layer < self.n_layers:
+                raise LayerprobeError(
+                    f"{at} is out of range: {self.name} has layers 0 to {self.n_layers - 1}"
+                )
+            reason = self.engine.available(at)
+            if reason is not None:
+                raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
+
+    def site_shape(self, site: str | SiteAt) -> tuple[int, ...]:
+        """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention
+        pattern."""
+        name = site.site if isinstance(site, SiteAt) else site
+        layer = site.layer if isinstance(site, SiteAt) else None
+        site_info(name)
+        a = self.anatomy
+        shapes = {
+            "head_out": (a.n_heads, a.d_head),
+            "q": (a.n_heads, a.d_head),
+            "k": (a.n_kv_heads, a.d_head),
+            "v": (a.n_kv_heads, a.d_head),
+            "attn_pattern": (a.n_heads, -1),
+        }
+        if name in shapes:
+            return shapes[name]
+        if name in ("mlp_act", "router_logits"):
+            return (edit_rules.inner_width(self.hf, self.anatomy, name, layer),)
+        return (a.d_model,)
+
+    def encode(self, prompt: Any) -> Encoding:
+        """Tokenise a text or a list of chat messages, see `tokens.encode`."""
+        return encode(self.tokenizer, prompt)
+
+    def check_tokenizer(self) -> None:
+        """Raise where there is no fast tokenizer."""
+        check_tokenizer(self.tokenizer)
