@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -100,31 +98,6 @@ def _identical(model: Model, prepared: Prepared) -> np.ndarray:
     if any(n_texts(edit) is not None for edit in model.edits):
         return np.arange(len(prepared.columns), dtype=np.int64)
     return prepared.identical()
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes that the disk under a path, existing or not, has free."""
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    space = os.statvfs(folder)
-    return space.f_bavail * space.f_frsize
-
-
-def check_room(path: Path, arrays: tuple[ArraySpec, ...], n_rows: int) -> None:
-    """Refuse to start what the disk cannot hold.
-
-    Raises:
-        LayerprobeError: with the bytes needed and the bytes free.
-    """
-    needed = n_rows * sum(spec.n_layers * spec.row_bytes for spec in arrays)
-    free = free_bytes(path)
-    if needed > free:
-        raise LayerprobeError(
-            f"{path} needs {needed / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free: choose "
-            f"fewer sites or "
-            f"layers, tokens='last', dtype='bfloat16', or another disk"
-        )
 
 
 def _header(

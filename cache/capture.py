@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .assembly import array_specs, batch_plan, check_room, file_contents, in_memory, make_request
+from .assembly import array_specs, batch_plan, file_contents, in_memory, make_request
 from .identity import check_same
 from .opening import read_layout
-from .options import capture_identity, make_options, text_table
+from .options import Options, capture_identity, make_options, text_table
 from .pipeline import run_plan
-from .prepare import prepare
+from .prepare import prepare_options
 from .prompts import PromptTable
 from .reader import open_file
+from .room import bytes_of, check_room
 from .siblings import extend as extend_store
 from .sinks import MemorySink
 from .store import ActivationStore
@@ -89,43 +90,41 @@ def capture(
     )
     target = None if path is None else Path(path)
     if extend and target is not None and target.exists():
-        return extend_store(
-            model,
-            table,
-            options,
-            target,
-            {
-                "tokens": tokens,
-                "chat_template": chat_template,
-                "lens_tokens": tuple(lens_tokens),
-                "lens_first_difference": lens_first_difference,
-                "batch_tokens": batch_tokens,
-                "dtype": dtype,
-                "top_k": top_k,
-                "on_long": on_long,
-                "progress": progress,
-            },
-        )
+        return extend_store(model, table, options, target, batch_tokens=batch_tokens, progress=progress)
+    return capture_to(
+        model, table, options, target, batch_tokens=batch_tokens, progress=progress, shard=shard
+    )
+
+
+def capture_to(
+    model: Model,
+    table: PromptTable,
+    options: Options,
+    target: Path | None,
+    *,
+    batch_tokens: int | Literal["auto"],
+    progress: bool,
+    shard: Mapping[str, Any] | None = None,
+) -> ActivationStore:
+    """`capture` with its arguments parsed: a finished file is opened, a broken-off one gone on with.
+
+    Raises:
+        LayerprobeError: as `capture`.
+    """
     identity = capture_identity(model, table, options)
-    if target is not None and target.exists():
+    exists = target is not None and target.exists()
+    if target is not None and exists:
         check_same(target, identity, read_layout(target).header["identity"])
         store = open_file(target)
         if store.complete:
             return store
-    prepared = prepare(
-        model,
-        table,
-        options.rule,
-        chat_template=options.chat_template,
-        lens_tokens=options.lens_tokens,
-        first_difference=lens_first_difference,
-        on_long=on_long,
-    )
+    prepared = prepare_options(model, table, options)
     model.check_texts(prepared.lengths, "prompts")
-    if target is not None and target.exists():
-        writer = StoreWriter.resume(target)
-        request = make_request(model, options, writer.layout.arrays, prepared)
-        run_plan(model, request, prepared, writer.layout.plan, writer, progress=progress)
+    if target is not None and exists:
+        with StoreWriter.resume(target) as writer:
+            check_room(target, writer.bytes_left())
+            request = make_request(model, options, writer.layout.arrays, prepared)
+            run_plan(model, request, prepared, writer.layout.plan, writer, progress=progress)
         return open_file(target)
     arrays = array_specs(model, options, prepared)
     plan = batch_plan(model, prepared, arrays, batch_tokens)
@@ -134,8 +133,8 @@ def capture(
         sink = MemorySink(plan, arrays, len(prepared.examples))
         run_plan(model, request, prepared, plan, sink, progress=progress)
         return in_memory(model, table, options, identity, prepared, arrays, sink)
-    check_room(target, arrays, len(prepared.examples))
+    check_room(target, bytes_of(arrays, len(prepared.examples)))
     contents = file_contents(model, table, options, identity, prepared, arrays, plan, shard)
-    writer = StoreWriter.create(target, contents)
-    run_plan(model, request, prepared, plan, writer, progress=progress)
+    with StoreWriter.create(target, contents) as writer:
+        run_plan(model, request, prepared, plan, writer, progress=progress)
     return open_file(target)

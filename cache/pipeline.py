@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .batches import Plan
 from .prepare import Prepared
+from .progress import Progress
 from .running import Batch, Request, concatenate, make_batch, run_batch
 from .sinks import BlockBuffer, Sink
 from .staging import DeviceRows, Rows, Staging
@@ -26,15 +27,19 @@ def run_plan(
     model: Model, request: Request, prepared: Prepared, plan: Plan, sink: Sink, *, progress: bool
 ) -> None:
     """Run every block that is not there yet and hand it to the sink, in order."""
-    lengths = prepared.columns.lengths
-    assert lengths is not None
     todo = [block for block in range(plan.n_blocks) if not sink.committed(block)]
-    done = int(lengths[plan.order].sum())
-    done -= sum(int(lengths[batch].sum()) for block in todo for batch in plan.batches_of(block))
     runner = _Runner(model, request, prepared)
     try:
         with (
-            _bar(int(lengths[plan.order].sum()), done, progress) as bar,
+            Progress(
+                plan,
+                prepared.lengths,
+                request.arrays,
+                todo,
+                path=sink.path,
+                device=model.device,
+                show=progress,
+            ) as bar,
             ThreadPoolExecutor(1, thread_name_prefix="layerprobe-write") as writing,
             ThreadPoolExecutor(1, thread_name_prefix="layerprobe-batch") as preparing,
         ):
@@ -47,7 +52,7 @@ def _run_blocks(
     runner: _Runner,
     plan: Plan,
     sink: Sink,
-    bar: Any,
+    bar: Progress,
     writing: ThreadPoolExecutor,
     preparing: ThreadPoolExecutor,
 ) -> None:
@@ -81,7 +86,7 @@ def _run_blocks(
             last.result()
 
 
-def _take(buffer: BlockBuffer, batch: Batch, rows: Callable[[], Rows], bar: Any) -> None:
+def _take(buffer: BlockBuffer, batch: Batch, rows: Callable[[], Rows], bar: Progress) -> None:
     buffer.put(batch.prompts, rows())
     bar.update(batch.n_tokens)
 
@@ -132,9 +137,3 @@ class _Runner:
         middle = (len(batch.prompts) + 1) // 2
         parts: list[np.ndarray] = [batch.prompts[:middle], batch.prompts[middle:]]
         return concatenate([self.run(make_batch(self.prepared, part)) for part in parts if len(part)])
-
-
-def _bar(total: int, done: int, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, initial=done, unit="tok", unit_scale=True, desc="capture", disable=not progress)

@@ -20,6 +20,7 @@ from .tokens import Regions, TokenRule, select_tokens
 if TYPE_CHECKING:
     from ..hooks.model import Model
     from ..hooks.tokens import Encoding
+    from .options import Options
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,19 @@ def prepare(
         np.cumsum([0, *counts], dtype=np.int64),
         np.ones(len(counts), dtype=np.int64) if rule.one_row else np.array(counts, dtype=np.int64),
         candidate_array(found) if finder is not None else None,
+    )
+
+
+def prepare_options(model: Model, table: PromptTable, options: Options) -> Prepared:
+    """`prepare` with the arguments of a capture."""
+    return prepare(
+        model,
+        table,
+        options.rule,
+        chat_template=options.chat_template,
+        lens_tokens=options.lens_tokens,
+        first_difference=options.lens_first_difference,
+        on_long=options.on_long,
     )
 
 

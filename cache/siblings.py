@@ -7,8 +7,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..hooks.errors import LayerprobeError
 from ..hooks.sites import SiteAt
@@ -17,6 +18,7 @@ from .index import Part, is_index, open_part, read_manifest, write_index
 from .options import Options, capture_identity
 from .prompts import PromptTable
 from .store import ActivationStore, open_store
+from .values import layer_ranges
 
 if TYPE_CHECKING:
     from ..hooks.model import Model
@@ -34,7 +36,13 @@ GROWING = (
 
 
 def extend(
-    model: Model, table: PromptTable, options: Options, base: Path, keywords: Mapping[str, Any]
+    model: Model,
+    table: PromptTable,
+    options: Options,
+    base: Path,
+    *,
+    batch_tokens: int | Literal["auto"],
+    progress: bool,
 ) -> ActivationStore:
     """Capture what a finished store lacks into siblings beside it, and open all as one.
 
@@ -43,12 +51,13 @@ def extend(
         table: the store's prompts, in order, and maybe more after them.
         options: the whole request, sites already held included or not.
         base: the store, or an index that an earlier extension made of it.
-        keywords: the arguments of `capture` that concern neither sites nor prompts.
+        batch_tokens: as in `capture`.
+        progress: as in `capture`.
 
     Raises:
         LayerprobeError: the store is incomplete or holds something else; other prompts come first.
     """
-    from .capture import capture
+    from .capture import capture_to
 
     index = base if is_index(base) else base.with_name(f"{base.stem}-index{base.suffix}")
     groups = parts_of(index if index.exists() else base)
@@ -62,19 +71,17 @@ def extend(
             "capture to "
             f"another path"
         )
+    _check_lens(base, options, held)
     present = _held_sites(held)
-    missing = [at for at in options.sites if at not in present]
+    missing = tuple(at for at in options.sites if at not in present)
     lens = options.lens_layers if held.lens is None else ()
-    everything = sorted({*present, *options.sites}, key=str)
+    everything = tuple(sorted({*present, *options.sites}, key=str))
 
-    def sibling(part: PromptTable, sites: list[SiteAt], lens_layers: tuple[int, ...]) -> Part:
-        chosen = [*map(str, sites), *(f"lens[{layer}]" for layer in lens_layers)]
-        extra = dict(keywords) if lens_layers else {**keywords, "lens_tokens": ()}
-        name = hashlib.sha256(json.dumps([theirs, chosen, part.sha256], sort_keys=True).encode()).hexdigest()[
-            :8
-        ]
-        path = base.with_name(f"{base.stem.removesuffix('-index')}-{name}{base.suffix}")
-        capture(model, part, sites=chosen, path=path, **extra)
+    def sibling(part: PromptTable, wanted: Options) -> Part:
+        chosen = [*map(str, wanted.sites), *(f"lens[{layer}]" for layer in wanted.lens_layers)]
+        name = hashlib.sha256(json.dumps([theirs, chosen, part.sha256], sort_keys=True).encode()).hexdigest()
+        path = base.with_name(f"{base.stem.removesuffix('-index')}-{name[:8]}{base.suffix}")
+        capture_to(model, part, wanted, path, batch_tokens=batch_tokens, progress=progress)
         return open_part(path)
 
     if missing or lens:
@@ -82,10 +89,12 @@ def extend(
         for parts in groups:
             starts.append(starts[-1] + parts[0].store.n_prompts)
         for parts, start, stop in zip(groups, starts[:-1], starts[1:], strict=True):
-            parts.append(sibling(table[start:stop], missing, lens))
+            parts.append(sibling(table[start:stop], _narrowed(options, missing, lens)))
     if len(table) > count:
-        layers = options.lens_layers or (held.lens.layers if held.lens is not None else ())
-        groups.append([sibling(table[count:], everything, layers)])
+        full = replace(options, sites=everything)
+        if held.lens is not None:
+            full = replace(full, lens_layers=held.lens.layers, lens_tokens=held.lens.columns)
+        groups.append([sibling(table[count:], full)])
     identity = {
         **theirs,
         "prompts": table.sha256,
@@ -106,6 +115,25 @@ def parts_of(path: Path) -> list[list[Part]]:
 
 def _held_sites(store: ActivationStore) -> set[SiteAt]:
     return {SiteAt(site, layer) for site in store.sites for layer in (store.layers(site) or (None,))}
+
+
+def _narrowed(options: Options, sites: tuple[SiteAt, ...], lens_layers: tuple[int, ...]) -> Options:
+    """The same request for fewer sites; answers are tokenised only where a lens reads them."""
+    answers = options.lens_tokens if lens_layers else ()
+    return replace(options, sites=sites, lens_layers=lens_layers, lens_tokens=answers)
+
+
+def _check_lens(base: Path, options: Options, held: ActivationStore) -> None:
+    """A lens that is held does not grow."""
+    if held.lens is None or not options.lens_layers:
+        return
+    layers, columns = set(held.lens.layers), held.lens.columns
+    if not layers.issuperset(options.lens_layers) or options.lens_tokens != columns:
+        raise LayerprobeError(
+            f"{base} holds the lens of layers {layer_ranges(held.lens.layers)} with lens_tokens="
+            f"{list(columns)}, not of {layer_ranges(options.lens_layers)} with {list(options.lens_tokens)}: "
+            f"a lens cannot be extended, capture it to another path"
+        )
 
 
 def _fixed(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,11 @@ from .writer import Buffers
 
 class Sink(Protocol):
     """Takes blocks in order."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, None in memory."""
+        ...
 
     def committed(self, block: int) -> bool:
         """Whether a block is there already."""
@@ -33,6 +39,8 @@ class Sink(Protocol):
 
 class MemorySink:
     """Rows in plain arrays."""
+
+    path: Path | None = None
 
     def __init__(self, plan: Plan, arrays: tuple[ArraySpec, ...], n_rows: int) -> None:
         self._plan = plan

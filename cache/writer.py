@@ -16,6 +16,7 @@ from .journal import Entry, Journal, pack_entry, read_at, read_into, read_journa
 from .layout import ArraySpec, checksum
 from .locks import lock_exclusively
 from .opening import FileLayout, has_statistics, read_layout
+from .room import bytes_of
 from .statistics import RunningStatistics
 
 Buffers = Mapping[str, np.ndarray]
@@ -110,6 +111,16 @@ class StoreWriter:
             if has_statistics(spec):
                 self._statistics[spec.key] = RunningStatistics(spec.n_layers, spec.shape)
         return False
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.layout.path
+
+    def bytes_left(self) -> int:
+        """Bytes of the blocks that are not committed: they may take room that the file does not have yet."""
+        open_blocks = [block for block in range(self.layout.plan.n_blocks) if not self.committed(block)]
+        return bytes_of(self.layout.arrays, sum(map(self.layout.plan.n_rows_of, open_blocks)))
 
     def committed(self, block: int) -> bool:
         """Whether a block's bytes are on disk and whole."""

@@ -13,7 +13,7 @@ from cache_support import SMALL_BLOCK, datasets, die_while_writing, fill_the_dis
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
-from layerprobe.cache import assembly
+from layerprobe.cache import assembly, room
 from layerprobe.cache.opening import read_layout
 from layerprobe.cache.verify import verify
 
@@ -74,7 +74,7 @@ def test_a_small_tmpfs_that_fills_up(llama, whole, tmp_path):
         pytest.skip("mounting a tmpfs takes privileges that this process does not have")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(assembly, "free_bytes", lambda path: 1 << 40)  # as if it filled up later
+            patch.setattr(room, "free_bytes", lambda path: 1 << 40)  # as if it filled up later
             with pytest.raises(LayerprobeError, match="no room for"):
                 run(llama, folder / "s.h5")
         subprocess.run(["mount", "-o", f"remount,size={size * 3}", str(folder)], check=True)

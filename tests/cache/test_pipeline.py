@@ -1,6 +1,7 @@
 """The capture loop: batches that do not fit, plans, statistics kept on the way, and what a plan foretells."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache import assembly
+from layerprobe.cache import room
 from layerprobe.cache.batches import make_plan
 from layerprobe.cache.plan import plan
+from layerprobe.cache.progress import Progress
 from layerprobe.cache.prompts import PromptTable
 from layerprobe.cache.requests import check_request, matches
 from layerprobe.cache.staging import Staging
+from layerprobe.cache.writer import StoreWriter
 
 TEXTS = [f"the dog was late {'. the cat ' * (i % 6)}" for i in range(20)]
 
@@ -111,10 +114,50 @@ def test_a_plan_foretells_the_file(llama, tmp_path):
 
 
 def test_a_disk_that_cannot_hold_it_is_refused(llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(assembly, "free_bytes", lambda path: 100)
+    monkeypatch.setattr(room, "free_bytes", lambda path: 100)
     with pytest.raises(LayerprobeError, match="GB free"):
         capture(llama, TEXTS, sites="resid_post", path=tmp_path / "s.h5", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_must_fit_too_when_resuming(llama, tmp_path, monkeypatch):
+    path, written = tmp_path / "s.h5", StoreWriter.write
+
+    def stopping(self, block, buffers):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoreWriter, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        capture(llama, TEXTS, sites="resid_post", path=path, progress=False)
+    monkeypatch.setattr(StoreWriter, "write", written)
+    monkeypatch.setattr(room, "free_bytes", lambda path: 100)
+    with pytest.raises(LayerprobeError, match="GB free"):
+        capture(llama, TEXTS, sites="resid_post", path=path, progress=False)
+    monkeypatch.undo()
+    assert capture(llama, TEXTS, sites="resid_post", path=path, progress=False).complete
+
+
+def test_a_capture_begins_with_its_plan(llama, tmp_path, capsys):
+    options = {"sites": "resid_post", "tokens": "all", "batch_tokens": 60, "path": tmp_path / "s.h5"}
+    foretold = plan(llama, TEXTS, **options)
+    store = capture(llama, TEXTS, **options)
+    lines = [line for line in re.split(r"[\r\n]+", capsys.readouterr().err) if line.startswith("capture: ")]
+    said = [line for line in lines if "|" not in line]
+    assert f"capture: {store.n_rows:,} rows, " in said[0] and "free)" in said[0]
+    assert said[0].split(" free)")[1] == foretold.contents.split(" free)")[1]
+    assert re.search(r"peak memory: host [\d.]+ .B; about [\d.]+ s, by a measured batch", said[1])
+    assert len(said) == 2
+    bars = [line for line in lines if "|" in line]
+    assert "100%" in bars[-1]
+    capture(llama, TEXTS, **options)  # finished: nothing to say
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_counts_the_tokens_that_run(llama, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Progress, "update", lambda self, count: seen.append(count))
+    capture(llama, TEXTS, sites="resid_post", batch_tokens=60, path=tmp_path / "s.h5")
+    assert sum(seen) == sum(len(llama.encode(text).input_ids) for text in set(TEXTS))
 
 
 def test_a_request_is_recognised_without_a_model(llama, tmp_path):

@@ -30,7 +30,7 @@ def counted(llama, monkeypatch):
 
 
 def table(count):
-    labels = {"label": np.array(list("xyxyxy")[:count], dtype=object)}
+    labels = {"label": np.array(["yes", "no"] * 3, dtype=object)[:count]}
     return PromptTable(tuple("abcdef"[:count]), tuple(TEXTS[:count]), labels)
 
 
@@ -49,7 +49,7 @@ def test_only_what_is_missing_runs(llama, counted, tmp_path):
     whole = capture(llama, table(6), sites=["resid_post", "embed"], progress=False)
     for site in whole.sites:
         np.testing.assert_allclose(longer.activations(site), whole.activations(site), atol=1e-5)
-    assert list(longer.labels("label")) == list("xyxyxy")
+    assert list(longer.labels("label")) == ["yes", "no"] * 3
     again = open_store(tmp_path / "a-index.h5")
     np.testing.assert_array_equal(
         again.activations("resid_post", 2, rows=[5, 0]), longer.activations("resid_post", 2)[[5, 0]]
@@ -67,3 +67,19 @@ def test_something_else_is_not_an_extension(llama, tmp_path):
         capture(llama, table(4), sites="embed", tokens="all", path=path, extend=True, progress=False)
     with pytest.raises(LayerprobeError, match="first 4 prompts are not those"):
         capture(llama, table(6)[1:], sites="embed", path=path, extend=True, progress=False)
+
+
+def test_a_lens_is_added_once_and_follows_new_prompts(llama, tmp_path):
+    path, common = tmp_path / "a.h5", {"progress": False, "extend": True}
+    capture(llama, table(4), sites="resid_post", path=path, progress=False)
+    wanted = {"sites": ["resid_post", "lens"], "lens_tokens": ["label"]}
+    with_lens = capture(llama, table(4), path=path, **wanted, **common)
+    assert with_lens.lens.columns == ("label",)
+    longer = capture(llama, table(6), sites="resid_post", path=path, **common)
+    whole = capture(llama, table(6), **wanted, progress=False)
+    assert longer.lens.columns == ("label",)
+    np.testing.assert_allclose(
+        longer.lens.candidate_logits, whole.lens.candidate_logits, atol=1e-5, equal_nan=True
+    )
+    with pytest.raises(LayerprobeError, match="a lens cannot be extended"):
+        capture(llama, table(6), sites=["lens"], path=path, **common)
