@@ -46,7 +46,7 @@ demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/layerprobe demo --out $(OUT)
 
 test: $(VENV)/.test
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 -m "not soak and not gpu"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --timeout 300 -m "not soak and not gpu"
 
 check: $(VENV)/.check
 	tests/checks/run $(BIN)
