@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..hooks.errors import LayerprobeError
 from .answer_task import AnswerTask, answer_task
 from .components import Component, all_components
-from .patching_runs import Where, head_sweep, position_sweep, record, run_difference, site_sweep
+from .patching_runs import Where, record, run_difference
 from .patching_source import Source, contrast_source, model_source
+from .patching_sweeps import head_sweep, position_sweep, site_sweep
 from .resampling import STORED, bootstrap_interval, cluster_bootstrap_weights, max_t, permutation_p
 from .result import AnalysisResult, tidy
 

@@ -14,8 +14,9 @@ from ..hooks.sites import SiteAt
 from .answer_task import AnswerTask
 from .components import SITE_OF, Component, Parts, all_components, layer_parts
 from .patching import component_differences
-from .patching_runs import Where, record, run_difference, set_difference, site_sweep
+from .patching_runs import Where, record, run_difference, set_difference
 from .patching_source import Source
+from .patching_sweeps import site_sweep
 
 Floats = NDArray[np.float64]
 LEAST_GAIN = 0.01  # of recovery; parts that add less are no part of the cause

@@ -8,16 +8,10 @@ from lens_worlds import tiny, tiny_store
 from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.components import Component, all_components
 from layerprobe.analyses.patching import patching
-from layerprobe.analyses.patching_runs import (
-    head_sweep,
-    path_difference,
-    position_sweep,
-    record,
-    run_difference,
-    set_difference,
-    site_sweep,
-)
+from layerprobe.analyses.patching_given import given_heads, plain_attention
+from layerprobe.analyses.patching_runs import path_difference, record, run_difference, set_difference
 from layerprobe.analyses.patching_source import Ablation, model_source
+from layerprobe.analyses.patching_sweeps import head_sweep, position_sweep, site_sweep
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.interventions import ablate, patch
 from layerprobe.hooks.sites import SiteAt
@@ -79,6 +73,25 @@ def test_sweeps_from_the_middle_equal_a_plain_loop_of_whole_runs(name):
             edits=[patch("resid_pre", layer=layer, values=values[SiteAt("resid_pre", layer)], positions=-1)],
         )
         torch.testing.assert_close(places[:, layer, -1], plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "gpt_neox", "bloom", "olmo2"])
+def test_given_heads_are_patched_heads_without_the_rest_of_the_attention(name):
+    model = tiny(name)
+    batch = next(answer_task(tiny_store(model), model, groups=None).batches(8))
+    at, after = SiteAt("head_out", 1), SiteAt("resid_post", 1)
+    heads = record(model, batch, ("head_out",))[at].flip(0) + 1
+    attention = model.hf.get_submodule(model.anatomy.blocks[1].attention)
+    with model.edit(patch("head_out", layer=1, values=heads)):
+        expected = model.forward(batch.ids, batch.mask, sites=[after])[after]
+    with given_heads(model, 1, heads):
+        got = model.forward(batch.ids, batch.mask, sites=[after])[after]
+    real = batch.mask.bool()
+    torch.testing.assert_close(got[real], expected[real], atol=1e-5, rtol=1e-4)
+    assert (plain_attention(model, 1) is None) == (name == "bloom")  # it adds the stream within its attention
+    with pytest.raises(RuntimeError, match="stop"), given_heads(model, 1, heads):
+        raise RuntimeError("stop")
+    assert "forward" not in attention.__dict__
 
 
 @pytest.mark.parametrize("name", FAMILIES)
