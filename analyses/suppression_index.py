@@ -45,6 +45,11 @@ class Draws:
 
     @classmethod
     def make(cls, groups: ArrayLike, *, n_bootstrap: int, n_splits: int, seed: int) -> "Draws":
+        if n_bootstrap < 2:
+            raise LayerprobeError(
+                f"n_bootstrap={n_bootstrap}: intervals and verdicts rest on bootstrap draws; give 2 or more, "
+                "and hundreds for a result"
+            )
         codes = group_codes(groups)
         if codes.max(initial=-1) < 3:
             raise LayerprobeError(
@@ -61,9 +66,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class SubsetReading:
-    """All that is said of one subset of rows; each array's first entry is the data, the rest bootstrap
-    draws.
-    """
+    """All that is said of a subset of rows; an array's first entry is the data, the rest bootstrap draws."""
 
     rows: NDArray[np.bool_]
     curve: Floats
@@ -80,9 +83,7 @@ class SubsetReading:
 
 
 def weighted_mean(values: ArrayLike, weights: Floats) -> Floats:
-    """[draws, …] means of values [rows, …] under [draws, rows] weights; NaN where a draw has none of the
-    rows.
-    """
+    """[draws, …] means of values [rows, …] under weights [draws, rows]; NaN where a draw has no row."""
     rows = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         return (weights @ rows.reshape(len(rows), -1) / weights.sum(axis=1, keepdims=True)).reshape(
@@ -125,9 +126,7 @@ def read_subset(trajectory: Trajectory, rows: NDArray[np.bool_], draws: Draws) -
 
 
 def bounds(draws: ArrayLike) -> tuple[float, float]:
-    """95 % percentile interval of bootstrap draws (without the first, which is the data); NaN where it cannot
-    be.
-    """
+    """95 % percentile interval of bootstrap draws (the first is the data); NaN where there can be none."""
     values = np.asarray(draws, dtype=np.float64)[1:]
     if not len(values) or np.isnan(values).mean() > 0.05:
         return float("nan"), float("nan")

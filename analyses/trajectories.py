@@ -46,8 +46,7 @@ class Trajectory:
 
 
 def over_variants(logits: ArrayLike, how: Variants = "max") -> Floats:
-    """One logit per answer from those of its surface variants ("yes", " Yes", …), NaN-padded on the last
-    axis.
+    """One logit per answer from those of its surface variants ("yes", " Yes", …), padded with NaN.
 
     `max` takes the likeliest variant; `logsumexp` adds their probabilities.
 
@@ -208,11 +207,14 @@ def divergence_layer(
         level: coverage of the band over all layers together.
 
     Returns:
-        The layer, NaN where the curves do not stay apart to the end.
+        The layer; NaN where the curves do not stay apart to the end, or fewer than two draws are finite.
     """
     centre, boot = np.asarray(difference, dtype=np.float64), np.asarray(draws, dtype=np.float64)
-    spread = np.maximum(np.nanstd(boot, axis=0, ddof=1), 1e-12)
-    reach = np.nanquantile(np.nanmax(np.abs(boot - centre) / spread, axis=1), level)
+    boot = boot[np.isfinite(boot).all(axis=1)]  # a draw may hold none of the rows of a small subset
+    if len(boot) < 2:
+        return float("nan")
+    spread = np.maximum(boot.std(axis=0, ddof=1), 1e-12)
+    reach = np.quantile(np.max(np.abs(boot - centre) / spread, axis=1), level)
     return float(_first(_stays(np.abs(centre) > reach * spread), layers))
 
 

@@ -119,11 +119,35 @@ def test_it_reads_back_and_draws(tmp_path):
         ({"by": "sensitive", "contrast": "odd"}, "benign"),
         ({"groups": np.zeros(160)}, "groups"),
         ({"by": "missing"}, "missing"),
+        ({"n_bootstrap": 1}, "n_bootstrap=1"),
     ],
 )
 def test_bad_input_names_the_next_step(options, words):
     with pytest.raises(LayerprobeError, match=words):
         suppression(world(), **{"target": "answer", "foil": "foil", "n_bootstrap": 10, **options})
+
+
+def test_bootstrap_draws_without_a_small_subset_do_no_harm():
+    """Four of 40 groups hold the only sensitive rows: one draw in sixty has none of them."""
+    store = world()
+    rare = (store.labels("sensitive") == "sensitive") & (store.groups < 4)
+    store = store.select(rare | (store.labels("sensitive") == "benign"))
+    result = run(store, by="sensitive", n_bootstrap=400)
+    assert row(result, "divergence_layer", "sensitive=sensitive − sensitive=benign")["estimate"] in (4, 5)
+    index = row(result, "suppression_index", "sensitive=sensitive")
+    assert np.isfinite([index["lo"], index["hi"]]).all()
+
+
+def test_curves_diverge_where_a_simultaneous_band_stays_off_zero():
+    from layerprobe.analyses.trajectories import divergence_layer
+
+    rng = np.random.default_rng(0)
+    centre = np.array([0.0, 3.0, 0.1, 2.0, 4.0])
+    draws = centre + rng.normal(size=(500, 5))
+    assert divergence_layer(centre, draws * 0.1 + centre * 0.9, range(5)) == 3
+    assert divergence_layer(centre, np.r_[draws * 0.1 + centre * 0.9, np.full((9, 5), np.nan)], range(5)) == 3
+    assert divergence_layer(centre[:-1], (centre + 20 * (draws - centre))[:, :-1], range(4)) != 3
+    assert np.isnan(divergence_layer(centre, np.full((9, 5), np.nan), range(5)))
 
 
 def test_layers_short_of_the_output_are_refused():
