@@ -1,6 +1,4 @@
-"""Models side by side through the lens: suppression of each, their paired differences, and how far the lenses
-part.
-"""
+"""Models side by side through the lens: suppression of each, paired differences, how far the lenses part."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,19 +9,18 @@ from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
 from .paired_stores import Paired
-from .resampling import permutation_p
 from .suppression_index import (
     CI,
     Draws,
     SubsetReading,
-    bounds,
+    estimated,
     gap_null,
     read_subset,
     sign_flip_null,
     weighted_mean,
 )
-from .suppression_rows import add_index_p, contrast_rows, subset_rows, verdict
-from .trajectories import Trajectory, divergence_layer
+from .suppression_rows import add_index_p, contrast_rows, gap_p, paired_rows, subset_rows, verdict
+from .trajectories import Trajectory
 
 Floats = NDArray[np.float64]
 
@@ -88,36 +85,10 @@ def _model_minus_reference(
             "n_groups": draws.n_groups(one.rows),
             "ci_method": CI,
         }
-        curve = one.curve - two.curve
-        for position, layer in enumerate(trajectory.layers):
-            lo, hi = bounds(curve[:, position])
-            rows.append(
-                {
-                    **common,
-                    "layer": layer,
-                    "metric": "logit_difference",
-                    "estimate": curve[0, position],
-                    "lo": lo,
-                    "hi": hi,
-                }
-            )
-        scalars = {
-            "suppression_index": one.index - two.index,
-            "handoff_rate": one.handoff_rate - two.handoff_rate,
-            "final_logit_difference": one.final - two.final,
-        }
-        for metric, values in scalars.items():
-            lo, hi = bounds(values)
-            rows.append({**common, "metric": metric, "estimate": values[0], "lo": lo, "hi": hi})
-        seen, null = sign_flip_null(one.scores - two.scores, draws.groups, n, draws.seed)
-        index = next(row for row in rows if row["metric"] == "suppression_index" and row["subset"] == subset)
-        index.update(
-            p=float(permutation_p([seen], null[:, None], two_sided=True)[0]),
-            null_mean=null.mean(),
-            null_sd=null.std(),
-        )
-        apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
-        rows.append({**common, "metric": "divergence_layer", "estimate": apart})
+        found = paired_rows(trajectory, one, two, common)
+        null = sign_flip_null(one.scores - two.scores, draws.groups, n, draws.seed)
+        found[0].update(gap_p(*null))
+        rows += found
     for number, subset in enumerate(subsets):
         for other in subsets[number + 1 :] if len(subsets) > 1 else []:
             rows.append(_interaction(name, reference, subset, other, readings, draws, n))
@@ -136,7 +107,6 @@ def _interaction(
     """(index of the model − of the reference) in one subset, minus the same in another."""
     mine, theirs = readings[name], readings[reference]
     values = (mine[subset].index - theirs[subset].index) - (mine[other].index - theirs[other].index)
-    lo, hi = bounds(values)
     first, second = mine[subset].rows, mine[other].rows
     both = first | second
     row = {
@@ -144,9 +114,7 @@ def _interaction(
         "reference": reference,
         "subset": f"{subset} − {other}",
         "metric": "suppression_index",
-        "estimate": values[0],
-        "lo": lo,
-        "hi": hi,
+        **estimated(values),
         "n": int(both.sum()),
         "n_groups": draws.n_groups(both),
         "ci_method": CI,
@@ -155,12 +123,7 @@ def _interaction(
         first, mine[subset].scores - theirs[subset].scores, mine[other].scores - theirs[other].scores
     )
     try:
-        seen, null = gap_null(scores[both], first[both], draws.groups[both], n, draws.seed)
-        row.update(
-            p=float(permutation_p([seen], null[:, None], two_sided=True)[0]),
-            null_mean=null.mean(),
-            null_sd=null.std(),
-        )
+        row.update(gap_p(*gap_null(scores[both], first[both], draws.groups[both], n, draws.seed)))
     except LayerprobeError as error:
         row["note"] = f"no permutation p: {error}"
     return row
@@ -190,16 +153,13 @@ def lens_kl_rows(
         for subset, mask in subsets.items():
             means = weighted_mean(kl.T, draws.weights * mask)
             for position, layer in enumerate(store.lens.layers):
-                lo, hi = bounds(means[:, position])
                 yield {
                     "model": name,
                     "reference": paired.reference,
                     "subset": subset,
                     "layer": int(layer),
                     "metric": "lens_kl",
-                    "estimate": means[0, position],
-                    "lo": lo,
-                    "hi": hi,
+                    **estimated(means[:, position]),
                     "ci_method": CI,
                     "n": int(mask.sum()),
                     "n_groups": draws.n_groups(mask),
@@ -208,9 +168,7 @@ def lens_kl_rows(
 
 
 def outcomes(lens: Any, order: NDArray[np.int64]) -> Floats:
-    """[layers, rows, candidates + 1] probabilities of every candidate token (each id once) and of the
-    rest.
-    """
+    """[layers, rows, candidates + 1] probabilities of every candidate token (each id once) and the rest."""
     logits = np.asarray(lens.candidate_logits, dtype=np.float64)[:, order]
     ids = np.asarray(lens.candidate_ids)[order].reshape(len(order), -1)
     share = np.exp(

@@ -134,6 +134,12 @@ def bounds(draws: ArrayLike) -> tuple[float, float]:
     return float(lo), float(hi)
 
 
+def estimated(draws: ArrayLike) -> dict[str, float]:
+    """Estimate and interval of a quantity, as fields of a table row."""
+    lo, hi = bounds(draws)
+    return {"estimate": float(np.asarray(draws)[0]), "lo": lo, "hi": hi}
+
+
 def sign_flip_null(scores: Floats, groups: NDArray[np.int64], n: int, seed: int) -> tuple[float, Floats]:
     """Mean score and its null when whole groups change sign together; the same seed flips the same groups.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
 from .resampling import benjamini_hochberg, max_t, permutation_p
@@ -12,7 +13,7 @@ from .suppression_index import (
     CI,
     Draws,
     SubsetReading,
-    bounds,
+    estimated,
     gap_null,
     read_subset,
     sign_flip_null,
@@ -20,12 +21,8 @@ from .suppression_index import (
 )
 from .trajectories import Trajectory, divergence_layer, is_late
 
-CURVES = {
-    "answer_log_probability": "answer_log_probability",
-    "foil_log_probability": "foil_log_probability",
-    "answer_rank": "answer_rank",
-    "kl_to_final": "kl_to_final",
-}
+Floats = NDArray[np.float64]
+CURVES = ("answer_log_probability", "foil_log_probability", "answer_rank", "kl_to_final")
 
 
 def subset_rows(
@@ -38,38 +35,23 @@ def subset_rows(
         "n_groups": draws.n_groups(reading.rows),
         "ci_method": CI,
     }
-    rows = []
-    for position, layer in enumerate(trajectory.layers):
-        lo, hi = bounds(reading.curve[:, position])
-        rows.append(
-            {
-                **common,
-                "layer": layer,
-                "metric": "logit_difference",
-                "estimate": reading.curve[0, position],
-                "lo": lo,
-                "hi": hi,
-            }
-        )
+    rows = _curve_rows(common, "logit_difference", reading.curve, trajectory)
     weights = draws.weights * reading.rows
-    for metric, attribute in CURVES.items():
-        values = getattr(trajectory, attribute)
-        if values is None:
-            continue
-        means = weighted_mean(values.T, weights)
-        for position, layer in enumerate(trajectory.layers):
-            lo, hi = bounds(means[:, position])
-            rows.append(
-                {
-                    **common,
-                    "layer": layer,
-                    "metric": metric,
-                    "estimate": means[0, position],
-                    "lo": lo,
-                    "hi": hi,
-                }
-            )
+    for metric in CURVES:
+        values = getattr(trajectory, metric)
+        if values is not None:
+            rows += _curve_rows(common, metric, weighted_mean(values.T, weights), trajectory)
     return rows + scalar_rows(reading, common)
+
+
+def _curve_rows(
+    common: Mapping[str, Any], metric: str, curve: Floats, trajectory: Trajectory
+) -> list[dict[str, Any]]:
+    """One row per layer of draws [draws, layers]."""
+    return [
+        {**common, "layer": layer, "metric": metric, **estimated(curve[:, position])}
+        for position, layer in enumerate(trajectory.layers)
+    ]
 
 
 def scalar_rows(reading: SubsetReading, common: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -87,11 +69,10 @@ def scalar_rows(reading: SubsetReading, common: Mapping[str, Any]) -> list[dict[
     }
     rows = []
     for metric, values in scalars.items():
-        lo, hi = bounds(values)
-        row = {**common, "metric": metric, "estimate": values[0], "lo": lo, "hi": hi}
+        row = {**common, "metric": metric, **estimated(values)}
         if metric in ("suppression_index", "peak_logit_difference"):
             row["layer"] = reading.peak_layer
-        if np.isnan(lo):
+        if np.isnan(row["lo"]):
             missing = float(np.isnan(values[1:]).mean()) if len(values) > 1 else 1.0
             row["note"] = f"no interval: undefined in {missing:.0%} of bootstrap draws"
         rows.append(row)
@@ -124,9 +105,7 @@ def contrast_rows(
     contrast: str | None,
     n: int,
 ) -> list[dict[str, Any]]:
-    """Every subset against the rest (or against `contrast`): differences of index, end, handoff, and
-    divergence.
-    """
+    """Every subset against the rest (or against `contrast`), as `difference_rows`."""
     if len(readings) < 2:
         return []
     if contrast is not None and f"{by}={contrast}" not in readings:
@@ -146,56 +125,51 @@ def contrast_rows(
     return rows
 
 
+def paired_rows(
+    trajectory: Trajectory, one: SubsetReading, two: SubsetReading, common: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows for `one` minus `two`, paired draw by draw through the shared weights: index first, then handoff
+    rate, end, the curves and where they part.
+    """
+    rows = [
+        {**common, "metric": metric, **estimated(values)}
+        for metric, values in (
+            ("suppression_index", one.index - two.index),
+            ("handoff_rate", one.handoff_rate - two.handoff_rate),
+            ("final_logit_difference", one.final - two.final),
+        )
+    ]
+    curve = one.curve - two.curve
+    apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
+    said = "first layer from which a simultaneous 95 % band stays off zero"
+    note = said if np.isfinite(apart) else "the curves do not stay apart"
+    return [
+        *rows,
+        *_curve_rows(common, "logit_difference", curve, trajectory),
+        {**common, "metric": "divergence_layer", "estimate": apart, "note": note},
+    ]
+
+
 def difference_rows(
     trajectory: Trajectory, label: str, one: SubsetReading, two: SubsetReading, draws: Draws, n: int
 ) -> list[dict[str, Any]]:
-    """Rows for `one` minus `two`, paired draw by draw through the shared weights."""
+    """Rows for one subset minus another, with a p by exchanging membership."""
     both = one.rows | two.rows
     common = {"subset": label, "n": int(both.sum()), "n_groups": draws.n_groups(both), "ci_method": CI}
-    rows = []
-    curve = one.curve - two.curve
-    for position, layer in enumerate(trajectory.layers):
-        lo, hi = bounds(curve[:, position])
-        rows.append(
-            {
-                **common,
-                "layer": layer,
-                "metric": "logit_difference",
-                "estimate": curve[0, position],
-                "lo": lo,
-                "hi": hi,
-            }
-        )
-    for metric, values in (
-        ("suppression_index", one.index - two.index),
-        ("handoff_rate", one.handoff_rate - two.handoff_rate),
-        ("final_logit_difference", one.final - two.final),
-    ):
-        lo, hi = bounds(values)
-        rows.append({**common, "metric": metric, "estimate": values[0], "lo": lo, "hi": hi})
+    rows = paired_rows(trajectory, one, two, common)
     scores = np.where(one.rows, one.scores, two.scores)[both]
-    index_row = next(row for row in rows if row["metric"] == "suppression_index")
     try:
-        seen, null = gap_null(scores, one.rows[both], draws.groups[both], n, draws.seed)
-        index_row.update(
-            p=float(permutation_p([seen], null[:, None], two_sided=True)[0]),
-            null_mean=null.mean(),
-            null_sd=null.std(),
-        )
+        null = gap_null(scores, one.rows[both], draws.groups[both], n, draws.seed)
+        rows[0].update(gap_p(*null))
     except LayerprobeError as error:
-        index_row["note"] = f"no permutation p: {error}"
-    apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
-    rows.append(
-        {
-            **common,
-            "metric": "divergence_layer",
-            "estimate": apart,
-            "note": "first layer from which a simultaneous 95 % band stays off zero"
-            if np.isfinite(apart)
-            else "the curves do not stay apart",
-        }
-    )
+        rows[0]["note"] = f"no permutation p: {error}"
     return rows
+
+
+def gap_p(seen: float, null: Floats) -> dict[str, float]:
+    """Two-sided p of a difference, and its null, as fields of a table row."""
+    p = permutation_p([seen], null[:, None], two_sided=True)[0]
+    return {"p": float(p), "null_mean": float(null.mean()), "null_sd": float(null.std())}
 
 
 def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: SubsetReading) -> dict[str, Any]:
@@ -248,8 +222,7 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
 
 
 def trust_frame(table: pd.DataFrame, trust_kl: float) -> dict[str, pd.DataFrame]:
-    """{"trust": layer, kl, trusted}: the smallest mean KL over subsets, and whether the lens is to be
-    believed there.
+    """{"trust": layer, kl, trusted}: smallest mean KL over subsets, and whether to believe the lens there.
 
     Empty where no KL was captured.
     """
