@@ -136,5 +136,7 @@ def capture_to(
     check_room(target, bytes_of(arrays, len(prepared.examples)))
     contents = file_contents(model, table, options, identity, prepared, arrays, plan, shard)
     with StoreWriter.create(target, contents) as writer:
+        del contents
         run_plan(model, request, prepared, plan, writer, progress=progress)
+    del prepared, plan, writer  # what was prepared makes room for what is opened
     return open_file(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -29,6 +29,26 @@ def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     out = np.empty(len(values), dtype=object)
     out[:] = [None if value is None else str(value) for value in values]
     return out
+
+
+class StoredTexts(Sequence[str]):
+    """Texts of a file, decoded where asked for: there may be millions, and few analyses read them."""
+
+    def __init__(self, data: np.ndarray, starts: np.ndarray) -> None:
+        self._data, self._starts = data, starts
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        one = range(len(self))[index]
+        return self._data[self._starts[one] : self._starts[one + 1]].tobytes().decode()
 
 
 @dataclass(frozen=True)

@@ -159,12 +159,15 @@ def _fill(file: h5py.File, contents: Contents) -> None:
 def _metadata(contents: Contents) -> dict[str, np.ndarray]:
     """Every immutable dataset; names that end in `*strings` are columns of str."""
     columns, plan = contents.columns, contents.plan
-    texts = [text.encode() for text in columns.texts or [""] * len(columns)]
+    text_bytes, text_starts = bytearray(), np.zeros(len(columns) + 1, dtype=np.int64)
+    for index, text in enumerate(columns.texts or []):
+        text_bytes += text.encode()
+        text_starts[index + 1] = len(text_bytes)
     out: dict[str, Any] = {
         "header": json_bytes(contents.header),
         "prompts/ids*strings": columns.ids,
-        "prompts/text_bytes": np.frombuffer(b"".join(texts), dtype=np.uint8),
-        "prompts/text_starts": np.cumsum([0, *map(len, texts)], dtype=np.int64),
+        "prompts/text_bytes": np.frombuffer(text_bytes, dtype=np.uint8),
+        "prompts/text_starts": text_starts,
         "prompts/token_ids": columns.token_ids,
         "prompts/token_starts": columns.token_starts,
         "rows/examples": contents.examples,

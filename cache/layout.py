@@ -113,13 +113,15 @@ def allocate(file: h5py.File, key: str, shape: tuple[int, ...], dtype: str | np.
 
 def strings_to_fixed(values: Iterable[Any]) -> np.ndarray:
     """UTF-8 strings of one length (padded with NUL): contiguous bytes can be checked."""
-    encoded = [("" if value is None else str(value)).encode() for value in values]
-    for value in encoded:
-        if value.endswith(b"\0"):
+    given = ["" if value is None else value if isinstance(value, str) else str(value) for value in values]
+    longest = 1
+    for value in given:  # encoded twice rather than held twice: there may be millions
+        if value.endswith("\0"):
             raise LayerprobeError(
                 f"the label {value!r} ends with a NUL character: remove it from the prompt table"
             )
-    return np.array(encoded, dtype=f"S{max(1, *(len(value) for value in encoded), 1)}")
+        longest = max(longest, len(value.encode()))
+    return np.fromiter((value.encode() for value in given), dtype=f"S{longest}", count=len(given))
 
 
 def write_metadata(file: h5py.File, key: str, values: np.ndarray, checksums: dict[str, str]) -> None:

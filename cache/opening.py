@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..hooks.errors import LayerprobeError
 from .batches import Plan
-from .columns import PromptColumns
+from .columns import PromptColumns, StoredTexts
 from .layout import FORMAT, READABLE, ArraySpec, checksum, column_key, journal_dtype, read_json
 from .statistics import RunningStatistics
 
@@ -231,7 +230,6 @@ def _read_columns(file: h5py.File, path: Path) -> PromptColumns:
         return data.column(f"prompts/{name}") if f"prompts/{name}" in data else None
 
     header = read_json(data["header"])
-    text, starts = data["prompts/text_bytes"].tobytes(), data["prompts/text_starts"]
     return PromptColumns(
         ids=data.strings("prompts/ids"),
         labels={name: data.column(column_key("labels", name)) for name in header["labels"]},
@@ -239,7 +237,7 @@ def _read_columns(file: h5py.File, path: Path) -> PromptColumns:
         pairs=optional("pairs"),
         splits=optional("splits"),
         spans={name: data[column_key("spans", name)] for name in header["spans"]},
-        texts=[text[a:b].decode() for a, b in pairwise(starts)],
+        texts=StoredTexts(data["prompts/text_bytes"], data["prompts/text_starts"]),
         token_ids=data["prompts/token_ids"],
         token_starts=data["prompts/token_starts"],
     )

@@ -47,6 +47,7 @@ class ActivationStore:
         self._positions = positions
         self._lens = lens
         self._path = path
+        self._texts: list[str] | None = None
 
     # what it is
     @property
@@ -169,7 +170,9 @@ class ActivationStore:
     @property
     def texts(self) -> list[str] | None:
         """[prompts] text of each *prompt* as the model saw it, or None where nobody gave any."""
-        return None if self._columns.texts is None else list(self._columns.texts)
+        if self._texts is None and self._columns.texts is not None:
+            self._texts = list(self._columns.texts)
+        return self._texts
 
     def token_ids(self) -> list[np.ndarray] | None:
         """[prompts] int32 token ids of each *prompt*, or None where nobody gave any."""
