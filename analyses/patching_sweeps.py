@@ -7,11 +7,12 @@ only the last token is read by anybody. That is where the speed over a plain loo
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..hooks.interventions import patch
 from ..hooks.sites import SiteAt
@@ -48,13 +49,33 @@ def sweep_difference(
 @torch.no_grad()
 def last_block(model: Any, batch: Batch, resid: Tensor, heads: Tensor) -> Tensor:
     """[B] logit difference from the last block's input [B, 1, d] and heads [B, 1, H, d_head] at one token."""
-    layer = model.n_layers - 1
+    at = SiteAt("resid_post", model.n_layers - 1)
     ids = batch.ids[:, -1:]
-    with given_heads(model, layer, heads):
-        logits = model.logits(
-            ids, torch.ones_like(ids), positions=torch.zeros(len(ids)), start=(layer, resid)
-        )
-    return batch.difference(logits.float())
+    with given_heads(model, model.n_layers - 1, heads):
+        got = model.forward(ids, torch.ones_like(ids), sites=[at], start=(model.n_layers - 1, resid))
+    return candidate_difference(model, batch, got[at][:, 0])
+
+
+def candidate_difference(model: Any, batch: Batch, resid: Tensor) -> Tensor:
+    """[B] logit difference from the stream after the last block [B, d], by the candidates' rows of the
+    unembedding alone (where it is a plain matrix).
+    """
+    head = model.lens.head
+    used = torch.cat([batch.answers, batch.foils], dim=1)
+    ids = used.unique()
+    ids = ids[ids >= 0].to(head.unembed.weight.device)
+    if type(head.unembed) is not nn.Linear or ids.device.type == "meta":
+        return batch.difference(head(resid).float())
+    few = nn.utils.skip_init(nn.Linear, resid.shape[1], len(ids), bias=head.unembed.bias is not None)
+    few.weight = nn.Parameter(head.unembed.weight[ids], requires_grad=False)
+    if few.bias is not None:
+        few.bias = nn.Parameter(head.unembed.bias[ids], requires_grad=False)
+    columns = torch.searchsorted(ids, used.to(ids.device).clamp(min=0)).masked_fill(
+        used.to(ids.device) < 0, -1
+    )
+    answers, foils = columns.split([batch.answers.shape[1], batch.foils.shape[1]], dim=1)
+    logits = replace(head, unembed=few)(resid).float()
+    return replace(batch, answers=answers, foils=foils).difference(logits)
 
 
 def at_positions(new: Tensor, old: Tensor, where: Where) -> Tensor:

@@ -11,7 +11,7 @@ from layerprobe.analyses.patching import patching
 from layerprobe.analyses.patching_given import given_heads, plain_attention
 from layerprobe.analyses.patching_runs import path_difference, record, run_difference, set_difference
 from layerprobe.analyses.patching_source import Ablation, model_source
-from layerprobe.analyses.patching_sweeps import head_sweep, position_sweep, site_sweep
+from layerprobe.analyses.patching_sweeps import candidate_difference, head_sweep, position_sweep, site_sweep
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.interventions import ablate, patch
 from layerprobe.hooks.sites import SiteAt
@@ -92,6 +92,16 @@ def test_given_heads_are_patched_heads_without_the_rest_of_the_attention(name):
     with pytest.raises(RuntimeError, match="stop"), given_heads(model, 1, heads):
         raise RuntimeError("stop")
     assert "forward" not in attention.__dict__
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "gpt_neox", "cohere2", "opt_350m"])
+def test_a_few_rows_of_the_unembedding_give_the_difference_of_all(name):
+    model = tiny(name)
+    batch = next(answer_task(tiny_store(model), model, groups=None).batches(8))
+    last = model.forward(batch.ids, batch.mask, sites=["resid_post[-1]"])
+    (resid,) = last.values()
+    got = candidate_difference(model, batch, resid[:, -1])
+    torch.testing.assert_close(got, run_difference(model, batch), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
