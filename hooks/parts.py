@@ -27,6 +27,7 @@ FUSED_ORDER = {
     "phi3": "blocks",
     "modernbert": "blocks",
     "openai-gpt": "blocks",
+    "mpt": "blocks",
     "gpt_neox": "per_head",
     "bloom": "per_head",
     "falcon": "per_group",
@@ -91,15 +92,14 @@ def find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
     down = child(down_holder, DOWN_PROJECTION, down_prefix)
     o_proj = child(holder, OUTPUT_PROJECTION, holder_path)
     post_attn, post_mlp = _post_norms(block, path)
-    # BLOOM's sublayers return the stream itself: what they add is the output of their last projection
+    # BLOOM's sublayers, and MPT's MLP, return the stream itself: they add the output of their last projection
     normed_after = getattr(block, "do_layer_norm_before", True) is False  # OPT-350m
-    returns_stream = "residual" in inspect.signature(type(attn).forward).parameters
     return BlockParts(
         block=path,
         attention=attention,
         mlp=mlp,
-        attn_out=post_attn or (o_proj if returns_stream else attention),
-        mlp_out=post_mlp or (down if returns_stream or mlp is None else mlp),
+        attn_out=post_attn or (o_proj if _takes_residual(attn) else attention),
+        mlp_out=post_mlp or (down if mlp is None or _takes_residual(down_holder) else mlp),
         mid_norm=f"{path}.self_attn_layer_norm" if normed_after else _mid_norm(block, path, post_attn, mlp),
         mid_is_output=normed_after,
         o_proj=o_proj,
@@ -107,6 +107,10 @@ def find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
         qkv=_find_qkv(holder, holder_path),
         router=child(down_holder, ROUTER, down_prefix) if hasattr(down_holder, "experts") else None,
     )
+
+
+def _takes_residual(module: nn.Module) -> bool:
+    return "residual" in inspect.signature(type(module).forward).parameters
 
 
 def _encoder_parts(block: nn.Module, path: str, attention: str) -> BlockParts:
@@ -129,18 +133,19 @@ def _encoder_parts(block: nn.Module, path: str, attention: str) -> BlockParts:
 
 def _post_norms(block: nn.Module, path: str) -> tuple[str | None, str | None]:
     """Norms on what the sublayers return: Gemma-2/3 and OLMo-2 call the one of attention
-    `post_attention_layernorm`, a name that
-    in Llama belongs to the norm before the MLP; a `post_feedforward_layernorm` beside it tells them apart."""
+    `post_attention_layernorm`, a name that in Llama belongs to the norm before the MLP (and in GLM-4 beside
+    both); a norm on what the MLP returns tells them apart.
+    """
     post_mlp = child(block, ("post_feedforward_layernorm", "post_mlp_layernorm"), path)
-    names = ("post_attention_layernorm", "post_self_attn_layernorm")
+    names = ("post_self_attn_layernorm", "post_attention_layernorm")
     return (child(block, names, path), post_mlp) if post_mlp else (None, None)
 
 
 def _mid_norm(block: nn.Module, path: str, post_attn: str | None, mlp: str | None) -> str | None:
-    names: tuple[str, ...] = ("pre_feedforward_layernorm", "ln_2", "mlp_norm", "ffn_norm", "norm2")
+    names: tuple[str, ...] = ("pre_feedforward_layernorm", "ln_2", "mlp_norm", "ffn_norm", "norm2", "norm_2")
     if hasattr(block, "fc1"):
         names = (*names, "final_layer_norm")  # OPT
-    if post_attn is None:
+    if post_attn != f"{path}.post_attention_layernorm":
         names = (*names, "post_attention_layernorm")
     found = child(block, names, path)
     if found is None and post_attn is not None:

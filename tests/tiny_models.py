@@ -82,6 +82,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2Config", {**_GEMMA, "final_logit_softcapping": 5.0, "attn_logit_softcapping": 10.0}),
     "gemma3": ("Gemma3TextConfig", _GEMMA),
     "phi3": ("Phi3Config", _LLAMA),
+    "cohere2": ("Cohere2Config", {**_LLAMA, "logit_scale": 0.25, "sliding_window": 8}),
+    "glm4": ("Glm4Config", {**_LLAMA, "head_dim": 8}),
+    "mpt": ("MptConfig", {"d_model": WIDTH, "n_layers": LAYERS, "n_heads": HEADS, "max_seq_len": 64}),
     "olmo2": ("Olmo2Config", _LLAMA),
     "falcon": (
         "FalconConfig",

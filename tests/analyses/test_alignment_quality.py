@@ -27,6 +27,8 @@ def test_the_paper_sums_one_number_with_itself(n, share):
     assert chi == pytest.approx(n1 * n2 * (n - 2) / (n**2 * xbi), rel=1e-12)
     assert quality_of(x, y) == pytest.approx(chi / (n - 2), rel=1e-12)
     assert quality_of(x, y, variant="paper") == pytest.approx(0.5 / xbi + 0.5 * chi, rel=1e-12)
+    weighted = quality_of(x, y, variant="paper", balance=0.2)
+    assert weighted == pytest.approx(0.2 / xbi + 0.8 * chi, rel=1e-12)  # balance is the share of Xie-Beni
 
 
 def test_default_does_not_grow_with_n_and_the_published_form_does():

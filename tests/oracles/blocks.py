@@ -1,7 +1,6 @@
 """Every site recomputed in float64 from the weights, without hooks: what the engines are held to.
 
-The stream before each block and the attention probabilities are transformers' own outputs of a float64 eager
-pass
+The stream before each block and the attention probabilities are transformers' own outputs of a float64 eager pass
 (`output_hidden_states`, `output_attentions`); the rest follows from the state dict by a plain formula.
 """
 
@@ -61,7 +60,8 @@ def linear(weights: Weights, name: str, x: Tensor, transposed: bool = False) -> 
 def activation(config: Any) -> Callable[[Tensor], Tensor]:
     """The MLP's non-linearity by the name in the configuration."""
     names = ("hidden_act", "hidden_activation", "activation_function", "activation")
-    name = next((getattr(config, n) for n in names if isinstance(getattr(config, n, None), str)), "gelu_tanh")
+    unnamed = "gelu" if config.model_type == "mpt" else "gelu_tanh"
+    name = next((getattr(config, n) for n in names if isinstance(getattr(config, n, None), str)), unnamed)
     tanh = partial(F.gelu, approximate="tanh")
     table = {"silu": F.silu, "relu": F.relu, "gelu": F.gelu, "gelu_new": tanh, "gelu_pytorch_tanh": tanh}
     return table.get(name, tanh)
@@ -170,6 +170,17 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("gemma2", "gemma3"), _GEMMA),
     "phi3": like_llama(qkv=("self_attn.qkv_proj",)),
     "stablelm": like_llama(norm="layer"),
+    "cohere2": like_llama(norm="layer", norm2="input_layernorm", parallel=True),
+    "glm4": like_llama(post1="post_self_attn_layernorm", post2="post_mlp_layernorm"),
+    "mpt": Family(
+        "transformer.blocks.{l}.",
+        ("attn.Wqkv",),
+        "attn.out_proj",
+        "norm_1",
+        "norm_2",
+        two_layer("ffn.up_proj", "ffn.down_proj"),
+        norm="layer",
+    ),
     "olmo2": like_llama(norm1=None, norm2=None, **_SANDWICH),
     "gpt2": Family(
         "transformer.h.{l}.",
