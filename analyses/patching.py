@@ -4,6 +4,7 @@ recovery = (LD_patched − LD_corrupt) / (LD_clean − LD_corrupt), as a ratio o
 the part changes nothing, 1 where it brings back all that separates the two runs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ..hooks.errors import LayerprobeError
 from .answer_task import AnswerTask, answer_task
 from .components import Component, all_components
+from .patching_paths import Path, path_effects, path_frame, paths_among, strongest
 from .patching_runs import Where, record, run_difference
 from .patching_source import Source, contrast_source, model_source
 from .patching_sweeps import head_sweep, position_sweep, site_sweep
@@ -36,6 +38,7 @@ def patching(
     limit: int | None = 64,
     where: Where = "all",
     positions: bool = True,
+    paths: int = 0,
     batch_size: int = 16,
     n_permutations: int = 2000,
     n_bootstrap: int = 1000,
@@ -57,6 +60,7 @@ def patching(
         limit: at most so many prompts, drawn by whole groups.
         where: replace a component's value at `all` positions or at the `last` alone.
         positions: also patch the stream by layer × position.
+        paths: path patching among so many of the components that do most, and from each to the logits.
         batch_size: prompts whose patched copies run together.
         n_permutations: sign flips of whole groups; p is family-wise (max-T) over all components.
         n_bootstrap: cluster-bootstrap draws.
@@ -65,8 +69,8 @@ def patching(
 
     Returns:
         kind `patching`; metrics `recovery` (per component) and `effect` (in logits, with p and
-        p_familywise), `corrupt` and `clean` logit differences. Frames `map` (components) and `positions`
-        (layer × position, with the tokens).
+        p_familywise), `corrupt` and `clean` logit differences. Frames `map` (components), `positions`
+        (layer × position, with the tokens) and `paths` (sender, receiver, effect in logits).
 
     Raises:
         LayerprobeError: runs that cannot be aligned token by token.
@@ -109,16 +113,17 @@ def patching(
         "target": f"{target} − {foil}",
         "seed": seed,
     }
-    table = [
-        {**fields, **row}
-        for row in effect_rows(names, effects, corrupt, clean, task, n_bootstrap, n_permutations, seed)
-    ]
-    result = tidy(table)
+    rest = (corrupt, clean, task, n_bootstrap, n_permutations, seed)
+    result = tidy({**fields, **row} for row in effect_rows(names, effects, *rest))
     frames = {"map": result[result["metric"] == "recovery"].reset_index(drop=True)}
     if positions:
         frames["positions"] = position_frame(by_place, corrupt, clean, task, model).assign(
             model=store.model_name
         )
+    if paths:
+        chosen = paths_among(strongest(names, effects, paths))
+        along = path_effects(model, task, origin, chosen, batch_size, corrupt)
+        frames["paths"] = path_frame(effect_rows(chosen, along, *rest)).assign(model=store.model_name)
     return AnalysisResult(
         kind="patching",
         table=result,
@@ -199,7 +204,7 @@ def end_rows(corrupt: Floats, clean: Floats, weights: Floats, size: dict[str, An
 
 
 def effect_rows(
-    names: list[Component],
+    names: Sequence[Component | Path],
     effects: Floats,
     corrupt: Floats,
     clean: Floats,

@@ -34,11 +34,22 @@ def summarise(result: "AnalysisResult") -> list[str]:
             f"{best['layer']}, position "
             f"{best['position']} ({best['token']!r}): {best['estimate']:.0%}."
         )
+    if "paths" in result.frames and len(result.frames["paths"]):
+        ordered = result.frames["paths"].sort_values("effect", key=abs, ascending=False, kind="stable")
+        strongest = "; ".join(
+            f"{row['sender']} → {row['receiver']} {row['effect']:+.2f} [{row['lo']:.2f}, {row['hi']:.2f}] "
+            f"(family-wise p = {row['p_familywise']:.3g})"
+            for _, row in ordered.head(3).iterrows()
+        )
+        sentences.append(
+            f"Along {len(ordered)} single paths, all else held as it was, the logit difference changes most "
+            f"by {strongest}."
+        )
     return sentences
 
 
 def draw(result: "AnalysisResult") -> "Figure":
-    """Layer × position map where there is one, else layer × head."""
+    """Layer × position map where there is one (tokens that most prompts share as labels), else layer × head."""
     if "positions" not in result.frames:
         return component_map(result.frames["map"], "Recovery by component", "recovery")
     import plotly.graph_objects as go
@@ -55,6 +66,9 @@ def draw(result: "AnalysisResult") -> "Figure":
             z=grid.to_numpy(dtype=float),
             x=labels,
             y=[int(layer) for layer in grid.index],
+            customdata=[list(zip(tokens["token"], tokens["token_share"], strict=True))] * len(grid),
+            hovertemplate="layer %{y}, position %{x}: %{z:.0%}<br>"
+            "commonest token: %{customdata[0]} (%{customdata[1]:.0%} of prompts)<extra></extra>",
             zmin=-1,
             zmax=1,
             colorscale="RdBu",

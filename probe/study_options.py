@@ -156,9 +156,7 @@ class AttributionOptions(AnalysisOptions):
     """At most so many prompts, drawn by whole groups."""
 
 
-class PatchingOptions(AnalysisOptions):
-    """Activation patching by head, MLP and position: what brings the answer back (runs the model)."""
-
+class _RestoringOptions(AnalysisOptions):
     runs_models: ClassVar[bool] = True
 
     source: str = "contrast"
@@ -173,11 +171,20 @@ class PatchingOptions(AnalysisOptions):
     """At most so many prompts, drawn by whole groups."""
 
 
-class CausalOptions(PatchingOptions):
-    """The parts whose restoration brings the answer back, against random sets (runs the model)."""
+class PatchingOptions(_RestoringOptions):
+    """Activation patching by head, MLP and position: what brings the answer back (runs the model)."""
+
+    paths: int | None = Field(default=None, ge=1)
+    """Path patching among so many of the strongest heads and MLPs."""
+
+
+class CausalOptions(_RestoringOptions):
+    """The parts whose restoration brings the answer back, against other parts (runs the model)."""
 
     most: int | None = Field(default=None, ge=1)
     """At most so many parts."""
+    parts: Literal["heads", "layers"] | None = None
+    """Choose among heads and MLPs, or whole attention layers and MLPs (default: heads)."""
 
 
 class AlignmentQualityOptions(AnalysisOptions):

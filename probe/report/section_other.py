@@ -23,6 +23,12 @@ TITLES = {
     "unsupervised": "Structure without labels",
     "similarity": "Similarity of representations",
 }
+FRAMES = {
+    "patching_causal": (
+        ("verdicts", "every part: what it writes, what restoring it brings back alone, and what others do"),
+    ),
+    "patching": (("paths", "single paths between the parts that do most, and from them to the logits"),),
+}
 
 
 def other_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -47,7 +53,12 @@ def _section(entry: Entry, several: bool) -> dict[str, Any]:
             figure(drawn, name=entry.name, caption=caption, alt=" ".join(sentences[:3]) or caption)
         )
     figures += _component_maps(entry, title)
-    tables = [frame_table(entry.result.table, caption=f"{entry.name}: every row")]
+    tables = [
+        frame_table(entry.result.frames[frame], caption=f"{entry.name}: {said}", folded=False)
+        for frame, said in FRAMES.get(entry.result.kind, ())
+        if frame in entry.result.frames
+    ]
+    tables.append(frame_table(entry.result.table, caption=f"{entry.name}: every row"))
     return section(title, id=f"{entry.name.lower()}", sentences=sentences, figures=figures, tables=tables)
 
 

@@ -9,9 +9,11 @@ from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.components import Component, all_components
 from layerprobe.analyses.patching import patching
 from layerprobe.analyses.patching_given import given_heads, plain_attention
+from layerprobe.analyses.patching_paths import Path, path_effects
 from layerprobe.analyses.patching_runs import path_difference, record, run_difference, set_difference
 from layerprobe.analyses.patching_source import Ablation, model_source
 from layerprobe.analyses.patching_sweeps import candidate_difference, head_sweep, position_sweep, site_sweep
+from layerprobe.analyses.result import read_result
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.interventions import ablate, patch
 from layerprobe.hooks.sites import SiteAt
@@ -186,7 +188,34 @@ def test_patching_from_another_model_reports_maps_and_intervals():
     assert {"layer", "position", "token", "estimate"} <= set(result.frames["positions"].columns)
     last = result.frames["positions"].query("position == -1 and layer == 0")["estimate"].item()
     assert np.isfinite(last)
-    assert result.plot().data and result.summary()
+    figure = result.plot()
+    assert str(figure.data[0].x[-1]).startswith("-1 ") or figure.data[0].customdata[0][-1][1] <= 0.5
+    assert len(figure.data[0].customdata) == model.n_layers and result.summary()
+
+
+def test_paths_among_the_strongest_parts_are_reported(tmp_path):
+    model, other = tiny("llama"), tiny("llama", 1)
+    options = {"source": other, "groups": None, "n_bootstrap": 50, "n_permutations": 50, "positions": False}
+    result = patching(tiny_store(model), model=model, paths=3, **options)
+    frame = result.frames["paths"]
+    effect = result.table[result.table["metric"] == "effect"].set_index("component")["estimate"].abs()
+    assert set(frame["sender"]) == set(effect.sort_values().index[-3:])
+    assert (frame["receiver"] == "logits").sum() == 3
+    assert np.isfinite(frame[["effect", "lo", "hi", "p_familywise", "recovery"]].astype(float)).all(axis=None)
+    assert "single paths" in str(result.summary())
+    again = read_result(result.to_parquet(tmp_path / "p.parquet"))
+    assert str(again.summary()) == str(result.summary())
+    assert "paths" not in patching(tiny_store(model), model=model, **options).frames
+
+
+def test_a_last_layer_part_reaches_the_logits_by_its_direct_path_alone():
+    model, other, task, batch, cache, values = runs("llama")
+    last = Component("mlp", model.n_layers - 1)
+    through = path_effects(
+        model, task, model_source(task, model, other), [Path(last, None)], 8, np.zeros(len(task))
+    )
+    alone = set_difference(model, batch, [last], cache, values)
+    np.testing.assert_allclose(through[batch.rows, 0], alone.numpy(), atol=1e-5)
 
 
 def test_runs_that_do_not_align_are_refused():
