@@ -1,7 +1,7 @@
 """Every site recomputed in float64 from the weights, without hooks: what the engines are held to.
 
-The stream before each block and the attention probabilities are transformers' own outputs of a float64 eager pass
-(`output_hidden_states`, `output_attentions`); the rest follows from the state dict by a plain formula.
+The stream before each block and the attention probabilities are transformers' own outputs of a float64 eager
+pass (`output_hidden_states`, `output_attentions`); the rest follows from the state dict by a plain formula.
 """
 
 from collections.abc import Callable
