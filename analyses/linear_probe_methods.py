@@ -15,7 +15,10 @@ from .linear_probe_lda import fit_lda, fit_shrunk_lda
 from .linear_probe_problem import Fits, Floats, Problem, moments
 from .solvers.logistic import solve_logistic
 from .solvers.ridge import solve_ridge
-from .solvers.row_space import row_space
+from .solvers.row_space import row_factor, row_space
+
+FEW_ROWS = 300
+"""Up to so many rows eigenvectors cost less than the iterations they save."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,21 @@ def _logistic_in_row_space(problem: Problem, strengths: Floats, mean: Floats, sc
     for fold in range(problem.masks.shape[1]):
         seen = problem.masks[:, fold] > 0
         z = (problem.x[seen] - mean[fold]) / scale[fold]
-        values, vectors = np.linalg.eigh(z @ z.T)
-        kept = values > values[-1] * 1e-12
-        root = np.sqrt(values[kept])
+        factor = row_factor(z)
         fit = solve_logistic(
-            vectors[:, kept] * root,
-            np.broadcast_to(problem.y[seen, None], (int(seen.sum()), len(strengths))),
+            factor.coordinates,
+            torch.from_numpy(np.repeat(problem.y[seen, None], len(strengths), axis=1)),
             1 / strengths,
             row_weights=problem.masks[seen, fold : fold + 1],
             n_classes=problem.n_classes,
             tol=problem.tol,
-            diagonal=True,
+            basis_width=FEW_ROWS,
         )
-        weight = ((fit.weight / root) @ vectors[:, kept].T) @ z / scale[fold]
-        parts.append((weight, fit.bias - weight @ mean[fold], fit.converged, fit.gradient))
+        on_z, bias = factor.lift(fit.weight, fit.bias)
+        weight = on_z.numpy() / scale[fold]
+        parts.append(
+            (weight, bias.numpy() - weight @ mean[fold], fit.converged.numpy(), fit.gradient.numpy())
+        )
     return Fits(*(np.stack(part) for part in zip(*parts, strict=True)))
 
 

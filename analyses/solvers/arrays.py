@@ -35,3 +35,11 @@ def giver(array: Array) -> Callable[[torch.Tensor], Any]:
 def to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
     """The tensor as a numpy array."""
     return tensor.detach().cpu().numpy()
+
+
+def inner_products(z: torch.Tensor) -> torch.Tensor:
+    """[rows, rows] z · zᵀ; on a CPU by numpy, which computes one triangle only where torch computes both."""
+    if z.device.type != "cpu":
+        return z @ z.T
+    values = z.numpy()
+    return torch.from_numpy(values @ values.T)

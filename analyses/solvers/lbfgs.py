@@ -36,7 +36,7 @@ class History:
 
 def per_column(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Inner product of each column's parameters: [p, columns, classes] twice → [columns]."""
-    return torch.einsum("pck,pck->c", a, b)
+    return torch.linalg.vecdot(a, b, dim=0).sum(-1)
 
 
 def direction(

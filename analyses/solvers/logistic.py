@@ -15,8 +15,7 @@ import torch
 
 from .arrays import Array, giver, to_tensor
 from .lbfgs import History, direction, per_column
-
-Basis = tuple[torch.Tensor, torch.Tensor | None] | None
+from .precondition import Curvature, curvature
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class _Problem:
     centre: torch.Tensor  # [width, columns or 1]
     scale: torch.Tensor  # [width, columns or 1]
     fold: torch.Tensor  # [columns] index into basis
-    basis: Basis  # per fold: eigenvalues, and vectors unless the axes are eigenvectors
+    curvature: Curvature
 
     def margins(self, p: torch.Tensor) -> torch.Tensor:
         v = p[:-1] / self.scale[:, :, None]
@@ -78,23 +77,8 @@ class _Problem:
 
     def precondition(self, g: torch.Tensor, bend: torch.Tensor) -> torch.Tensor:
         """Inverse of bend · ZᵀUZ/ΣU + l2·I, the Hessian were every row equally certain."""
-        last = g[-1:] / bend[None, :, None]
-        if self.basis is None:
-            first = g[:-1] / (bend + self.l2)[None, :, None]
-        else:
-            values, vectors = self.basis
-            if vectors is None:
-                first = g[:-1] / (values[self.fold].T * bend + self.l2)[:, :, None]
-                return torch.cat([first, last])
-            first = torch.empty_like(g[:-1])
-            for fold in range(len(values)):
-                mine = torch.nonzero(self.fold == fold)[:, 0]
-                if len(mine):
-                    curvature = values[fold][:, None] * bend[mine] + self.l2[mine]
-                    rotated = (vectors[fold].T @ g[:-1, mine].flatten(1)).view(-1, len(mine), g.shape[2])
-                    back = vectors[fold] @ (rotated / curvature[:, :, None]).flatten(1)
-                    first[:, mine] = back.view(-1, len(mine), g.shape[2])
-        return torch.cat([first, last])
+        first = self.curvature.solve(g[:-1], bend, self.l2, self.fold)
+        return torch.cat([first, g[-1:] / bend[None, :, None]])
 
     def columns(self, keep: torch.Tensor) -> "_Problem":
         wide = self.centre.shape[1] > 1
@@ -122,7 +106,7 @@ def solve_logistic(
     start: Array | None = None,
     tol: float = 1e-6,
     max_iterations: int = 500,
-    basis_width: int = 512,
+    basis_width: int = 1024,
     diagonal: bool = False,
 ) -> LogisticFit:
     """Fit every column to its minimum.
@@ -140,7 +124,7 @@ def solve_logistic(
         start: [columns, width (+ classes)] raw-space weights to start from.
         tol: on the largest gradient entry over the sum of row weights.
         max_iterations: at most.
-        basis_width: up to this width each fold's Hessian bound is diagonalised, which makes iterations few.
+        basis_width: up to this width the Hessian's bound is diagonalised, above it only its leading part.
         diagonal: the columns of `rows` are already orthogonal (an eigenbasis), so that nothing need be
             diagonalised.
 
@@ -184,12 +168,6 @@ def _problem(  # type: ignore[no-untyped-def]
     # with a free intercept any centre gives the same minimum; the weighted mean gives the best conditioning
     middle = (weights / weights.sum(0)).T @ x if centre is None else to_tensor(centre, like=x)
     spread = x.new_ones(1, x.shape[1]) if scale is None else to_tensor(scale, like=x)
-    basis: Basis = None
-    if diagonal:
-        z = (x[None] - middle[:, None]) / spread[:, None]
-        basis = ((weights.T[:, :, None] * z**2).sum(1) / weights.sum(0)[:, None], None)
-    elif x.shape[1] <= basis_width:
-        basis = _eigenbasis(x, weights, middle, spread)
     if n_classes == 2:
         y = to_tensor(labels, like=x)
     else:
@@ -203,21 +181,8 @@ def _problem(  # type: ignore[no-untyped-def]
         centre=middle.T if one else middle[which].T,
         scale=spread.T if len(spread) == 1 else spread[which].T,
         fold=which if weights.shape[1] > 1 else torch.zeros_like(which),
-        basis=basis,
+        curvature=curvature(x, weights, middle, spread, basis_width=basis_width, diagonal=diagonal),
     )
-
-
-def _eigenbasis(
-    x: torch.Tensor, weights: torch.Tensor, centre: torch.Tensor, scale: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues [folds, width] and vectors of each fold's second moment of z, per unit of row weight."""
-    moments = []
-    for fold in range(weights.shape[1]):
-        u = weights[:, fold]
-        z = (x - centre[min(fold, len(centre) - 1)]) / scale[min(fold, len(scale) - 1)]
-        moments.append(z.T @ (z * u[:, None]) / u.sum().clamp(min=1e-12))
-    values, vectors = torch.linalg.eigh(torch.stack(moments))
-    return values.clamp(min=0), vectors
 
 
 def _minimise(

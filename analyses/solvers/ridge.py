@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .arrays import Array, giver, to_tensor
+from .arrays import Array, giver, inner_products, to_tensor
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def decompose(rows: Array, *, row_weights: Array | None = None) -> Decomposition
     mean = (u @ x) / u.sum()
     root = u.sqrt()
     z = (x - mean) * root[:, None]
-    small = z @ z.T if len(z) <= z.shape[1] else z.T @ z
+    small = inner_products(z if len(z) <= z.shape[1] else z.T)
     values, vectors = torch.linalg.eigh(small)
     kept = values > values[-1].clamp(min=1e-300) * 1e-13
     s, vectors = values[kept].sqrt(), vectors[:, kept]

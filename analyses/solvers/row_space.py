@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .arrays import Array, to_tensor
+from .arrays import Array, inner_products, to_tensor
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,66 @@ def row_space(rows: Array) -> RowSpace:
     mean = x.mean(0)
     z = x - mean
     wide = z.shape[1] > z.shape[0]
-    values, vectors = torch.linalg.eigh(z @ z.T if wide else z.T @ z)
+    values, vectors = torch.linalg.eigh(inner_products(z if wide else z.T))
     kept = values > values[-1].clamp(min=1e-300) * 1e-12
     root, vectors = values[kept].sqrt(), vectors[:, kept]
     if wide:
         return RowSpace(vectors * root, z, vectors / root, mean)
     coordinates = z @ vectors
     return RowSpace(coordinates, z, coordinates / root**2, mean)
+
+
+@dataclass(frozen=True)
+class RowFactor:
+    """A square root of the rows' inner products, for one fit: cheaper than eigenvectors and as exact."""
+
+    coordinates: torch.Tensor
+    """[rows, rank] with the inner products of the rows, plus `constant` for every pair."""
+    z: torch.Tensor
+    """[rows, width]."""
+    to_rows: torch.Tensor | None
+    """[rows, rank] coefficients of each axis on the rows; None: the inverse of a triangular factor."""
+    constant: float
+    """Squared value of a constant feature that was added. Centring takes it out again."""
+
+    def lift(self, weight: Array, bias: Array) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [columns (, classes), width] on z and bias of a weight [columns (, classes), rank]."""
+        flat = to_tensor(weight, like=self.z)
+        shape = flat.shape[:-1]
+        flat = flat.reshape(-1, flat.shape[-1])
+        if self.to_rows is not None:
+            on_rows = flat @ self.to_rows.T
+        else:
+            on_rows = torch.linalg.solve_triangular(self.coordinates.T, flat.T, upper=True).T
+        shift = self.constant * on_rows.sum(1)
+        return (on_rows @ self.z).view(*shape, -1), to_tensor(bias, like=self.z) + shift.view(shape)
+
+
+def row_factor(rows: Array) -> RowFactor:
+    """Cholesky factor of the rows' Gram matrix; its eigenvectors where rows repeat or depend on one another.
+
+    Args:
+        rows: [rows, width], centred or not.
+
+    >>> import numpy as np
+    >>> z = np.random.default_rng(0).normal(size=(5, 40))
+    >>> factor = row_factor(z)
+    >>> weight, bias = factor.lift(np.eye(5)[:1], np.zeros(1))
+    >>> np.allclose(z @ weight[0].numpy() + bias[0].item(), factor.coordinates[:, 0].numpy())
+    True
+    """
+    z = to_tensor(rows)
+    gram = inner_products(z)
+    # centred rows sum to zero, so their Gram matrix is singular; a constant feature mends that
+    level = float(gram.diagonal().mean())
+    lower, failed = torch.linalg.cholesky_ex(gram + level)
+    pivots = lower.diagonal() ** 2
+    if not failed and pivots.min() > 1e-8 * pivots.max():
+        return RowFactor(lower, z, None, level)
+    values, vectors = torch.linalg.eigh(gram)
+    kept = values > values[-1].clamp(min=1e-300) * 1e-12
+    root, vectors = values[kept].sqrt(), vectors[:, kept]
+    return RowFactor(vectors * root, z, vectors / root, 0.0)
 
 
 @dataclass(frozen=True)

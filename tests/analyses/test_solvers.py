@@ -78,6 +78,53 @@ def test_one_shared_gram_gives_every_fold_its_own_minimum(name):
     assert fits.converged.all()
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_many_rows_of_greater_width_equal_scikit_learn(repeated):
+    """Above 300 rows the row space is a Cholesky factor with a sketched preconditioner; eigenvectors if rows
+    repeat."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(420, 500)) * np.arange(1, 501) ** -0.5 @ np.linalg.qr(rng.normal(size=(500, 500)))[0]
+    if repeated:
+        x[200:] = x[:220]
+    x += 3 * rng.normal(size=500)
+    y = (x[:, 0] - x[:, 0].mean() + 0.1 * rng.normal(size=420) > 0).astype(int)
+    masks = np.stack([np.arange(420) % 10 != fold for fold in range(2)], axis=1).astype(float)
+    strengths = np.array([1e-4, 1.0, 10.0])
+    fits = METHODS["logistic"].fit(Problem(x, y, 2, masks, 1e-9), strengths)
+    assert fits.converged.all()
+    for fold in range(2):
+        seen = masks[:, fold] > 0
+        mean, scale = x[seen].mean(axis=0), x[seen].std(axis=0)
+        for index, c in enumerate(strengths):
+            theirs = LogisticRegression(C=c, tol=1e-9, max_iter=20_000, solver="newton-cholesky")
+            theirs.fit((x[seen] - mean) / scale, y[seen])
+            expected = theirs.coef_[0] / scale
+            np.testing.assert_allclose(fits.weight[fold, index], expected, atol=1e-5 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                fits.margins(x, fold)[index], theirs.decision_function((x - mean) / scale), atol=1e-4
+            )
+
+
+@pytest.mark.parametrize("basis_width", [4, 64])
+def test_the_preconditioner_changes_iterations_and_nothing_else(basis_width, monkeypatch):
+    monkeypatch.setattr("layerprobe.analyses.solvers.precondition.SKETCH_RANK", 3)
+    x, y = data("rows > width")
+    x = x * np.logspace(0, 2, x.shape[1])
+    masks = np.stack([np.arange(len(y)) % 4 != fold for fold in range(4)], axis=1).astype(float)
+    fit = solve_logistic(
+        x,
+        np.repeat(y[:, None], 4, axis=1),
+        np.ones(4),
+        row_weights=masks,
+        fold=np.arange(4),
+        basis_width=basis_width,
+        tol=1e-9,
+    )
+    for fold in range(4):
+        alone = solve_logistic(x[masks[:, fold] > 0], y[masks[:, fold] > 0, None], [1.0], tol=1e-9)
+        np.testing.assert_allclose(fit.weight[fold], alone.weight[0], atol=1e-6)
+
+
 def test_streamed_moments_give_the_same_ridge():
     x, y = data("rows > width")
     targets = np.stack([y, x[:, 0]], axis=1).astype(float)
