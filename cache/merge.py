@@ -13,7 +13,8 @@ from .batches import Plan
 from .columns import join_columns
 from .creation import Contents
 from .identity import differences
-from .index import Part, join, joined_layers, open_part, write_index
+from .index import Part, join, joined_layers, open_part
+from .index_file import write_index
 from .layout import ArraySpec
 from .store import ActivationStore, open_store
 from .writer import StoreWriter

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..hooks.errors import LayerprobeError
 from ..hooks.sites import SiteAt
 from .identity import check_same
-from .index import Part, is_index, open_part, read_manifest, write_index
+from .index import Part, is_index, open_part, read_manifest
+from .index_file import write_index
 from .options import Options, capture_identity
 from .prompts import PromptTable
 from .store import ActivationStore, open_store
