@@ -49,7 +49,7 @@ def probe_task(
     held_out: float | str | ArrayLike = 0.3,
     n_folds: int = 5,
     strengths: ArrayLike | None = None,
-    metrics: list[str] | None = None,
+    metrics: list[str] | dict[str, list[str]] | None = None,
     class_weight: str | None = None,
     positive: str | None = None,
     kind: str | None = None,
@@ -66,6 +66,7 @@ def probe_task(
 
     Args:
         name: of the method, for the table.
+        metrics: for every task, or by kind of task.
         build: called with each task.
         drop_last: the last feature is not the model's, and is taken off the directions.
     """
@@ -91,7 +92,7 @@ def probe_task(
         )
         inference = make_inference(
             task,
-            list(metrics) if metrics else list(DEFAULT_METRICS[task.kind]),
+            _metrics_of(task, metrics),
             n_bootstrap=n_bootstrap,
             n_permutations=n_permutations,
             permute=permute,
@@ -106,6 +107,11 @@ def probe_task(
         )
         probed.append(Probed(task, fits, inference, base))
     return _result(store, name, places, probed, seed)
+
+
+def _metrics_of(task: Task, metrics: list[str] | dict[str, list[str]] | None) -> list[str]:
+    chosen = metrics[task.kind] if isinstance(metrics, dict) else metrics
+    return list(chosen or DEFAULT_METRICS[task.kind])
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,9 @@ def draw(result: AnalysisResult) -> "Figure":
     first = rows[rows["layer"].notna()].drop_duplicates("layer") if "layer" in rows else rows.head(0)
     if len(first):
         _add_references(figure, first, metric)
+    shown = f"{rows['target'].nunique()} labels" if several else rows["target"].iloc[0]
     figure.update_layout(
-        title=f"{rows['target'].iloc[0]}: {rows['method'].iloc[0]} probe on held-out groups",
+        title=f"{shown}: {rows['method'].iloc[0]} probe on held-out groups",
         xaxis_title="layer",
         yaxis_title=NAMES.get(metric, metric),
         template="plotly_white",

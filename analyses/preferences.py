@@ -21,8 +21,17 @@ from .linear_probe_run import probe_task
 from .linear_probe_task import Task
 from .resampling import STORED, cluster_bootstrap_weights, resolve_groups, split_half
 from .result import AnalysisResult, tidy
+from .reward_head import reward_head
 
-METRICS = ["balanced_accuracy", "accuracy"]
+__all__ = ["preference_dimensions", "reward_decomposition", "reward_head"]
+
+CLASS_METRICS = ["balanced_accuracy", "accuracy"]
+CI_METHOD = "cluster bootstrap over groups that the regression has not seen"
+METRICS = {
+    "binary": CLASS_METRICS,
+    "multinomial": CLASS_METRICS,
+    "regression": ["r2", "pearson", "spearman"],
+}
 
 
 def preference_dimensions(
@@ -38,7 +47,8 @@ def preference_dimensions(
 
     Args:
         store: last-token states of a reward model or any decoder.
-        dimensions: label columns; two or three classes, or grades.
+        dimensions: label columns: any number of classes, or grades that are no whole numbers (ridge, scored
+            by R², Pearson and Spearman).
         recipe: `converged` (logistic, strength chosen inside) or `published`: one linear layer, one epoch of
             AdamW at learning rate 5e-5 in batches of 16. The published recipe is far from its optimum
             (`converged` is False in its rows): a constant predictor beats several models scored with it.
@@ -59,9 +69,12 @@ def preference_dimensions(
         )
 
     def build(task: Task) -> tuple[Method, None]:
-        found = find_method("logistic", task.kind)
+        if task.kind == "regression" and recipe == "published":
+            raise LayerprobeError(
+                f"the published recipe has no grades such as {task.name!r}; pass recipe='converged'"
+            )
         if recipe == "converged":
-            return found, None
+            return find_method("ridge" if task.kind == "regression" else "logistic", task.kind), None
 
         def fit(problem: Problem, strengths: Floats) -> Fits:
             return one_epoch(problem, seed=seed)
@@ -102,31 +115,6 @@ def one_epoch(problem: Problem, *, seed: int, rate: float = 5e-5, batch: int = 1
         np.stack(biases)[:, None],
         np.zeros(shape, dtype=bool),
         np.full(shape, np.nan),
-    )
-
-
-def reward_head(model: Any) -> tuple[NDArray[np.float32], float]:
-    """Direction [width] and bias of a reward model's scalar head.
-
-    Args:
-        model: an `AutoModelForSequenceClassification` with one output, or a layerprobe model around it.
-
-    Raises:
-        LayerprobeError: no such head, or one with several outputs.
-    """
-    module = getattr(model, "hf", model)
-    for name in ("score", "classifier", "v_head", "reward_head"):
-        head = getattr(module, name, None)
-        weight = getattr(head, "weight", None)
-        if weight is not None:
-            if weight.shape[0] != 1:
-                raise LayerprobeError(
-                    f"head {name!r} has {weight.shape[0]} outputs; a reward is one number: pass a row of it"
-                )
-            bias = getattr(head, "bias", None)
-            return weight.detach().float().cpu().numpy()[0], 0.0 if bias is None else float(bias)
-    raise LayerprobeError(
-        "no scalar head (score, classifier, v_head or reward_head) on this model; pass its weight yourself"
     )
 
 
@@ -190,6 +178,8 @@ def reward_decomposition(
         "layer": layer,
         "method": "least squares",
         "seed": seed,
+        "n": int((~fit).sum()),
+        "n_groups": len(np.unique(codes[~fit])),
     }
     rows = [
         {
@@ -198,12 +188,19 @@ def reward_decomposition(
             "estimate": r2,
             "lo": float(np.quantile(draws, 0.025)),
             "hi": float(np.quantile(draws, 0.975)),
+            "ci_method": CI_METHOD,
         },
-        {**common, "metric": "unexplained_norm", "estimate": float(unexplained)},
+        {
+            **common,
+            "metric": "unexplained_norm",
+            "estimate": float(unexplained),
+            "note": "geometry of the directions at hand: no sampling, no interval",
+        },
     ]
     for index, name in enumerate(names):
         others = np.delete(scores, index, axis=1)
-        without = _explained(others, predicted, fit, weights)[0] if others.shape[1] else 0.0
+        without, other_draws = _explained(others, predicted, fit, weights)
+        lo, hi = np.quantile(draws - other_draws, [0.025, 0.975])
         cosine = float(unit[index] @ head / np.linalg.norm(head))
         rows.append(
             {
@@ -211,6 +208,9 @@ def reward_decomposition(
                 "target": name,
                 "metric": "unique_r2",
                 "estimate": r2 - without,
+                "lo": float(lo),
+                "hi": float(hi),
+                "ci_method": CI_METHOD,
                 "coefficient": float(coefficient[index]),
                 "cosine": cosine,
             }
@@ -258,17 +258,3 @@ def cluster_distances(store: Any, names: Sequence[str], x: Floats, fit: NDArray[
                 )
             )
     return pd.concat(parts, ignore_index=True)
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """What the reward rests on, with numbers."""
-    table = result.table.set_index("metric")
-    r2, left = table.loc["r2"], table.loc["unexplained_norm"]
-    parts = result.table[result.table["metric"] == "unique_r2"].sort_values("estimate", ascending=False)
-    listed = ", ".join(f"{row['target']} {row['estimate']:.3f}" for _, row in parts.iterrows())
-    return [
-        f"The dimensions' scores explain R² = {r2['estimate']:.3f} [{r2['lo']:.3f}, {r2['hi']:.3f}] of "
-        "the reward on "
-        f"groups held out; {left['estimate']:.0%} of the reward direction's length lies outside their span.",
-        f"R² lost without each dimension: {listed}.",
-    ]

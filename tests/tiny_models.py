@@ -224,3 +224,21 @@ def tiny_model(name: str, *, seed: int = 0, **overrides: Any) -> Path:
         build(name, seed=seed, **overrides).save_pretrained(folder)
         tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def tiny_reward_model(name: str = "llama", *, seed: int = 0) -> Path:
+    """A local folder of an `AutoModelForSequenceClassification` with one output: a reward model."""
+    import transformers
+
+    folder = _root() / f"reward-{name}-{seed}"
+    if not (folder / "config.json").exists():
+        torch.manual_seed(seed)
+        config = tiny_config(name, num_labels=1)
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=0.15)
+        model.save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+    return folder

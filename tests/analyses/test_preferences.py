@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_models import WORDS, tiny_model, tiny_reward_model, tiny_tokenizer
 
 import layerprobe as lp
 from layerprobe.analyses.preferences import preference_dimensions, reward_decomposition, reward_head
 from layerprobe.analyses.score_heads import score_heads
+from layerprobe.cache.prompts import PromptTable
 from layerprobe.hooks.errors import LayerprobeError
 
 NAMES = ["harmlessness", "helpfulness", "correctness", "coherence", "complexity", "verbosity"]
@@ -43,6 +45,10 @@ def test_six_planted_directions_are_found_and_the_reward_is_taken_apart():
     )
     assert away.table.set_index("metric").loc["unexplained_norm", "estimate"] > 0.8
     assert "explain R²" in parts.summary()[0]
+    known = parts.table[parts.table["metric"] == "unique_r2"]
+    assert (known["lo"] <= known["estimate"]).all() and (known["estimate"] <= known["hi"]).all()
+    assert known.set_index("target").loc["harmlessness", "lo"] > 0.2
+    assert list(parts.plot().data[0].x)[:2] == ["harmlessness", "helpfulness"] and "R²" in parts.summary()[1]
     distances = parts.frames["cluster_distances"]
     near = distances[(distances["dimension"] == "harmlessness") & ~distances["fitted"]]
     nearest = near.loc[near.groupby("id")["distance"].idxmin()].set_index("id")["class"]
@@ -58,6 +64,82 @@ def test_the_published_recipe_is_there_by_name_and_says_it_did_not_converge():
     assert not published["converged"].any() and converged["converged"].all()
     pick = converged["metric"] == "balanced_accuracy"
     assert (converged[pick]["estimate"].to_numpy() > published[pick]["estimate"].to_numpy() + 0.05).all()
+
+
+def worded_prompts(n=160, seed=0):
+    """Prompts of random words; two dimensions are whether a word is among them."""
+    rng = np.random.default_rng(seed)
+    plain = [word for word in WORDS if word.isalpha() and word not in ("happy", "park")]
+    rows = []
+    for index in range(n):
+        words = list(rng.choice(plain, 6)) + ["happy"] * (index % 2) + ["park"] * (index // 2 % 2)
+        rows.append({"prompt": " ".join(rng.permutation(words)), "happy": index % 2, "park": index // 2 % 2})
+    return PromptTable.from_frame(pd.DataFrame(rows), text="prompt", labels=["happy", "park"])
+
+
+def test_a_real_reward_model_is_probed_and_its_reward_taken_apart():
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tiny_reward_model()
+    whole = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    weight, bias = reward_head(folder)
+    prompts = worded_prompts()
+    for source in (lp.load_model(folder), lp.load_model(whole, tokenizer=tiny_tokenizer())):
+        own, offset = reward_head(source)
+        np.testing.assert_array_equal(own, weight)
+        assert offset == bias == 0.0
+        store = lp.capture(source, prompts, sites=["resid_post", "final_norm"], tokens="last", progress=False)
+        # the head reads what was stored: its product is the model's own reward
+        batch = [tiny_tokenizer()(text, return_tensors="pt")["input_ids"] for text in store.texts[:20]]
+        rewards = [whole(ids).logits.item() for ids in batch]
+        np.testing.assert_allclose(
+            store.activations("final_norm")[:20] @ weight + bias, rewards, rtol=1e-3, atol=1e-4
+        )
+        probes = preference_dimensions(
+            store,
+            dimensions=["happy", "park"],
+            groups=None,
+            sites="final_norm",
+            n_permutations=100,
+            n_bootstrap=100,
+        )
+        parts = reward_decomposition(store, probes, reward=weight, site="final_norm", groups=None)
+        table = parts.table.set_index("metric")
+        assert 0 < table.loc["unexplained_norm", "estimate"] <= 1 and table.loc["r2", "estimate"] < 1
+        unit = probes.directions["final_norm", None].astype(float)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        rows = parts.table[parts.table["metric"] == "unique_r2"]
+        rest = weight - rows["coefficient"].to_numpy() @ unit  # what is left is orthogonal to every dimension
+        np.testing.assert_allclose(unit @ rest, 0, atol=1e-5)
+        left = np.linalg.norm(rest) / np.linalg.norm(weight)
+        assert left == pytest.approx(table.loc["unexplained_norm", "estimate"], abs=1e-4)
+        assert set(parts.frames["cluster_distances"]["dimension"]) == {"happy", "park"}
+
+
+def test_a_plain_decoder_is_probed_alike_and_has_no_reward_head():
+    model = lp.load_model(tiny_model("llama"))
+    store = lp.capture(model, worded_prompts(), sites="resid_post", tokens="last", progress=False)
+    result = preference_dimensions(
+        store, dimensions=["happy", "park"], groups=None, n_permutations=0, n_bootstrap=100
+    )
+    assert result.table["layer"].nunique() == model.n_layers and result.directions.names == ("happy", "park")
+    with pytest.raises(LayerprobeError, match="no scalar head"):
+        reward_head(model)
+
+
+def test_grades_are_read_by_ridge_beside_classes():
+    store, axes = preference_store()
+    graded = lp.from_arrays(
+        {"final_norm": store.activations("final_norm")},
+        labels={"yes": store.labels("harmlessness"), "graded": store.activations("final_norm") @ axes[1]},
+        groups=store.groups,
+    )
+    options = {"dimensions": ["yes", "graded"], "n_permutations": 50, "n_bootstrap": 100}
+    table = preference_dimensions(graded, **options).table.set_index(["target", "metric"])["estimate"]
+    assert table["graded", "r2"] > 0.9 and table["yes", "balanced_accuracy"] > 0.75
+    assert ("graded", "accuracy") not in table and ("yes", "r2") not in table
+    with pytest.raises(LayerprobeError, match="recipe='converged'"):
+        preference_dimensions(graded, recipe="published", **options)
 
 
 def test_reward_heads_of_sequence_classifiers():
@@ -92,6 +174,9 @@ def test_graded_scores_are_joined_by_id_and_read_within_tolerance():
         assert rows[name, 1, "r2"] > 0.8 and rows[name, 0, "r2"] < 0.2
         assert rows[name, 1, "accuracy_within_0.5"] > 0.9 > rows[name, 0, "accuracy_within_0.5"]
         assert rows[name, 1, "spearman"] > 0.85 and rows[name, 1, "kendall"] > 0.7
+    figure = result.plot()
+    assert "2 labels" in figure.layout.title.text and figure.layout.yaxis.title.text == "R²"
+    assert sum("clarity" in (trace.name or "") for trace in figure.data) == 1
     with pytest.raises(LayerprobeError, match="index targets by the ids"):
         score_heads(store, scores=["clarity"], targets=targets.reset_index(drop=True))
     with pytest.raises(LayerprobeError, match="lacks columns"):
