@@ -49,7 +49,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
 
 
 def draw(result: "AnalysisResult") -> "Figure":
-    """Layer × position map where there is one (tokens that most prompts share as labels), else layer × head."""
+    """Layer × position map where there is one, with the tokens that most prompts share; else layer × head."""
     if "positions" not in result.frames:
         return component_map(result.frames["map"], "Recovery by component", "recovery")
     import plotly.graph_objects as go

@@ -32,7 +32,8 @@ def refusal_direction(
     positions: Sequence[int] = (-1,),
     max_kl: float = 0.1,
     layer_bound: float = 0.8,
-    validation: float = 0.4,
+    validation: float = 0.3,
+    test: float = 0.3,
     batch_size: int = 16,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -46,45 +47,37 @@ def refusal_direction(
         positions: positions from the end of the prompt at which candidates are taken.
         max_kl: largest admissible KL(unedited ‖ ablated) on harmless prompts, nats.
         layer_bound: only layers below this share of L.
-        validation: share of each set kept for choosing; means come from the rest.
+        validation: share of each set kept for choosing; means come from what is left of these two.
+        test: share of each set on which the chosen direction is reported, which nothing else sees.
         batch_size: prompts run at once.
         seed: of that split.
 
     Returns:
-        kind `refusal_direction`. Table: per layer and position `refusal_ablated` (log-odds of refusing on
-        harmful prompts with the direction removed: low is good), `refusal_added` (on harmless ones with it
-        added: high is good), `kl_ablated`, and whether the candidate is admissible. `directions`: the chosen
-        one at `resid_pre` of its layer. Provenance names it.
+        kind `refusal_direction`. Table: per layer and position, on validation prompts, `refusal_ablated`
+        (log-odds of refusing on harmful prompts with the direction removed: low is good), `refusal_added` (on
+        harmless ones with it added: high is good), `kl_ablated`, and whether the candidate is admissible; for
+        the chosen one the same on test prompts, where choosing did not flatter it, beside those of a random
+        direction as long (metrics `random_…`). `directions`: the chosen one at `resid_pre` of its layer.
+        Provenance names it.
 
     Raises:
         LayerprobeError: fewer than 5 prompts of a kind, unknown tokens, or no admissible candidate.
     """
     for name, prompts in (("harmful", harmful), ("harmless", harmless)):
-        if len(prompts) < 5:
+        if len(prompts) < 6:
             raise LayerprobeError(
-                f"{len(prompts)} {name} prompts are too few to choose and to test on; give at least 5"
+                f"{len(prompts)} {name} prompts are too few to find, choose and test on; give at least 6"
             )
     tokens = first_tokens(model, refusal_tokens)
-    rng = np.random.default_rng(seed)
-    sets = {}
-    for name, prompts in (("harmful", harmful), ("harmless", harmless)):
-        order = rng.permutation(len(prompts))
-        n = max(2, int(len(prompts) * validation))
-        sets[name] = ([prompts[i] for i in order[n:]], [prompts[i] for i in order[:n]])
-    means = {name: stream_means(model, train, positions, batch_size) for name, (train, _) in sets.items()}
+    parts = {
+        name: split(prompts, validation, test, seed)
+        for name, prompts in (("harmful", harmful), ("harmless", harmless))
+    }
+    means = {name: stream_means(model, p["train"], positions, batch_size) for name, p in parts.items()}
     candidates = means["harmful"] - means["harmless"]
-    valid = {name: held for name, (_, held) in sets.items()}
+    valid = {name: part["validation"] for name, part in parts.items()}
     plain = {name: last_logits(model, prompts, batch_size) for name, prompts in valid.items()}
-    rows = [
-        {
-            "model": model.name,
-            "metric": f"refusal_{name}",
-            "estimate": float(log_odds(logits, tokens).mean()),
-            "n": len(valid[name]),
-            "note": "unedited",
-        }
-        for name, logits in plain.items()
-    ]
+    rows = unedited_rows(model, plain, tokens, "validation prompts")
     limit = int(np.ceil(layer_bound * model.n_layers))
     admissible = []
     for layer in range(limit):
@@ -106,7 +99,7 @@ def refusal_direction(
                     "estimate": value,
                     "n": len(valid["harmless" if metric != "refusal_ablated" else "harmful"]),
                     "admissible": bool(fits),
-                    "split": "held-out prompts",
+                    "split": "validation prompts",
                 }
                 for metric, value in found.items()
             ]
@@ -119,7 +112,10 @@ def refusal_direction(
             "more prompts, other positions, or a larger max_kl"
         )
     _, layer, place = min(admissible)
-    chosen = candidates[layer, place].float().cpu().numpy()
+    vector = candidates[layer, place]
+    held = {name: part["test"] for name, part in parts.items()}
+    rows += tested_rows(model, vector, layer, positions[place], held, tokens, batch_size, seed)
+    chosen = vector.float().cpu().numpy()
     return AnalysisResult(
         kind="refusal_direction",
         table=tidy({**row, "seed": seed} for row in rows),
@@ -138,16 +134,81 @@ def refusal_direction(
     )
 
 
-def ablate_everywhere(model: Any, vector: Any) -> list[Any]:
-    """Edits after which no layer can read or write the direction: the stream's inputs and all that is added
-    to it.
+def split(prompts: Prompts, validation: float, test: float, seed: int) -> dict[str, list[Any]]:
+    """Train, validation and test prompts, in random order; at least two of each.
+
+    >>> {name: len(part) for name, part in split(range(10), 0.3, 0.3, 0).items()}
+    {'validation': 3, 'test': 3, 'train': 4}
     """
-    edits = [
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    first = max(2, int(len(prompts) * validation))
+    second = first + max(2, int(len(prompts) * test))
+    places = {"validation": order[:first], "test": order[first:second], "train": order[second:]}
+    if len(places["train"]) < 2:
+        raise LayerprobeError(
+            f"validation={validation} and test={test} leave {len(places['train'])} of {len(prompts)} prompts "
+            "to find directions in; give smaller shares, or more prompts"
+        )
+    return {name: [prompts[i] for i in where] for name, where in places.items()}
+
+
+def unedited_rows(
+    model: Any, plain: Mapping[str, Tensor], tokens: Tensor, where: str
+) -> list[dict[str, Any]]:
+    """Log-odds of refusing either kind of prompt as the model is."""
+    return [
+        {
+            "model": model.name,
+            "metric": f"refusal_{name}",
+            "estimate": float(log_odds(logits, tokens).mean()),
+            "n": len(logits),
+            "split": where,
+            "note": "unedited",
+        }
+        for name, logits in plain.items()
+    ]
+
+
+def tested_rows(
+    model: Any,
+    vector: Tensor,
+    layer: int,
+    position: int,
+    prompts: Mapping[str, Prompts],
+    tokens: Tensor,
+    size: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """The chosen direction, and a random one as long, on prompts that neither found nor chose it."""
+    plain = {name: last_logits(model, part, size) for name, part in prompts.items()}
+    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    random = (noise / noise.norm()).to(vector) * vector.norm()
+    rows = unedited_rows(model, plain, tokens, "test prompts")
+    for prefix, direction in (("", vector), ("random_", random)):
+        found = evaluate(model, direction, layer, prompts, plain["harmless"], tokens, size)
+        rows += [
+            {
+                "model": model.name,
+                "site": "resid_pre",
+                "layer": layer,
+                "position": position,
+                "metric": f"{prefix}{metric}",
+                "estimate": value,
+                "n": len(prompts["harmful" if metric == "refusal_ablated" else "harmless"]),
+                "split": "test prompts",
+            }
+            for metric, value in found.items()
+        ]
+    return rows
+
+
+def ablate_everywhere(model: Any, vector: Any) -> list[Any]:
+    """Edits after which no layer can read or write the direction: the stream's inputs and what is added."""
+    return [
         project_out(site, layer=layer, directions=vector)
         for layer in range(model.n_layers)
         for site in ("resid_pre", "attn_out", "mlp_out")
     ]
-    return edits
 
 
 def first_tokens(model: Any, strings: Sequence[str]) -> Tensor:
@@ -231,36 +292,3 @@ def evaluate(
         "refusal_added": float(log_odds(added, tokens).mean()),
         "kl_ablated": float((before.exp() * (before - after)).sum(-1).mean()),
     }
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """The chosen direction and what it does, against the unedited model."""
-    table, chosen = result.table, result.provenance
-    unedited = table[table["note"] == "unedited"].set_index("metric")["estimate"]
-    row = table[(table["layer"] == chosen["layer"]) & (table["position"] == chosen["position"])].set_index(
-        "metric"
-    )["estimate"]
-    return [
-        f"Refusal direction of {table['model'].iloc[0]}: the stream entering layer {chosen['layer']} at "
-        f"position {chosen['position']}; removing it "
-        f"takes the log-odds of refusing harmful prompts from {unedited['refusal_harmful']:.2f} to "
-        f"{row['refusal_ablated']:.2f}, adding it takes "
-        f"those on harmless ones from {unedited['refusal_harmless']:.2f} to {row['refusal_added']:.2f}, at "
-        f"a KL of {row['kl_ablated']:.3f} nats."
-    ]
-
-
-def draw(result: AnalysisResult) -> Any:
-    """Log-odds of refusal with the direction of each layer removed, and added."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for metric, name in (
-        ("refusal_ablated", "harmful, direction removed"),
-        ("refusal_added", "harmless, direction added"),
-    ):
-        part = result.table[result.table["metric"] == metric]
-        part = part[part["position"] == result.provenance["position"]].sort_values("layer")
-        figure.add_scatter(x=part["layer"], y=part["estimate"], name=name, mode="lines+markers")
-    figure.update_layout(template="plotly_white", xaxis_title="layer", yaxis_title="log-odds of refusing")
-    return figure

@@ -142,11 +142,11 @@ def paired_rows(
     curve = one.curve - two.curve
     apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
     said = "first layer from which a simultaneous 95 % band stays off zero"
-    note = said if np.isfinite(apart) else "the curves do not stay apart"
+    note = said if np.isfinite(apart[0]) else "the curves do not stay apart"
     return [
         *rows,
         *_curve_rows(common, "logit_difference", curve, trajectory),
-        {**common, "metric": "divergence_layer", "estimate": apart, "note": note},
+        {**common, "metric": "divergence_layer", **estimated(apart), "note": note},
     ]
 
 

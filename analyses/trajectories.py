@@ -197,7 +197,7 @@ def onset_layer(curves: ArrayLike, layers: ArrayLike, middle: NDArray[np.bool_])
 
 def divergence_layer(
     difference: ArrayLike, draws: ArrayLike, layers: ArrayLike, *, level: float = 0.95
-) -> float:
+) -> Floats:
     """First layer from which two curves stay apart, judged by a simultaneous (sup-t) bootstrap band.
 
     Args:
@@ -207,15 +207,19 @@ def divergence_layer(
         level: coverage of the band over all layers together.
 
     Returns:
-        The layer; NaN where the curves do not stay apart to the end, or fewer than two draws are finite.
+        [1 + n_boot] the layer, then that of every draw held to the same band; NaN where the curves do not
+        stay apart to the end, or fewer than two draws are finite.
     """
-    centre, boot = np.asarray(difference, dtype=np.float64), np.asarray(draws, dtype=np.float64)
+    curves = np.concatenate(
+        [np.asarray(difference, dtype=np.float64)[None], np.asarray(draws, dtype=np.float64)]
+    )
+    centre, boot = curves[0], curves[1:]
     boot = boot[np.isfinite(boot).all(axis=1)]  # a draw may hold none of the rows of a small subset
     if len(boot) < 2:
-        return float("nan")
+        return np.full(len(curves), np.nan)
     spread = np.maximum(boot.std(axis=0, ddof=1), 1e-12)
     reach = np.quantile(np.max(np.abs(boot - centre) / spread, axis=1), level)
-    return float(_first(_stays(np.abs(centre) > reach * spread), layers))
+    return _first(_stays(np.abs(curves) > reach * spread), layers)
 
 
 @dataclass(frozen=True)

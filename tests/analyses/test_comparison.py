@@ -146,3 +146,19 @@ def test_a_label_that_no_layer_carries_is_reported_and_does_not_crash():
     blank = result.table["metric"] == "direction_cosine_ratio"
     table = result.table.assign(estimate=result.table["estimate"].where(~blank))
     assert "0 of 2 layers" in str(replace(result, table=table).summary())
+
+
+def test_any_number_of_checkpoints_is_compared_with_one(pair):
+    """Between base and instruct stand checkpoints that are base still; only the last one differs."""
+    base, instruct = pair["base"], pair["instruct"]
+    stores = {"base": base, ("sft", "1"): base, "sft-2": base, "instruct": instruct}
+    result = compare(stores, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
+    against = result.table[result.table["reference"].notna()]
+    assert set(against["model"]) == {"sft/1", "sft-2", "instruct"} and set(against["reference"]) == {"base"}
+    gap = against[
+        (against["metric"] == "suppression_index") & (against["subset"] == "sensitive=sensitive")
+    ].set_index("model")["estimate"]
+    assert gap["sft/1"] == gap["sft-2"] == 0 and gap["instruct"] > 5
+    other = compare(stores, by="sensitive", reference="instruct", **FAST).table
+    assert set(other["reference"].dropna()) == {"instruct"}
+    assert set(result.frames["verdicts"]["model"]) == {"base", "sft/1", "sft-2", "instruct"}

@@ -10,6 +10,7 @@ from layerprobe.analyses.refusal_direction import ablate_everywhere, refusal_dir
 from layerprobe.analyses.result import read_result
 from layerprobe.cache.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.hooks.load import load_model
 from layerprobe.hooks.sites import SiteAt
 
 FAST = {"n_bootstrap": 100, "n_permutations": 50}
@@ -97,10 +98,48 @@ def test_a_refusal_direction_is_chosen_and_kept(tmp_path):
     assert "log-odds" in str(result.summary()) and result.plot().data
     again = read_result(result.to_parquet(tmp_path / "r.parquet"))
     assert str(again.summary()) == str(result.summary())
-    with pytest.raises(LayerprobeError, match="at least 5"):
+    with pytest.raises(LayerprobeError, match="at least 6"):
         refusal_direction(model, harmful[:3], harmless, refusal_tokens=["no"])
+    with pytest.raises(LayerprobeError, match="smaller shares"):
+        refusal_direction(model, harmful, harmless, refusal_tokens=["no"], test=0.6)
     with pytest.raises(LayerprobeError, match="larger max_kl"):
         refusal_direction(model, harmful, harmless, refusal_tokens=["no"], max_kl=-1.0)
+
+
+def test_a_planted_refusal_direction_is_found_and_a_random_one_does_nothing():
+    """Four words bring a direction into the stream that the unembedding of "no" reads; four others do not."""
+    from tiny_models import build, tiny_tokenizer
+
+    hf, tokenizer = build("llama"), tiny_tokenizer()
+    planted = torch.randn(hf.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    planted /= planted.norm()
+    words = {"harmful": ("cat", "dog", "red", "sad"), "harmless": ("house", "park", "blue", "happy")}
+    ids = {name: tokenizer.convert_tokens_to_ids(list(part)) for name, part in words.items()}
+    with torch.no_grad():
+        table = hf.model.embed_tokens.weight
+        table -= (table @ planted)[:, None] * planted
+        table[ids["harmless"]] = 0.9 * table[ids["harmless"]].mean(0) + 0.1 * table[ids["harmless"]]
+        table[ids["harmful"]] = table[ids["harmless"]] + 4 * table.std() * planted
+        for block in hf.model.layers:  # so that the stream carries the words nearly as they came in
+            block.self_attn.o_proj.weight *= 0.05
+            block.mlp.down_proj.weight *= 0.05
+        hf.lm_head.weight[tokenizer.convert_tokens_to_ids("no")] += 4 * planted / hf.model.norm.weight
+    model = load_model(hf, tokenizer=tokenizer, check=False, name="planted")
+    starts = ("the baker was", "he said the", "it was", "the pilot was late and the baker was")
+    prompts = {name: [f"{start} {word}" for word in part for start in starts] for name, part in words.items()}
+    result = refusal_direction(
+        model, prompts["harmful"], prompts["harmless"], refusal_tokens=["no"], max_kl=0.2
+    )
+    chosen = torch.as_tensor(result.directions["resid_pre", result.provenance["layer"]])
+    assert float(chosen @ planted) > 0.8
+    test = result.table[result.table["split"] == "test prompts"].set_index("metric")["estimate"]
+    gap = test["refusal_harmful"] - test["refusal_harmless"]
+    assert gap > 2
+    assert test["refusal_harmful"] - test["refusal_ablated"] > 0.7 * gap
+    assert abs(test["random_refusal_ablated"] - test["refusal_harmful"]) < 0.3 * gap
+    assert test["refusal_added"] - test["refusal_harmless"] > 0.5 * gap
+    n = result.table[result.table["note"] == "unedited"].groupby("split")["n"].first()
+    assert n.to_dict() == {"test prompts": 4, "validation prompts": 4}
 
 
 def test_the_registry_names_pairs_and_helps_with_typing_errors():
