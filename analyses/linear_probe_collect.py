@@ -48,6 +48,8 @@ def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence
             columns["head"] = place.head
         if task.kind == "binary":
             columns |= {"score": margin, "probability": probability, "margin": margin * (2 * task.y - 1)}
+            if probability is not None:
+                columns["predicted"] = np.array(task.classes, dtype=object)[(probability > 0.5).astype(int)]
         elif task.kind == "regression":
             columns |= {"score": margin, "margin": -np.abs(margin - task.y)}
         else:

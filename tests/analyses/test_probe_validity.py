@@ -67,12 +67,25 @@ def test_memorised_words_are_not_selective():
     )
     with pytest.raises(LayerprobeError, match="types="):
         selectivity(store, label="by_type")
-    flat = lp.from_arrays({"resid_post": x}, labels={"tag": y}, groups=prompt)
+    flat = lp.from_arrays({"resid_post": x}, labels={"tag": y, "grade": rng.normal(size=n)}, groups=prompt)
     result = selectivity(flat, label="tag", types=types, permute="within")
     assert len(result.plot().data) == 2 and list(result.plot().data[0].x) == [0, 1]
     rows = result.table.set_index("layer")
     assert rows.loc[0, "control"] > 0.9 and rows.loc[0, "estimate"] < -0.2
     assert rows.loc[1, "accuracy"] > 0.9 and rows.loc[1, "estimate"] > 0.1
+    assert 0 < rows.loc[1, "lo"] < rows.loc[1, "estimate"] < rows.loc[1, "hi"]
+    assert rows.loc[1, "control_sd"] > 0
+    # a constant prediction beside perfectly memorised controls varies in no draw, and claims no precision
+    assert np.isnan(rows.loc[0, "lo"]) and "all predictions are alike" in rows.loc[0, "note"]
+    assert "[+" in result.summary()[0] and result.plot().data[0].error_y.array is not None
+    single = selectivity(flat, label="tag", types=types, n_controls=1, layers=[1]).table
+    assert "lo" not in single and single["note"].str.contains("n_controls=5").all()
+    for method in ("ridge", "logistic"):  # the former's cut is Platt's, not zero
+        one = selectivity(flat, label="tag", types=types, layers=[1], n_controls=1, method=method).table
+        two = lp.linear_probe(flat, label="tag", layers=[1], n_permutations=0, method=method).table
+        assert one["accuracy"][0] == two.set_index("metric")["estimate"]["balanced_accuracy"]
+    with pytest.raises(LayerprobeError, match="needs classes"):
+        selectivity(flat, label="grade", types=types)
 
 
 def test_length_stratified_score_falls_when_length_is_all_there_is():
