@@ -1,4 +1,4 @@
-"""Heads given to an attention layer from outside, without computing its queries, keys and patterns."""
+"""Sparing attention what nobody reads: heads given from outside, or only the last token's query asked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from ..hooks.interventions import patch
 from ..hooks.sites import SiteAt
@@ -51,6 +53,55 @@ def _projected(model: Any, layer: int, heads: Tensor, returned: int) -> Iterator
         del attention.__dict__["forward"]
         if before is not None:  # accelerate's own wrapper
             attention.__dict__["forward"] = before
+
+
+@contextmanager
+def last_query(model: Any, layer: int) -> Iterator[None]:
+    """Within the block, a layer attends from the last token only; its heads elsewhere are meaningless.
+
+    Where attention runs as PyTorch's fused function; other implementations do all of it, as ever.
+    """
+    parts = model.anatomy.blocks[layer]
+    mode = _LastQuery()
+    if model.engine.name != "huggingface" or not parts.attention:
+        yield
+        return
+    attention = model.hf.get_submodule(parts.attention)
+    handles = [
+        attention.register_forward_pre_hook(lambda *_: mode.arm(True)),
+        attention.register_forward_hook(lambda *_: mode.arm(False), always_call=True),
+    ]
+    try:
+        with mode:
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _LastQuery(TorchFunctionMode):
+    """Asks `scaled_dot_product_attention` for its last row, while armed, and repeats that for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed = False
+
+    def arm(self, armed: bool) -> None:
+        self.armed = armed
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if not self.armed or func is not scaled_dot_product_attention or len(args) != 3:
+            return func(*args, **options)
+        query, key, value = args
+        mask = options.get("attn_mask")
+        if mask is not None:
+            options["attn_mask"] = mask[..., -1:, :]
+        options["is_causal"] = False  # the last token sees all the others
+        row = func(query[..., -1:, :], key, value, **options)
+        return row.expand(*row.shape[:-2], query.shape[-2], row.shape[-1])
 
 
 _PLAIN: "WeakKeyDictionary[Any, dict[int, int | None]]" = WeakKeyDictionary()

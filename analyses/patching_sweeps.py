@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..hooks.interventions import patch
 from ..hooks.sites import SiteAt
 from .answer_task import Batch
-from .patching_given import given_heads
+from .patching_given import given_heads, last_query
 from .patching_runs import Cache, Where, run_difference
 
 TOKENS_AT_ONCE = {"cpu": 2048}  # of patched copies: what stays in a processor's cache,
@@ -35,7 +35,8 @@ def sweep_difference(
     """
     last = model.n_layers - 1
     resid, after = SiteAt("resid_pre", last), SiteAt("head_out", last)
-    with given_heads(model, start[0], heads) if heads is not None else nullcontext():
+    given = given_heads(model, start[0], heads) if heads is not None else nullcontext()
+    with given, last_query(model, last):
         got = model.forward(
             batch.ids,
             batch.mask,

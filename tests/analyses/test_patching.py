@@ -8,7 +8,7 @@ from lens_worlds import tiny, tiny_store
 from layerprobe.analyses.answer_task import answer_task
 from layerprobe.analyses.components import Component, all_components
 from layerprobe.analyses.patching import patching
-from layerprobe.analyses.patching_given import given_heads, plain_attention
+from layerprobe.analyses.patching_given import given_heads, last_query, plain_attention
 from layerprobe.analyses.patching_paths import Path, path_effects
 from layerprobe.analyses.patching_runs import path_difference, record, run_difference, set_difference
 from layerprobe.analyses.patching_source import Ablation, model_source
@@ -94,6 +94,22 @@ def test_given_heads_are_patched_heads_without_the_rest_of_the_attention(name):
     with pytest.raises(RuntimeError, match="stop"), given_heads(model, 1, heads):
         raise RuntimeError("stop")
     assert "forward" not in attention.__dict__
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "mistral", "falcon"])
+def test_the_last_query_alone_sees_what_it_always_saw(name):
+    model = tiny(name)
+    batch = next(answer_task(tiny_store(model), model, groups=None).batches(8))
+    at, earlier = SiteAt("head_out", 2), SiteAt("head_out", 1)
+    plain = model.forward(batch.ids, batch.mask, sites=[at, earlier])
+    with last_query(model, 2):
+        got = model.forward(batch.ids, batch.mask, sites=[at, earlier])
+    torch.testing.assert_close(got[at][:, -1], plain[at][:, -1], atol=1e-6, rtol=1e-5)
+    assert torch.equal(got[earlier], plain[earlier])
+    if name in ("llama", "gpt2", "qwen2"):
+        assert torch.equal(got[at][:, 3], got[at][:, -1])  # nothing but the last row was computed
+    again = model.forward(batch.ids, batch.mask, sites=[at])
+    assert torch.equal(again[at], plain[at])
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "gpt_neox", "cohere2", "opt_350m"])
