@@ -2,8 +2,7 @@
 folders.
 
 `tiny_model("llama")` returns a folder with config, safetensors and a small fast tokenizer, made once per
-session. Random weights
-are scaled up so that the differences a test looks for are not lost in rounding.
+session. Random weights are scaled up so that the differences a test looks for are not lost in rounding.
 """
 
 import atexit

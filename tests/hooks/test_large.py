@@ -2,8 +2,7 @@
 weights.
 
 No machine with two GPUs was at hand: layers on different devices are tested with accelerate's offload to CPU
-memory and to
-disk, where every weight rests on `meta` and is brought when its module runs.
+memory and to disk, where every weight rests on `meta` and is brought when its module runs.
 """
 
 import importlib.util
