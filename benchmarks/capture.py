@@ -1,20 +1,23 @@
 """From text to file: capture against a bare forward pass and against the loops that people write today.
 
-    python benchmarks/capture.py [--prompts 300] [--repeats 3] [--peers]
+    python benchmarks/capture.py [--prompts 300] [--repeats 3] [--no-peers] [--saelens ENV/bin/python]
 
 The model is a random-weight Llama of 12 layers and width 512 with the tokenizer of stories260K; the prompts
 are BBQ Religion contexts with their questions (mixed lengths). Bare means length-sorted batches of 1,024
 tokens through the body, no language-model head, nothing kept. Everything else ends with the activations of
-every layer on disk.
+every layer on disk. SAELens's cache runner keeps one layer per run and wants another TransformerLens, so it
+runs in an environment of its own (benchmarks/saelens_peer.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -197,12 +200,38 @@ def measure(ways: list[Way], model: Any, texts: list[str], rule: str, repeats: i
     return times
 
 
+def saelens(python: str, model: Any, texts: list[str], repeats: int) -> float:
+    """Seconds that SAELens's runner takes for one layer of as many tokens as the texts have."""
+    tokens = sum(map(len, encoded(model, texts)))
+    middle = f"model.layers.{model.n_layers // 2}"
+    seconds = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as out:
+            job = {
+                "model": str(model.source),
+                "texts": texts,
+                "hook": middle,
+                "width": model.d_model,
+                "out": out,
+                "tokens": tokens,
+                "threads": torch.get_num_threads(),
+            }
+            script = Path(__file__).with_name("saelens_peer.py")
+            done = subprocess.run(
+                [python, str(script)], input=json.dumps(job), capture_output=True, text=True, check=True
+            )
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        seconds.append(answer["seconds"] * tokens / answer["rows"])
+    return statistics.median(seconds)
+
+
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true", help="leave TransformerLens and nnsight out")
+    parser.add_argument("--saelens", metavar="PYTHON", help="a Python that has SAELens")
     options = parser.parse_args()
     table = read_prompts(DATA / "data" / "bbq" / "Religion.jsonl", text="context", labels=["question"])
     both = [f"{text} {q}" for text, q in zip(table.prompts, table.labels["question"], strict=True)]
@@ -221,17 +250,32 @@ def main() -> None:
             "in all, "
             f"{sum(map(len, unique)):,} in {len(unique)} different prompts), 12 layers of width 512, float32",
             "",
-            f"{datetime.date.today()}, 2-core Xeon, CPU, {torch.get_num_threads()} thread(s), shared with "
-            "other work; "
-            f"median of {options.repeats}, interleaved. Times include tokenising and writing.",
+            f"{datetime.date.today()}, 2-core Xeon, CPU, {torch.get_num_threads()} thread(s), load average "
+            f"{os.getloadavg()[0]:.1f} at the start; median of {options.repeats}, interleaved. "
+            "Times include tokenising and writing.",
         ]
         for rule in ("last", "all"):
             times = measure(ways, model, texts, rule, options.repeats)
             base = statistics.median(times["bare"])
-            lines += ["", f"`tokens={rule!r}`", "", "| way | seconds | over bare |", "|---|---|---|"]
+            lines += [
+                "",
+                f"`tokens={rule!r}`",
+                "",
+                "| way | seconds | over bare | over layerprobe |",
+                "|---|---|---|---|",
+            ]
             for name, seconds in times.items():
                 middle = statistics.median(seconds)
-                lines.append(f"| {name} | {middle:.2f} | {middle / base:.2f} |")
+                ours = statistics.median(
+                    other / mine for other, mine in zip(seconds, times["layerprobe"], strict=True)
+                )
+                lines.append(f"| {name} | {middle:.2f} | {middle / base:.2f} | {ours:.2f} |")
+            if rule == "all" and options.saelens:
+                middle = saelens(options.saelens, model, texts, options.repeats)
+                ours = middle / statistics.median(times["layerprobe"])
+                lines.append(
+                    f"| saelens, one layer of 12 | {middle:.2f} | {middle / base:.2f} | {ours:.2f} |"
+                )
     text = "\n".join(lines) + "\n"
     print(text)
     results = Path(__file__).parent / "results"
