@@ -119,16 +119,26 @@ def choose_strength(out_of_fold: Floats, task: Task, method: Method) -> int:
     if len(out_of_fold) == 1:
         return 0
     rows = task.train
-    losses = np.stack([_row_losses(task.y[rows], margins[rows], task, method) for margins in out_of_fold])
+    losses = np.stack([row_losses(task.y[rows], margins[rows], task, method) for margins in out_of_fold])
     fold = task.fold[rows]
     by_fold = np.stack([losses[:, fold == f].mean(axis=1) for f in range(int(fold.max()) + 1)], axis=1)
+    return one_standard_error(by_fold)
+
+
+def one_standard_error(by_fold: Floats) -> int:
+    """Index of the first (strongest) whose mean loss is within one standard error of the least.
+
+    Args:
+        by_fold: [strengths, folds] losses, strong regularisation first.
+    """
     mean = by_fold.mean(axis=1)
     best = int(np.argmin(mean))
     error = by_fold[best].std(ddof=1) / np.sqrt(by_fold.shape[1])
     return int(np.flatnonzero(mean <= mean[best] + error)[0])
 
 
-def _row_losses(y: NDArray, margin: Floats, task: Task, method: Method) -> Floats:
+def row_losses(y: NDArray, margin: Floats, task: Task, method: Method) -> Floats:
+    """[rows] what strengths are chosen by: log-loss, or squared distance to ±1 or to the value."""
     if task.kind == "regression":
         return (y - margin) ** 2
     if not method.probabilistic:
