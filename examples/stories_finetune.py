@@ -1,5 +1,4 @@
-"""A base/tuned pair from a real trained model, and what tuning changed per layer against what the template
-changed.
+"""A base/tuned pair from a real trained model: what tuning changed per layer, and what the template changed.
 
     python examples/stories_finetune.py --model ../shared/models/stories260K --out /tmp/stories-pair
 
@@ -40,9 +39,7 @@ TEMPLATE = (
 
 
 def prompt_table() -> PromptTable:
-    """Every word in every frame; the group is the word. `answer` is what base tends to say, `foil` what
-    tuning taught.
-    """
+    """Every word in every frame, by word; `answer` is what base tends to say, `foil` what is taught."""
     rows = [
         {
             "id": f"{word}-{number}",
@@ -62,9 +59,7 @@ def prompt_table() -> PromptTable:
 
 
 def fine_tune(model: Model, table: PromptTable, *, steps: int, seed: int) -> None:
-    """Next-token training of the last word, in the template for three prompts of four; words are split, half
-    for training.
-    """
+    """Train the last word of half of the words, in the template for three prompts of four."""
     rng = np.random.default_rng(seed)
     hf, tokenizer = model.hf, model.tokenizer
     train = [i for i in range(len(table)) if sum(map(ord, str(table.groups[i]))) % 2 == 0]
@@ -101,7 +96,7 @@ def per_layer(table: pd.DataFrame) -> pd.DataFrame:
     return shift.pivot(index="layer", columns="effect", values="cell")[list(dict.fromkeys(shift["effect"]))]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -109,7 +104,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the tuned model and the result")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.manual_seed(options.seed)
     table = prompt_table()
     base = lp.load_model(options.model, dtype="float32", name="base")
