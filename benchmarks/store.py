@@ -7,8 +7,8 @@ Every writer gets the same rows, once with a sync per block of 1,024 rows and on
 process sees before the disk does): the policy is the same on both sides of every ratio. `store` is everything
 that a capture does to its rows: batches of 16 go through the block buffer, then checksums, running
 statistics, journal. The h5py peers have h5py's own chunks (`chunks=True`), written as people do:
-`h5py_batches` one resizable dataset per layer, `dataset.resize(...); dataset[-16:] = rows` per batch, and `h5py_blocks` the
-kindest case, `dataset[:, i:j] = block` into one dataset of known size.
+`h5py_batches` one resizable dataset per layer, `dataset.resize(...); dataset[-16:] = rows` per batch, and
+`h5py_blocks` the kindest case, `dataset[:, i:j] = block` into one dataset of known size.
 Zarr is not a dependency: `pip install --target DIR zarr`, then PYTHONPATH=DIR adds it. Prints tables and
 writes them to benchmarks/results/.
 """

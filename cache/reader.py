@@ -10,7 +10,7 @@ import numpy as np
 
 from ..hooks.errors import LayerprobeError
 from .journal import Journal, read_journal
-from .layout import ArraySpec
+from .layout import ArraySpec, checksum
 from .lens_table import LensTable
 from .opening import FileLayout, has_statistics, read_columns, read_layout
 from .statistics import SiteStatistics
@@ -58,15 +58,19 @@ class FileValues:
         blocks = self._layout.plan.n_blocks
         if not has_statistics(spec) or not self._journal.complete or not blocks:
             return None
-        fields = {}
+        fields, everything = {}, []
         with self._layout.path.open("rb") as file:
             for dataset, key, shape in self._layout.statistics_specs():
+                name = dataset.rsplit("/", 1)[-1]
+                kind = np.dtype(np.int64 if name in ("count", "nonfinite") else np.float64)
+                size = int(np.prod(shape)) * kind.itemsize
+                file.seek(self._layout.offsets[dataset] + ((blocks - 1) % 2) * size)
+                everything.append(file.read(size))
                 if key == spec.key:
-                    name = dataset.rsplit("/", 1)[-1]
-                    kind = np.dtype(np.int64 if name in ("count", "nonfinite") else np.float64)
-                    size = int(np.prod(shape)) * kind.itemsize
-                    file.seek(self._layout.offsets[dataset] + ((blocks - 1) % 2) * size)
-                    fields[name] = np.frombuffer(file.read(size), dtype=kind).reshape(shape)
+                    fields[name] = np.frombuffer(everything[-1], dtype=kind).reshape(shape)
+        entry = self._journal.entries[-1]
+        if entry is None or checksum(b"".join(everything)) != entry.statistics:
+            return None  # changed since: they are computed from the rows
         return SiteStatistics(**fields)
 
     def check_written(self, rows: RowIndex) -> None:

@@ -109,18 +109,18 @@ def _expected(layout: FileLayout, journal: Journal, spec: ArraySpec, layer: int,
 
 
 def _statistics_problems(layout: FileLayout, journal: Journal, descriptor: int) -> list[str]:
-    """The slot of the last block of an unbroken beginning must be the one its entry speaks of."""
-    committed = [state == "committed" for state in journal.states]
-    leading = committed.index(False) if False in committed else len(committed)
-    if not leading or not any(has_statistics(spec) for spec in layout.arrays):
+    """The last block's slot must be the one its entry speaks of; before the end a resume sees to that."""
+    last = layout.plan.n_blocks - 1
+    if last < 0 or not journal.complete or not any(has_statistics(spec) for spec in layout.arrays):
         return []
     parts = []
     for dataset, _, shape in layout.statistics_specs():
         size = int(np.prod(shape)) * 8
-        parts.append(read_at(descriptor, layout.offsets[dataset] + ((leading - 1) % 2) * size, size))
-    entry = journal.entries[leading - 1]
+        parts.append(read_at(descriptor, layout.offsets[dataset] + (last % 2) * size, size))
+    entry = journal.entries[last]
     assert entry is not None
-    return [] if checksum(b"".join(parts)) == entry.statistics else ["running statistics (read rows instead)"]
+    same = checksum(b"".join(parts)) == entry.statistics
+    return [] if same else ["running statistics (they are computed from the rows instead)"]
 
 
 def _attribute_problems(layout: FileLayout) -> Iterator[str]:

@@ -136,6 +136,8 @@ class StoreWriter:
         entry = self.journal.entries[block]
         assert entry is not None
         self._take_in(buffers)
+        self._write_statistics(block)
+        _sync(self._descriptor)
         self._commit(block, entry.data)
 
     def read_block(self, spec: ArraySpec, block: int) -> np.ndarray:
@@ -182,6 +184,11 @@ class StoreWriter:
                 for layer, rows in enumerate(buffers[spec.key]):
                     sums.append(checksum(rows))
                     self._write_runs(spec, layer, rows, runs)
+            if (
+                block == self.layout.plan.n_blocks - 1
+            ):  # nobody resumes after it: its statistics must last too
+                taking_in.result()
+                self._write_statistics(block)
             _sync(self._descriptor)
             taking_in.result()
             self._commit(block, tuple(sums))
