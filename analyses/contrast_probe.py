@@ -106,9 +106,8 @@ def pair_rows(pairs: Any, sides: Any) -> Any:
     counts = np.bincount(pairs)
     if not (counts[counts > 0] == 2).all() or not (np.asarray(sides)[order].reshape(-1, 2) == [-1, 1]).all():
         raise LayerprobeError(
-            "every pair needs exactly two rows, one of each side; leave the others out, or pass pair= and "
-            "side= that "
-            "say which rows answer one question"
+            "every pair needs exactly two rows, one of each side; leave the others out, or pass pair= "
+            "and side= that say which rows answer one question"
         )
     return order.reshape(-1, 2)
 

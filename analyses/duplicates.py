@@ -75,10 +75,9 @@ def near_duplicate_note(store: Any, task: Task) -> str | None:
     touched = len(np.unique(np.where(test[across[:, 0]], across[:, 0], across[:, 1])))
     return (
         f"{touched} of {int(test.sum())} held-out prompts are near-duplicates (80 % of their word "
-        "triples) of "
-        f"training prompts in other groups, such as {_short(texts[one])!r} and {_short(texts[other])!r}: "
-        "if they "
-        "are variants of one item, give them one group, for what is learnt from one is scored on the other."
+        f"triples) of training prompts in other groups, such as {_short(texts[one])!r} and "
+        f"{_short(texts[other])!r}: if they are variants of one item, give them one group, for what is "
+        "learnt from one is scored on the other."
     )
 
 

@@ -195,9 +195,8 @@ def summarise(result: AnalysisResult) -> list[str]:
             best = code.sort_values("estimate").iloc[0]
             sentences.append(
                 f"{best['model']} {site}: labels of {best['target']!r} cost {best['estimate']:.0f} bits "
-                "at layer "
-                f"{best['layer']} against {best['baseline_majority']:.0f} by class frequencies alone "
-                f"(compression {best['compression']:.2f})."
+                f"at layer {best['layer']} against {best['baseline_majority']:.0f} by class frequencies "
+                f"alone (compression {best['compression']:.2f})."
             )
         curve = rows[rows["metric"] != "codelength"]
         full = curve[curve["share"] == curve["share"].max()]
@@ -211,8 +210,8 @@ def summarise(result: AnalysisResult) -> list[str]:
             least = own.sort_values("share").iloc[0]
             sentences.append(
                 f"At layer {best['layer']} {best['metric']} is {least['estimate']:.3f} with "
-                f"{least['n_train']:.0f} "
-                f"training rows and {best['estimate']:.3f} with {best['n_train']:.0f}."
+                f"{least['n_train']:.0f} training rows and {best['estimate']:.3f} with "
+                f"{best['n_train']:.0f}."
             )
     return sentences
 

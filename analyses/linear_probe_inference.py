@@ -65,8 +65,8 @@ def make_inference(
         if task.structure == "mixed" and permute == "auto":
             notes.append(
                 f"No p-values: {task.name!r} is constant within some groups and varies within others, so "
-                "no relabelling "
-                "is a fair null; pass permute='within', or a groups column in which it behaves one way."
+                "no relabelling is a fair null; pass permute='within', or a groups column in which it "
+                "behaves one way."
             )
         else:
             how = task.structure if permute == "auto" else permute

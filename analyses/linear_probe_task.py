@@ -126,8 +126,7 @@ def _label_values(store: Any, label: str | ArrayLike) -> tuple[str, NDArray[Any]
     if values.shape != (store.n_rows,):
         raise LayerprobeError(
             f"label has shape {values.shape}, expected one value for each of the {store.n_rows} rows of "
-            "the store; "
-            "pass an array of that length or the name of a label column"
+            "the store; pass an array of that length or the name of a label column"
         )
     return "label", values
 
@@ -217,16 +216,15 @@ def _held_out(store, rows, groups, y, held_out, n_folds, seed):  # type: ignore[
         if values.shape != (store.n_rows,) or values.dtype != bool:
             raise LayerprobeError(
                 f"held_out has shape {values.shape} and type {values.dtype}, expected one boolean for "
-                "each of the "
-                f"{store.n_rows} rows"
+                f"each of the {store.n_rows} rows"
             )
         test = values[rows]
     both = np.intersect1d(groups[test], groups[~test])
     if len(both):
         raise LayerprobeError(
             f"{len(both)} groups have rows on both sides of the held-out split, so what is learnt from "
-            "one half leaks "
-            "into the other; move whole groups, or pass a groups column that follows the split"
+            "one half leaks into the other; move whole groups, or pass a groups column that follows the "
+            "split"
         )
     return test
 
@@ -238,8 +236,7 @@ def _random_share(groups, y, share, n_folds, seed):  # type: ignore[no-untyped-d
     if n_groups < n_folds + 2:
         raise LayerprobeError(
             f"{n_groups} groups cannot fill {n_folds} folds and a held-out set; pass "
-            f"n_folds={max(2, n_groups - 2)} "
-            "or fewer, or a finer groups column"
+            f"n_folds={max(2, n_groups - 2)} or fewer, or a finer groups column"
         )
     part = grouped_folds(groups, y, n_folds=parts, seed=seed)
     return part < max(1, round(share * parts))
@@ -250,7 +247,6 @@ def _check_classes(name: str, y: NDArray[Any], classes: tuple[str, ...], test: N
         for side, where in (("held-out", test), ("training", ~test)):
             if not (y[where] == code).any():
                 raise LayerprobeError(
-                    f"class {text!r} of label {name!r} does not occur in the {side} rows; add groups with "
-                    "that class, "
-                    "drop it, or pass another held_out= or seed="
+                    f"class {text!r} of label {name!r} does not occur in the {side} rows; add groups "
+                    "with that class, drop it, or pass another held_out= or seed="
                 )

@@ -128,8 +128,7 @@ def _check_alike(
             if mine != theirs:
                 raise LayerprobeError(
                     f"{name!r} is {mine} wide at {place.site} and {first!r} is {theirs}; a probe moves "
-                    "only between "
-                    "stores of one model: capture both with the same one"
+                    "only between stores of one model: capture both with the same one"
                 )
 
 
@@ -196,10 +195,8 @@ def summarise(result: AnalysisResult) -> list[str]:
     worst = moved.sort_values("estimate").iloc[0]
     return [
         f"At {site}[{layer}], where probes travel best, AUROC is {at_home:.3f} on the dataset they were "
-        "fitted on and "
-        f"{moved['estimate'].mean():.3f} on others; worst from {worst['train_on']!r} to "
-        f"{worst['test_on']!r}: "
-        f"{worst['estimate']:.3f}."
+        f"fitted on and {moved['estimate'].mean():.3f} on others; worst from {worst['train_on']!r} to "
+        f"{worst['test_on']!r}: {worst['estimate']:.3f}."
     ]
 
 

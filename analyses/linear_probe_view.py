@@ -53,8 +53,8 @@ def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
     rows = table[(table["site"] == best["site"]) & (table["metric"] == best["metric"])]
     sentence = (
         f"{best['model']}: {best['target']!r} is read at {_place(best)} (the place that did best on "
-        "training groups) "
-        f"with {metric} {_interval(best)} on {best['n']} rows of {best['n_groups']} held-out groups"
+        f"training groups) with {metric} {_interval(best)} on {best['n']} rows of {best['n_groups']} "
+        "held-out groups"
     )
     if "p_familywise" in rows and rows["p_familywise"].notna().any():
         clear = rows[rows["p_familywise"] <= 0.05]

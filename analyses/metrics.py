@@ -110,8 +110,7 @@ def tpr_at_fpr(
     """Share of positives found by the lowest threshold whose false-positive rate is at most `fpr`.
 
     Conservative: nothing is interpolated between thresholds, so with fewer than 1 / fpr negatives it is the
-        share
-    of positives above every negative.
+    share of positives above every negative.
     """
     positives, negatives, _ = _cumulated(truth, margin, _weights(len(np.asarray(truth)), weights))
     found, wrong = positives.sum(axis=1, keepdims=True), negatives.sum(axis=1, keepdims=True)

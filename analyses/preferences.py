@@ -1,5 +1,4 @@
-"""Preference dimensions in reward models (MRMBench, 2511.12464): what they tell apart, what a reward rests
-on.
+"""Preference dimensions in reward models (MRMBench, 2511.12464): what they tell apart, what a reward is.
 
 Probes on the last token of a frozen model, one per dimension (harmlessness, helpfulness, …), with majority
 and balanced accuracy in every row; then *inference-time probing*: how far a reward prediction can be put
@@ -161,8 +160,7 @@ def reward_decomposition(
     if head.shape[0] != x.shape[1] or weight.shape[1] != x.shape[1]:
         raise LayerprobeError(
             f"the reward direction has width {head.shape[0]}, the probes {weight.shape[1]} and {site} "
-            f"{x.shape[1]}; "
-            "all three must be of one model and site"
+            f"{x.shape[1]}; all three must be of one model and site"
         )
     unit = weight / np.linalg.norm(weight, axis=1, keepdims=True)
     coefficient = np.linalg.lstsq(unit.T, head, rcond=None)[0]

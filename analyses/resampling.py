@@ -159,9 +159,9 @@ def _check_classes_span_groups(
         where = classes == value
         if len(np.unique(codes[where])) < 2:
             raise LayerprobeError(
-                f"class {str(labels[where][0])!r} occurs in a single group, so a fold that holds it out has "
-                "none to learn "
-                "from; add groups with that class, drop the class, or pass a finer groups column"
+                f"class {str(labels[where][0])!r} occurs in a single group, so a fold that holds it out "
+                "has none to learn from; add groups with that class, drop the class, or pass a finer "
+                "groups column"
             )
 
 
@@ -230,11 +230,9 @@ def group_permutations(
     if structure == "mixed" and how == "auto":
         raise LayerprobeError(
             "the label is constant within some groups and varies within others, so neither exchanging "
-            "whole groups nor "
-            "exchanging within groups is a fair null; leave out the groups of one kind, pass a groups "
-            "column in which "
-            "the label behaves one way, or name the null you mean with permute='within' (constant groups "
-            "then stay put)"
+            "whole groups nor exchanging within groups is a fair null; leave out the groups of one "
+            "kind, pass a groups column in which the label behaves one way, or name the null you mean "
+            "with permute='within' (constant groups then stay put)"
         )
     if structure != "between" and how == "between":
         raise LayerprobeError(

@@ -77,8 +77,7 @@ class WithTargets:
         if not found.any():
             raise LayerprobeError(
                 f"no id of targets (such as {targets.index[0]!r}) is an id of the store (such as "
-                f"{ids[0]!r}); "
-                "index targets by the ids that the prompts were captured with"
+                f"{ids[0]!r}); index targets by the ids that the prompts were captured with"
             )
         joined = keyed.reindex(ids.astype(str))
         self._store = store
