@@ -1,6 +1,4 @@
-"""Prompts with an answer and a foil, as batches of token ids: what attribution and patching run a
-model on.
-"""
+"""Prompts with an answer and a foil as batches of token ids, for attribution and patching."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

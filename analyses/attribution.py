@@ -1,6 +1,4 @@
-"""Which parts write the answer and which write against it: direct logit attribution over prompts,
-with intervals.
-"""
+"""Which parts write the answer and which against it: direct logit attribution, with intervals."""
 
 from typing import TYPE_CHECKING, Any
 

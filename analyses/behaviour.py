@@ -85,9 +85,7 @@ def pair_rates(counts: PairCounts) -> dict[str, float]:
 
 
 def identity_gap(counts: PairCounts) -> float:
-    """|Acc_contrast · (1 − MAR) − Acc_target · (1 − BR)|, zero but for rounding; NaN where a rate is
-    undefined.
-    """
+    """|Acc_contrast · (1 − MAR) − Acc_target · (1 − BR)|, zero but for rounding; NaN without a rate."""
     rates = pair_rates(counts)
     return abs(
         rates["accuracy_contrast"] * (1 - rates["mar_conditional"])

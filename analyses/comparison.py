@@ -1,6 +1,4 @@
-"""Base against instruct, or any number of checkpoints against one: the same prompts, layer by layer,
-paired.
-"""
+"""Base against instruct, or any number of checkpoints against one: the same prompts, paired, by layer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,12 +39,11 @@ def compare(
     seed: int = 0,
     progress: bool = False,
 ) -> AnalysisResult:
-    """What differs between models that read the same prompts, per layer, every difference paired over
-    prompts.
+    """What differs, per layer, between models that read the same prompts; differences are paired over them.
 
     Args:
         stores: model name -> store; keys may be tuples such as ("instruct", "chat"). Rows are matched by
-        prompt id.
+            prompt id.
         label: a two-valued column; adds class differences, directions and probe transfer.
         target: lens column of the answer. With `foil`: suppression side by side. Left out, the first two lens
             columns are taken where every store has a lens.
@@ -140,9 +137,7 @@ def compare(
 
 
 def lens_columns(paired: Paired, target: str | None, foil: str | None) -> tuple[str | None, str | None]:
-    """Answer and foil: as given, or the first two lens columns that all stores have; (None, None) without a
-    lens.
-    """
+    """Answer and foil as given, or the first two lens columns of all stores; (None, None) without a lens."""
     if (target is None) != (foil is None):
         raise LayerprobeError(f"target={target!r} and foil={foil!r}: give both, or neither")
     if target is not None:

@@ -1,6 +1,4 @@
-"""Does a direction found in one model mean the same in another: cosines against a ceiling, and probe
-transfer.
-"""
+"""Does a direction of one model mean the same in another: cosines against a ceiling, probe transfer."""
 
 from collections.abc import Iterator
 from typing import Any

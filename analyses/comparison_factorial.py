@@ -151,8 +151,7 @@ def factors(stores: Mapping[Key, Any]) -> tuple[list[str], list[str]]:
 def check_alignment(
     stores: Mapping[Key, Any], weights: list[str], templates: list[str]
 ) -> tuple[float, float]:
-    """Share of prompts whose plain tokens lie unbroken in the chat prompt, and share of rows read at the same
-    token id.
+    """Share of prompts whose plain tokens lie unbroken in the chat prompt, and of rows read at one token id.
 
     Raises:
         LayerprobeError: weights do not see the same tokens under one template.

@@ -168,8 +168,7 @@ def cka_row(
 def procrustes_row(
     x: Floats, y: Floats, groups: NDArray[np.int64], n_bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    """Held-out share of the model's variance that a rotation of the reference explains; each half scores the
-    other's.
+    """Held-out share of the model's variance that a rotation of the reference explains, both halves in turn.
 
     The interval resamples groups that the fit has not seen, with the fits held.
     """
@@ -188,9 +187,7 @@ def procrustes_row(
 
 
 def crossfit_norm(means: Floats) -> float:
-    """Signed root of the squared length of a mean vector, from two halves' means [2, width]: centred on 0
-    under the null.
-    """
+    """Signed root of a mean vector's squared length, from two halves' means [2, width]: 0 under the null."""
     product = float(means[0] @ means[1])
     return float(np.sign(product) * np.sqrt(abs(product)))
 

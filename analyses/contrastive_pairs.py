@@ -50,8 +50,7 @@ class ContrastivePairs:
 
 
 def pairs_from_table(table: pd.DataFrame | Iterable[Mapping[str, Any]]) -> ContrastivePairs:
-    """Pairs from a plain table: columns prompt, answer, foil, pair, role; optional group, item, id and any
-    others.
+    """Pairs from a plain table: prompt, answer, foil, pair, role; optional group, item, id and any others.
 
     Args:
         table: one row per prompt; every `pair` (and `item`) has one row with role target and one with

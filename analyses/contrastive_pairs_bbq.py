@@ -127,9 +127,7 @@ def _read(path: Path) -> list[_Item]:
 
 
 def _item(row: Mapping[str, Any]) -> _Item | None:
-    """The row's people, or None where the evidence names neither. A group's name is the first entry
-    of `answer_info`.
-    """
+    """The row's people, or None where the evidence names neither; a name is the first in `answer_info`."""
     people = [i for i in range(3) if row["answer_info"][f"ans{i}"][1] != "unknown"]
     label = int(row["label"])
     if label not in people:

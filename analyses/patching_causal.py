@@ -47,8 +47,7 @@ def causal(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> AnalysisResult:
-    """The heads and MLPs whose restoration brings the answer back, confirmed on prompts that did not choose
-    them.
+    """The heads and MLPs whose restoration brings the answer back, confirmed on prompts that did not choose.
 
     Args:
         store: one row per prompt, captured from `model`.

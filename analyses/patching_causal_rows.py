@@ -47,9 +47,7 @@ def ablation_rows(
     size: dict[str, Any],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Change of LD when the chosen set is ablated in this model: what it does, without another model's
-    values.
-    """
+    """Change of LD when the chosen set is ablated: what it does, without another model's values."""
     rows = []
     for how in ABLATIONS:
         ablation = Ablation(how, patcher.model, patcher.task, seed)

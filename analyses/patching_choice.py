@@ -126,8 +126,9 @@ class Patcher:
 def choose(
     patcher: Patcher, *, enough: float, most: int, lookahead: int
 ) -> tuple[list[Component], pd.DataFrame]:
-    """Add components one at a time, each the best of the few that do most alone, until enough has come back
-    or none of the few adds a hundredth.
+    """Add components one by one, each the best of the few that do most alone, until enough has come back.
+
+    It stops, too, where none of the few adds a hundredth. Only components that differ are tried.
     """
     corrupt, clean = patcher.ends()
     gap = float((clean - corrupt).mean())

@@ -108,8 +108,7 @@ _PLAIN: "WeakKeyDictionary[Any, dict[int, int | None]]" = WeakKeyDictionary()
 
 
 def plain_attention(model: Any, layer: int) -> int | None:
-    """Whether a layer's attention ends in projecting its heads: the length of the tuple that it returns (0: a
-    bare tensor).
+    """Length of the tuple that an attention returns (0: a bare tensor) where it ends in projecting heads.
 
     None where it does more (BLOOM adds the stream there) or another engine runs it. Tried out once per layer,
     on two tokens.

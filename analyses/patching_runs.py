@@ -94,8 +94,7 @@ def path_difference(
     cache: Cache,
     values: Mapping[SiteAt, Tensor],
 ) -> Tensor:
-    """Path patching (Wang et al. 2022, 2211.00593): the sender's new value reaches the receiver directly,
-    and nothing else.
+    """The sender's new value reaches the receiver directly, and nothing else (Wang et al. 2022, 2211.00593).
 
     Between them every attention layer and MLP is held at the run's own values, so that only the stream
     carries the change; what the receiver then writes is put into an otherwise untouched run.

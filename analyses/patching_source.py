@@ -1,6 +1,4 @@
-"""Where patched-in values come from: the contrast of each pair, another model on the same tokens, or
-an ablation.
-"""
+"""Where patched-in values come from: each pair's contrast, another model on the same tokens, an ablation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,9 +18,7 @@ from .patching_runs import SITES, Cache, record, run_difference
 
 @dataclass
 class Source:
-    """Gives, for every batch of the task, the other run's values and its logit difference on the
-    task's answers.
-    """
+    """Gives, for every batch of a task, the other run's values and logit difference on the task's answers."""
 
     model: Any
     """whose run it is."""
@@ -126,14 +122,11 @@ class Ablation:
         return self._means
 
     def _resampled(self, batch: Batch, wanted: Cache) -> Cache:
-        """Another prompt's values, aligned from the end; kept where the other prompt is shorter."""
-        rng = np.random.default_rng([self.seed, *batch.rows[:1]])
-        others = (
-            rng.permutation(len(self.task))[: len(batch.rows)]
-            if len(self.task) > len(batch.rows)
-            else np.roll(np.arange(len(self.task)), 1)
-        )
-        donors = self.task.batch(np.asarray(others)[: len(batch.rows)])
+        """Another prompt's values, aligned from the end; its own where the other prompt is shorter."""
+        n = len(self.task)
+        shift = int(np.random.default_rng(self.seed).integers(1, n)) if n > 1 else 0
+        others = (batch.rows + shift) % n  # never a prompt's own values
+        donors = self.task.batch(others)
         got = record(self.model, donors, sorted({at.site for at in wanted}))
         width = min(donors.ids.shape[1], batch.ids.shape[1])
         out = {}

@@ -133,9 +133,7 @@ def dissimilarities(x: ArrayLike, kind: str = "correlation") -> Floats:
 
 
 def rsa_spearman(x: ArrayLike, y: ArrayLike, kind: str = "correlation") -> float:
-    """Representational similarity: Spearman correlation of the two dissimilarity matrices' upper
-    triangles.
-    """
+    """Representational similarity: Spearman correlation of two dissimilarity matrices' upper triangles."""
     from scipy.stats import spearmanr
 
     one, two = _pair(x, y)
@@ -197,9 +195,7 @@ def jackknife_values(
     n_blocks: int = 20,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
-    """The statistic of all rows, and [blocks, …] of all but a block; the same seed leaves out the same
-    blocks.
-    """
+    """The statistic of all rows, and [blocks, …] of all but one; the same seed leaves out the same blocks."""
     n_groups = int(groups.max()) + 1
     blocks = min(n_blocks, n_groups)
     block = np.empty(n_groups, dtype=np.int64)

@@ -1,6 +1,4 @@
-"""Reading a lens now, from `resid_post` that a store already holds: with a loaded model, or with any trained
-lens.
-"""
+"""Reading a lens now from the `resid_post` of a store: with a loaded model, or with any trained lens."""
 
 from typing import Any
 

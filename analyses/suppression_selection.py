@@ -103,9 +103,7 @@ def _symmetric(
     n_splits: int,
     seed: int,
 ) -> tuple[Floats, int]:
-    """Mean over splits and over both directions of each split of the symmetric gap; and the mean number of
-    rows scored.
-    """
+    """The symmetric gap, mean over splits and both directions of each; and the mean number of rows scored."""
     total, used, rng = np.zeros(len(weights)), [], np.random.default_rng(seed)
     n_groups = int(codes.max()) + 1
     for _ in range(n_splits):
@@ -146,8 +144,7 @@ def null_world(
     noise: float = 2.0,
     suppression: float = 0.0,
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Final logit differences of two models that differ in nothing but chance and in which items they find
-    hard.
+    """Final logit differences of two models that differ only by chance and in which items they find hard.
 
     Args:
         seed: of the draw.

@@ -47,9 +47,7 @@ def world(
     name="instruct",
     resid=None,
 ):
-    """A store of sensitive and benign rows in every group; noise is shared within a group and drawn per
-    layer.
-    """
+    """A store of sensitive and benign rows in every group; noise is shared in a group, drawn per layer."""
     rng = np.random.default_rng(seed)
     n = n_groups * per_group * 2
     group = np.repeat(np.arange(n_groups), per_group * 2)
@@ -69,9 +67,7 @@ def world(
 
 @cache
 def tiny(name, seed=0):
-    """A random-weight model with the word-level tokenizer, whatever the architecture's own tokenizer
-    class does.
-    """
+    """A random-weight model with the word-level tokenizer, whatever the architecture's own class does."""
     from tiny_models import build, tiny_tokenizer
 
     from layerprobe.hooks.load import load_model

@@ -15,9 +15,7 @@ FAST = {"n_bootstrap": 200, "n_permutations": 200}
 
 
 def resid(n=160, layers=8, width=12, *, seed=0, change=None, strength=3.0):
-    """Residuals in which `sensitive` is a direction from layer 1 on; `change` turns it over from that layer
-    on.
-    """
+    """Residuals in which `sensitive` is a direction from layer 1 on; `change` turns it over from there."""
     rng = np.random.default_rng(seed)
     kind = np.tile([1.0, 1.0, -1.0, -1.0], n // 4)
     x = rng.normal(size=(layers, n, width)).astype(np.float32)

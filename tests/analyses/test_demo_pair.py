@@ -1,6 +1,4 @@
-"""The shipped models, whose answer is known: an override planted after block 4 in instruct, on sensitive
-prompts.
-"""
+"""The shipped models, whose answer is known: an override of sensitive prompts after block 4 of instruct."""
 
 from pathlib import Path
 

@@ -190,8 +190,18 @@ def test_ablations_put_in_what_they_say():
     mean = Ablation("mean", model, task).values(batch, cache)[at]
     every = torch.cat([record(model, task.batch(np.array([row])))[at][0] for row in range(len(task))])
     torch.testing.assert_close(mean[0, 0], every.mean(0), atol=1e-5, rtol=1e-5)
-    resampled = Ablation("resample", model, task).values(batch, cache)[at]
-    assert resampled.shape == cache[at].shape and not torch.equal(resampled, cache[at])
+    for seed in range(3):
+        resampled = Ablation("resample", model, task, seed).values(batch, cache)[at]
+        for place, row in enumerate(batch.rows):
+            # every prompt gets another one's values, aligned from the end
+            donors = [
+                other
+                for other in range(len(task))
+                if torch.allclose(
+                    resampled[place, -1], cache[at][list(batch.rows).index(other), -1], atol=1e-5
+                )
+            ]
+            assert donors and int(row) not in donors, (seed, row)
 
 
 def test_patching_from_another_model_reports_maps_and_intervals():
