@@ -160,3 +160,15 @@ def test_any_number_of_checkpoints_is_compared_with_one(pair):
     other = compare(stores, by="sensitive", reference="instruct", **FAST).table
     assert set(other["reference"].dropna()) == {"instruct"}
     assert set(result.frames["verdicts"]["model"]) == {"base", "sft/1", "sft-2", "instruct"}
+
+
+def test_differences_between_models_are_paired_over_prompts():
+    """What varies between prompts is the same in both models here, so their difference hardly varies at all."""
+    stores = {"base": world(sensitive=FLAT, noise=4.0), "instruct": world(noise=4.0)}
+    table = compare(stores, by="sensitive", **FAST).table
+    rows = table[(table["metric"] == "logit_difference") & (table["layer"] == 7)].set_index("subset")
+    width = rows["hi"] - rows["lo"]
+    between = rows["reference"].notna() & rows["model"].eq("instruct")
+    alone = rows["reference"].isna() & rows["model"].eq("instruct")
+    for subset in ("sensitive=sensitive", "sensitive=benign"):
+        assert width[between][subset] < 1e-4 < 1 < width[alone][subset]
