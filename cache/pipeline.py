@@ -60,7 +60,7 @@ def _run_blocks(
     buffers = [BlockBuffer(plan, runner.request.arrays) for _ in range(min(2, plan.n_blocks))]
     pending: list[Future[None] | None] = [None, None]
     staging = Staging(runner.model.device)
-    ahead = _prefetch(runner.prepared, plan, sink, preparing)
+    ahead = _prefetch(runner.ready, plan, sink, preparing)
     for block in range(plan.n_blocks):
         slot = block % 2
         previous = pending[slot]
@@ -91,14 +91,16 @@ def _take(buffer: BlockBuffer, batch: Batch, rows: Callable[[], Rows], bar: Prog
     bar.update(batch.n_tokens)
 
 
-def _prefetch(prepared: Prepared, plan: Plan, sink: Sink, preparing: ThreadPoolExecutor) -> Iterator[Batch]:
+def _prefetch(
+    ready_batch: Callable[[np.ndarray], Batch], plan: Plan, sink: Sink, preparing: ThreadPoolExecutor
+) -> Iterator[Batch]:
     """Batches in order, the next one being made while the current one runs."""
     following: Future[Batch] | None = None
     for block in range(plan.n_blocks):
         if sink.committed(block):
             continue
         for prompts in plan.batches_of(block):
-            ready, following = following, preparing.submit(make_batch, prepared, prompts)
+            ready, following = following, preparing.submit(ready_batch, prompts)
             if ready is not None:
                 yield ready.result()
     if following is not None:
@@ -113,6 +115,10 @@ class _Runner:
         self.request = request
         self.prepared = prepared
         self._limit: int | None = None
+
+    def ready(self, prompts: np.ndarray) -> Batch:
+        """A batch of prompts on the model's device."""
+        return make_batch(self.prepared, prompts).to(self.model.device)
 
     def run(self, batch: Batch) -> DeviceRows:
         """Rows of a batch; a batch larger than what once did not fit is halved beforehand."""
@@ -136,4 +142,4 @@ class _Runner:
     def _halves(self, batch: Batch) -> DeviceRows:
         middle = (len(batch.prompts) + 1) // 2
         parts: list[np.ndarray] = [batch.prompts[:middle], batch.prompts[middle:]]
-        return concatenate([self.run(make_batch(self.prepared, part)) for part in parts if len(part)])
+        return concatenate([self.run(self.ready(part)) for part in parts if len(part)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,11 +67,17 @@ class Batch:
     """[picked] output row of each picked token where rows are means."""
     candidates: Tensor | None
     """[rows, columns x variants]."""
+    n_tokens: int
+    """Real tokens."""
 
-    @property
-    def n_tokens(self) -> int:
-        """Real tokens."""
-        return int(self.attention_mask.sum())
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device: done once, ahead, or every layer's selection would wait for a copy."""
+        moved = {
+            name: value.to(device)
+            for name in ("input_ids", "attention_mask", "row_of", "column_of", "segment", "candidates")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
 
 
 def make_batch(prepared: Prepared, prompts: np.ndarray) -> Batch:
@@ -100,6 +106,7 @@ def make_batch(prepared: Prepared, prompts: np.ndarray) -> Batch:
         torch.from_numpy(np.concatenate(picked).astype(np.int64)),
         row_of if prepared.rule.pooled else None,
         candidates,
+        sum(map(len, tokens)),
     )
 
 
