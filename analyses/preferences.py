@@ -1,4 +1,4 @@
-"""Preference dimensions in reward models (MRMBench, 2511.12464): what they tell apart, what a reward is.
+"""Preference dimensions (MRMBench, 2511.12464): what reward models tell apart and what a reward rests on.
 
 Probes on the last token of a frozen model, one per dimension (harmlessness, helpfulness, …), with majority
 and balanced accuracy in every row; then *inference-time probing*: how far a reward prediction can be put

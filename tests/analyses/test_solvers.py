@@ -1,17 +1,20 @@
 """Solvers against scikit-learn at tight tolerance and against explicit refits, numpy and torch alike."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
 
+import layerprobe as lp
 from layerprobe.analyses.linear_probe_lda import solve_shrunk
 from layerprobe.analyses.linear_probe_methods import METHODS
 from layerprobe.analyses.linear_probe_problem import Problem, moments
 from layerprobe.analyses.solvers.logistic import solve_logistic
 from layerprobe.analyses.solvers.ridge import decompose, leave_out_predictions, solve_ridge
 from layerprobe.analyses.solvers.row_space import ridge_from_moments, stream_moments
+from layerprobe.cache.prompts import PromptTable
 
 SHAPES = {
     "rows > width": (200, 12),
@@ -227,3 +230,23 @@ def test_moments_survive_a_large_offset():
     mean, scale = moments(Problem(x, np.zeros(300), 2, np.ones((300, 1))))
     np.testing.assert_allclose(scale[0], x.std(axis=0), rtol=1e-6)
     np.testing.assert_allclose(mean[0], x.mean(axis=0))
+
+
+def test_moments_streamed_from_a_store_on_disk_give_the_ridge_of_all_its_rows(tmp_path):
+    from tiny_models import WORDS, tiny_model
+
+    rng = np.random.default_rng(0)
+    words = [word for word in WORDS if word.isalpha()]
+    texts = [" ".join(rng.choice(words, 6)) for _ in range(70)]
+    labels = pd.DataFrame({"prompt": texts, "y": rng.normal(size=70)})
+    prompts = PromptTable.from_frame(labels, text="prompt", labels=["y"])
+    model = lp.load_model(tiny_model("llama"))
+    store = lp.capture(
+        model, prompts, sites="resid_post", tokens="last", path=tmp_path / "s.h5", progress=False
+    )
+    y = np.asarray(store.labels("y"), dtype=float)[:, None]
+    batches = ((rows, y[16 * i : 16 * i + 16]) for i, rows in enumerate(store.iter_rows("resid_post", 1, 16)))
+    weight, bias = ridge_from_moments(stream_moments(batches), np.array([3.0]))
+    whole = solve_ridge(store.activations("resid_post", 1), y, np.array([3.0]))
+    np.testing.assert_allclose(weight.numpy(), whole.weight, atol=1e-7)
+    np.testing.assert_allclose(bias.numpy(), whole.bias, atol=1e-6)
