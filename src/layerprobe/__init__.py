@@ -35,6 +35,9 @@ _HOME = {
     "compare": "analyses.comparison",
     "contrast_probe": "analyses.contrast_probe",
     "token_probe": "analyses.token_probe",
+    "nested_cv": "analyses.nested_cv",
+    "selectivity": "analyses.selectivity",
+    "reward_head": "analyses.reward_head",
     "preference_dimensions": "analyses.preferences",
     "reward_decomposition": "analyses.preferences",
     "score_heads": "analyses.score_heads",
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from .analyses.contrastive_pairs_bbq import bbq_pairs as bbq_pairs
     from .analyses.drift import drift as drift
     from .analyses.linear_probe import linear_probe as linear_probe
+    from .analyses.nested_cv import nested_cv as nested_cv
     from .analyses.patching import patching as patching
     from .analyses.patching_causal import causal as causal
     from .analyses.preferences import preference_dimensions as preference_dimensions
@@ -86,7 +90,9 @@ if TYPE_CHECKING:
     from .analyses.refusal_direction import refusal_direction as refusal_direction
     from .analyses.result import AnalysisResult as AnalysisResult
     from .analyses.result import read_result as read_result
+    from .analyses.reward_head import reward_head as reward_head
     from .analyses.score_heads import score_heads as score_heads
+    from .analyses.selectivity import selectivity as selectivity
     from .analyses.separation import separation as separation
     from .analyses.suppression import suppression as suppression
     from .analyses.token_probe import token_probe as token_probe
