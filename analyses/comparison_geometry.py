@@ -176,6 +176,8 @@ def procrustes_row(
     residual, total = np.empty(len(x)), np.empty(len(x))
     for train in (half, ~half):
         residual[~train], total[~train] = procrustes_residuals(x, y, train)
+    if not total.sum() > 0:  # the same token in the same place, before any block
+        return {"estimate": float("nan"), "note": "these activations do not vary between prompts"}
     weights = cluster_bootstrap_weights(groups, n_bootstrap, seed)
     lo, hi = bootstrap_interval(1 - (weights @ residual) / (weights @ total))
     return {
@@ -241,7 +243,7 @@ def did_rows(
     seen, null = lengths[0], lengths[1:]
     p, family = permutation_p(seen, null), max_t(seen, null)
     for number, (fields, difference, base) in enumerate(differences):
-        scale = float(np.linalg.norm(base[labels].mean(axis=0) - base[~labels].mean(axis=0)))
+        scale = float(np.linalg.norm(base[labels].mean(axis=0) - base[~labels].mean(axis=0))) or float("nan")
 
         def ratio(mask: NDArray[np.bool_], difference: Floats = difference, scale: float = scale) -> float:
             means = np.stack(
@@ -251,7 +253,7 @@ def did_rows(
                     for side in (half, ~half)
                 ]
             )
-            return crossfit_norm(means) / scale if scale > 0 else float("nan")
+            return crossfit_norm(means) / scale
 
         yield {
             **fields,

@@ -163,7 +163,7 @@ def test_any_number_of_checkpoints_is_compared_with_one(pair):
 
 
 def test_differences_between_models_are_paired_over_prompts():
-    """What varies between prompts is the same in both models here, so their difference hardly varies at all."""
+    """What varies between prompts is the same in both models here, so their difference hardly varies."""
     stores = {"base": world(sensitive=FLAT, noise=4.0), "instruct": world(noise=4.0)}
     table = compare(stores, by="sensitive", **FAST).table
     rows = table[(table["metric"] == "logit_difference") & (table["layer"] == 7)].set_index("subset")
@@ -172,3 +172,12 @@ def test_differences_between_models_are_paired_over_prompts():
     alone = rows["reference"].isna() & rows["model"].eq("instruct")
     for subset in ("sensitive=sensitive", "sensitive=benign"):
         assert width[between][subset] < 1e-4 < 1 < width[alone][subset]
+
+
+def test_activations_that_do_not_vary_are_said_not_to():
+    """As before any block, where all prompts end in the same token: similarity is undefined there."""
+    stores = {"base": world(sensitive=FLAT), "instruct": world()}
+    table = compare(stores, label="sensitive", by="sensitive", sites=["resid_post"], **FAST).table
+    rows = table[(table["site"] == "resid_post") & table["reference"].notna()]
+    assert rows[rows["metric"] == "procrustes_r2"]["note"].str.contains("do not vary").all()
+    assert rows[rows["metric"].isin(["class_difference_change", "mean_shift"])]["estimate"].isna().all()
