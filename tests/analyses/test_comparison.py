@@ -181,3 +181,23 @@ def test_activations_that_do_not_vary_are_said_not_to():
     rows = table[(table["site"] == "resid_post") & table["reference"].notna()]
     assert rows[rows["metric"] == "procrustes_r2"]["note"].str.contains("do not vary").all()
     assert rows[rows["metric"].isin(["class_difference_change", "mean_shift"])]["estimate"].isna().all()
+
+
+def test_the_interaction_is_the_difference_of_the_differences(pair):
+    table = compare(pair, by="sensitive", target="answer", foil="foil", **FAST).table
+    index = table[(table["metric"] == "suppression_index") & table["reference"].notna()].set_index("subset")
+    one, two = (index.loc[f"sensitive={kind}", "estimate"] for kind in ("benign", "sensitive"))
+    assert index.loc["sensitive=benign − sensitive=sensitive", "estimate"] == pytest.approx(one - two)
+
+
+def test_lens_kl_is_from_the_reference_to_the_model(pair):
+    table = compare(pair, target="answer", foil="foil", **FAST).table
+    found = table[table["metric"] == "lens_kl"].set_index("layer")["estimate"].astype(float)
+    shares = []
+    for store in pair.values():
+        logits = np.asarray(store.lens.candidate_logits)[..., 0].astype(float)
+        two = np.exp(logits - np.asarray(store.lens.logsumexp)[..., None])
+        shares.append(np.concatenate([two, 1 - two.sum(-1, keepdims=True)], axis=-1))
+    base, instruct = shares
+    expected = (base * np.log(base / instruct)).sum(-1).mean(-1)
+    np.testing.assert_allclose(found.loc[range(8)], expected, rtol=1e-4)

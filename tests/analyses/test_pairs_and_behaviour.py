@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lens_worlds import lens_table
 
-from layerprobe.analyses.behaviour import identity_gap, mcnemar, pair_counts, pair_rates
+from layerprobe.analyses.behaviour import identity_gap, mcnemar, pair_counts, pair_rates, rate_draws
 from layerprobe.analyses.behaviour_pairs import behaviour, pair_members, parse_answer
 from layerprobe.analyses.contrastive_pairs import main, pairs_from_table, show
 from layerprobe.analyses.contrastive_pairs_bbq import bbq_pairs
+from layerprobe.analyses.intervals import benjamini_hochberg
 from layerprobe.cache.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -149,9 +150,25 @@ def test_the_published_identity_holds_on_any_table(outcomes):
     counts = pair_counts(target, contrast)
     gap = identity_gap(counts)
     assert np.isnan(gap) or gap < 1e-12
-    rates = pair_rates(counts)
-    if counts.a + counts.c:
-        assert rates["mar_conditional"] == pytest.approx(counts.c / (counts.a + counts.c))
+    a, b, c, d = (
+        int(np.sum(cell))
+        for cell in (target & contrast, target & ~contrast, ~target & contrast, ~target & ~contrast)
+    )
+    assert (counts.a, counts.b, counts.c, counts.d) == (a, b, c, d)
+    expected = {
+        "accuracy_target": (a + b, a + b + c + d),
+        "accuracy_contrast": (a + c, a + b + c + d),
+        "mar_conditional": (c, a + c),
+        "mar_all_pairs": (c, a + b + c + d),
+        "br_conditional": (b, a + b),
+        "br_all_pairs": (b, a + b + c + d),
+    }
+    rates, drawn = pair_rates(counts), rate_draws(target, contrast, np.ones((1, len(target))))
+    assert set(rates) == set(drawn) == set(expected)
+    for name, (part, whole) in expected.items():
+        value = part / whole if whole else np.nan
+        assert rates[name] == pytest.approx(value, nan_ok=True)
+        assert drawn[name][0] == pytest.approx(value, nan_ok=True)
 
 
 def test_mcnemar_is_the_binomial_test():
@@ -189,7 +206,9 @@ def test_counts_rates_and_tests_of_several_models():
     table = result.table
     part = table[table["model"] == "instruct"]
     assert part[part["metric"] == "c"]["estimate"].sum() == fails.sum()
-    assert table[table["metric"] == "mcnemar"]["q"].notna().all()
+    tests = table[table["metric"] == "mcnemar"]
+    np.testing.assert_allclose(tests["q"], benjamini_hochberg(tests["p"].to_numpy(float)))
+    assert len(tests) == 4 and (tests["q"].astype(float) > tests["p"].astype(float)).any()
     base = table[(table["model"] == "base") & (table["metric"] == "mar_conditional")]
     assert (base["estimate"] == 0).all()
     mar = part[part["metric"] == "mar_conditional"]

@@ -77,6 +77,27 @@ def test_sweeps_from_the_middle_equal_a_plain_loop_of_whole_runs(name):
         torch.testing.assert_close(places[:, layer, -1], plain, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_only_the_last_position_is_replaced_where_told(name):
+    model, _, _, batch, cache, values = runs(name)
+    heads = head_sweep(model, batch, cache, values, where="last")
+    mlps = site_sweep(model, batch, cache, values, where="last")
+    for layer in range(model.n_layers):
+        new = {site: values[SiteAt(site, layer)] for site in ("head_out", "mlp_out")}
+        edits = [patch("head_out", layer=layer, values=new["head_out"], heads=1, positions=-1)]
+        plain = run_difference(model, batch, edits=edits)
+        torch.testing.assert_close(heads[:, layer, 1], plain, atol=1e-4, rtol=1e-4)
+        as_set = set_difference(model, batch, [Component("head", layer, 1)], cache, values, where="last")
+        torch.testing.assert_close(as_set, plain, atol=1e-4, rtol=1e-4)
+        edits = [patch("mlp_out", layer=layer, values=new["mlp_out"], positions=-1)]
+        plain = run_difference(model, batch, edits=edits)
+        torch.testing.assert_close(mlps[:, layer], plain, atol=1e-4, rtol=1e-4)
+        as_set = set_difference(model, batch, [Component("mlp", layer)], cache, values, where="last")
+        torch.testing.assert_close(as_set, plain, atol=1e-4, rtol=1e-4)
+    everywhere = head_sweep(model, batch, cache, values)
+    assert float((everywhere - heads)[:, 0].abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize("name", [*FAMILIES, "gpt_neox", "bloom", "olmo2"])
 def test_given_heads_are_patched_heads_without_the_rest_of_the_attention(name):
     model = tiny(name)
@@ -217,6 +238,24 @@ def test_patching_from_another_model_reports_maps_and_intervals():
     figure = result.plot()
     assert str(figure.data[0].x[-1]).startswith("-1 ") or figure.data[0].customdata[0][-1][1] <= 0.5
     assert len(figure.data[0].customdata) == model.n_layers and result.summary()
+
+
+def test_positions_count_from_the_end_whatever_the_batches():
+    model, other = tiny("llama"), tiny("llama", 1)
+    options = {"source": other, "groups": None, "n_bootstrap": 20, "n_permutations": 20}
+    one, all_at_once = (
+        patching(tiny_store(model), model=model, batch_size=size, **options) for size in (1, 16)
+    )
+    frames = [result.frames["positions"] for result in (one, all_at_once)]
+    np.testing.assert_allclose(frames[0]["estimate"], frames[1]["estimate"], atol=1e-4)
+    assert frames[0]["n"].max() == 8 and frames[0].groupby("position")["n"].first().is_monotonic_increasing
+    whole = frames[0].query("position == -1").set_index("layer")["estimate"]
+    task = answer_task(tiny_store(model), model, groups=None)
+    batch = task.batch(np.arange(len(task)))
+    cache, (values, clean) = record(model, batch), model_source(task, model, other).run(batch)
+    corrupt = run_difference(model, batch)
+    by_hand = position_sweep(model, batch, cache, values)[:, :, -1] - corrupt[:, None]
+    np.testing.assert_allclose(whole, by_hand.mean(0) / (clean - corrupt).mean(), atol=1e-4)
 
 
 def test_paths_among_the_strongest_parts_are_reported(tmp_path):
