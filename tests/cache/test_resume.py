@@ -115,3 +115,17 @@ def test_two_writers_are_kept_apart(llama, tmp_path, small_blocks):
     with StoreWriter.resume(path), pytest.raises(LayerprobeError, match="another process is writing"):
         run(llama, path)
     assert run(llama, path).complete
+
+
+def test_a_capture_in_its_first_run_holds_the_lock_too(llama, tmp_path, small_blocks, monkeypatch):
+    path, original, refused = tmp_path / "s.h5", StoreWriter.write, []
+
+    def write(self, block, buffers):
+        with pytest.raises(LayerprobeError, match="another process is writing"):
+            StoreWriter.resume(path)
+        refused.append(block)
+        original(self, block, buffers)
+
+    monkeypatch.setattr(StoreWriter, "write", write)
+    assert run(llama, path).complete
+    assert len(refused) > 3
