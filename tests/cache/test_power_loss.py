@@ -96,3 +96,14 @@ def test_statistics_that_changed_are_computed_anew(llama, tmp_path):
         file.write(bytes(16))
     assert any("running statistics" in problem for problem in verify(path).problems)
     np.testing.assert_allclose(open_store(path).statistics("resid_post").mean, expected, atol=1e-6)
+
+
+def test_statistics_end_in_the_slot_of_the_last_block(llama, tmp_path, monkeypatch):
+    parities = set()
+    for size in (20_000, 25_000, 30_000, 40_000):
+        monkeypatch.setattr(assembly, "BLOCK_BYTES", size)
+        path = tmp_path / f"{size}.h5"
+        run(llama, path)
+        parities.add(read_layout(path).plan.n_blocks % 2)
+        assert verify(path).ok
+    assert parities == {0, 1}
