@@ -103,6 +103,7 @@ ANALYSES = {
     "compare": ("comparison", "compare"),
     "behaviour": ("behaviour_pairs", "behaviour"),
     "attribution": ("attribution", "attribution"),
+    "ablation": ("ablation", "ablation"),
     "patching": ("patching", "patching"),
     "causal": ("patching_causal", "causal"),
     "alignment_quality": ("alignment_quality", "aqi"),

@@ -156,6 +156,21 @@ class AttributionOptions(AnalysisOptions):
     """At most so many prompts, drawn by whole groups."""
 
 
+class AblationOptions(AnalysisOptions):
+    """What the answer loses without each head and MLP (runs the model)."""
+
+    runs_models: ClassVar[bool] = True
+
+    how: Literal["zero", "mean", "resample"] = "mean"
+    """What takes a part's place: zeros, its mean over all tokens, or its value on another prompt."""
+    target: str = "answer"
+    """Label column with the answers."""
+    foil: str = "foil"
+    """Label column with the foils."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many prompts, drawn by whole groups."""
+
+
 class _RestoringOptions(AnalysisOptions):
     runs_models: ClassVar[bool] = True
 
@@ -258,6 +273,10 @@ class Attribution(AttributionOptions, _InStudy):
     kind: Literal["attribution"] = "attribution"
 
 
+class Ablation(AblationOptions, _InStudy):
+    kind: Literal["ablation"] = "ablation"
+
+
 class Patching(PatchingOptions, _InStudy):
     kind: Literal["patching"] = "patching"
 
@@ -285,7 +304,7 @@ class Unsupervised(UnsupervisedOptions, _InStudy):
 # The [[analysis]] tables of a study, told apart by `kind`.
 KINDS = (
     *(LinearProbe, Separation, Suppression, Compare, Behaviour, Attribution, Patching, Causal),
-    *(AlignmentQuality, Drift, TopicControl, Unsupervised),
+    *(Ablation, AlignmentQuality, Drift, TopicControl, Unsupervised),
 )
 Analysis = Annotated[
     LinearProbe
@@ -294,6 +313,7 @@ Analysis = Annotated[
     | Compare
     | Behaviour
     | Attribution
+    | Ablation
     | Patching
     | Causal
     | AlignmentQuality

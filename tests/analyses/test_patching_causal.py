@@ -6,6 +6,7 @@ import torch
 from lens_worlds import tiny, tiny_store
 
 from layerprobe.analyses.answer_task import answer_task
+from layerprobe.analyses.attribution import contributions
 from layerprobe.analyses.components import Component, all_components
 from layerprobe.analyses.patching_causal import causal
 from layerprobe.analyses.patching_choice import Patcher, random_sets
@@ -111,6 +112,12 @@ def test_confirmation_on_fresh_prompts_uses_all_of_both_stores():
     row = result.table.set_index("metric").loc["recovery_of_set"]
     assert row["n"] == second.n_rows and row["split"] == "prompts that did not choose"
     assert result.provenance["chosen"][0] == "head 1.2"
+    written = result.frames["verdicts"].set_index("component")["attribution"]
+    theirs = tiny_store(base).select(np.isin(store.groups, [2, 3]))
+    names, mine = contributions(instruct, answer_task(second, instruct, groups=None))
+    other = contributions(base, answer_task(theirs, base, groups=None))[1]
+    for place, name in enumerate(names[: len(written)]):
+        assert written[str(name)] == pytest.approx((mine - other).mean(axis=0)[place], abs=1e-6)
     with pytest.raises(LayerprobeError, match="shares 4 groups"):
         causal(store, confirm=store, **options)
     with pytest.raises(LayerprobeError, match="shares 8 prompts"):
@@ -121,3 +128,27 @@ def test_control_prompts_need_a_source_model():
     _, instruct = planted()
     with pytest.raises(LayerprobeError, match="leave it out"):
         causal(tiny_store(instruct), model=instruct, source="contrast", control=np.array([0]), groups=None)
+
+
+def test_the_prompts_that_choose_do_not_score(monkeypatch):
+    from layerprobe.analyses import patching_causal
+
+    base, instruct = planted()
+    store, seen = tiny_store(instruct), {}
+    whole = patching_causal.choose
+    rows_of_scoring = patching_causal.ablation_rows
+
+    def choose(patcher, **options):
+        seen["choosing"] = set(patcher.task.rows)
+        return whole(patcher, **options)
+
+    def scoring(patcher, *rest):
+        seen["scoring"] = set(patcher.task.rows)
+        return rows_of_scoring(patcher, *rest)
+
+    monkeypatch.setattr(patching_causal, "choose", choose)
+    monkeypatch.setattr(patching_causal, "ablation_rows", scoring)
+    causal(store, model=instruct, source=base, n_bootstrap=10, n_permutations=10, n_random=2)
+    groups = {name: set(store.groups[sorted(rows)]) for name, rows in seen.items()}
+    assert groups["choosing"] and groups["scoring"] and not groups["choosing"] & groups["scoring"]
+    assert len(seen["choosing"] | seen["scoring"]) == store.n_rows
