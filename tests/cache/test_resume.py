@@ -13,7 +13,7 @@ from cache_support import datasets, run
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
-from layerprobe.cache import assembly
+from layerprobe.cache import assembly, creation
 from layerprobe.cache.writer import StoreWriter
 
 
@@ -129,3 +129,17 @@ def test_a_capture_in_its_first_run_holds_the_lock_too(llama, tmp_path, small_bl
     monkeypatch.setattr(StoreWriter, "write", write)
     assert run(llama, path).complete
     assert len(refused) > 3
+
+
+def test_a_file_that_appears_meanwhile_is_left_alone(llama, tmp_path, monkeypatch):
+    path, lock = tmp_path / "s.h5", creation.lock_exclusively
+
+    def appears(descriptor, name):
+        lock(descriptor, name)
+        path.write_bytes(b"another process's")
+
+    monkeypatch.setattr(creation, "lock_exclusively", appears)
+    with pytest.raises(LayerprobeError, match="just been made by another process"):
+        run(llama, path)
+    assert path.read_bytes() == b"another process's"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
