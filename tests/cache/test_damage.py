@@ -14,6 +14,7 @@ from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
 from layerprobe.cache import assembly, room
+from layerprobe.cache.journal import read_journal
 from layerprobe.cache.opening import read_layout
 from layerprobe.cache.verify import verify
 
@@ -219,3 +220,17 @@ def test_a_flipped_bit_anywhere_else_is_harmless_or_named(llama, whole, tmp_path
             outcomes["named"] += 1
             assert not verify(path).ok or not open_store(path).complete
     assert min(outcomes.values()) > 0
+
+
+def test_any_flipped_bit_of_a_journal_entry_uncommits_its_block(whole, tmp_path):
+    path = tmp_path / "s.h5"
+    path.write_bytes(whole.read_bytes())
+    layout = read_layout(path)
+    size, block = layout.journal.itemsize, 2
+    for offset in range(size):
+        where = layout.offsets["journal"] + block * size + offset
+        flip(path, where, offset % 8)
+        with path.open("rb") as file:
+            assert read_journal(layout, file.fileno()).damaged == [block], offset
+        flip(path, where, offset % 8)
+    assert verify(path).ok
