@@ -12,7 +12,7 @@ import torch
 
 from ..hooks.errors import LayerprobeError
 from .linear_probe_lda import fit_lda, fit_shrunk_lda
-from .linear_probe_problem import Fits, Floats, Problem, moments
+from .linear_probe_problem import Fits, Floats, Problem, moments, spread
 from .solvers.logistic import solve_logistic
 from .solvers.ridge import solve_ridge
 from .solvers.row_space import row_factor, row_space
@@ -37,7 +37,7 @@ class Method:
 def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
     """Logistic regression, binary or softmax, scaled within the fold; strengths are scikit-learn's C."""
     n_folds, n_strengths = problem.masks.shape[1], len(strengths)
-    mean, scale = moments(problem)
+    mean, scale, varies = spread(problem)
     if problem.x.shape[1] > len(problem.x):
         return _logistic_in_row_space(problem, strengths, mean, scale)
     columns = n_folds * n_strengths
@@ -53,9 +53,14 @@ def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
         tol=problem.tol,
     )
     shape = (n_folds, n_strengths)
+    weight = fit.weight.reshape(*shape, *fit.weight.shape[1:])
+    # what a fold cannot have seen it gives no weight, not even one within the tolerance
+    per_fold = (n_folds, *[1] * (weight.ndim - 2), -1)
+    unseen = np.where(varies.reshape(per_fold), 0.0, weight)
+    bias = fit.bias.reshape(*shape, *fit.bias.shape[1:]) + (unseen * mean.reshape(per_fold)).sum(axis=-1)
     return Fits(
-        fit.weight.reshape(*shape, *fit.weight.shape[1:]),
-        fit.bias.reshape(*shape, *fit.bias.shape[1:]),
+        weight - unseen,
+        bias,
         fit.converged.reshape(shape),
         fit.gradient.reshape(shape),
     )

@@ -48,10 +48,22 @@ class Problem:
 
 def moments(problem: Problem) -> tuple[Floats, Floats]:
     """[folds, width] twice: weighted mean and standard deviation of each fold's rows; 1 for constants."""
+    mean, scale, _ = spread(problem)
+    return mean, scale
+
+
+def spread(problem: Problem) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """The same, and [folds, width] which features vary among a fold's rows.
+
+    A word that a fold's rows lack is constant there and nowhere else: its variance is what is left of two
+    equal squares, so anything at their rounding error counts as none.
+    """
     share = (problem.masks / problem.masks.sum(axis=0)).T
     mean = share @ problem.x
     # about the overall mean first: squares of large offsets would swallow small deviations
     middle = problem.x.mean(axis=0)
-    square = share @ (problem.x - middle) ** 2 - (mean - middle) ** 2
+    about_middle = share @ (problem.x - middle) ** 2
+    square = about_middle - (mean - middle) ** 2
     scale = np.sqrt(np.maximum(square, 0))
-    return mean, np.where(scale > 1e-8 * (1e-30 + np.abs(mean)), scale, 1.0)
+    varies = (square > 1e-12 * about_middle) & (scale > 1e-8 * (1e-30 + np.abs(mean)))
+    return mean, np.where(varies, scale, 1.0), varies

@@ -68,7 +68,8 @@ def curvature(
         diagonal: the columns of x are orthogonal already.
     """
     share = (weights / weights.sum(0).clamp(min=1e-12)).T
-    z = (x - centre.mean(0)) / scale.mean(0)
+    # the median: a feature that is constant in one fold has scale 1 there
+    z = (x - centre.mean(0)) / scale.median(0).values
     if diagonal:
         return Curvature(_variance(share, z), None, z.new_zeros(len(share)))
     everyone = share.mean(0).sqrt()[:, None]

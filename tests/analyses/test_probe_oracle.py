@@ -19,7 +19,13 @@ def both(request):
     rng = np.random.default_rng(0)
     x = store.activations("resid_post") * np.logspace(-1, 1, 16) + 5 * rng.normal(size=16)
     x[:, :, 0] += np.arange(store.n_rows) % 7  # uneven in the order of rows
-    store = lp.from_arrays({"resid_post": x}, labels={"truth": store.labels("truth")}, groups=store.groups)
+    store = lp.from_arrays(
+        {"resid_post": x},
+        labels={"truth": store.labels("truth")},
+        groups=store.groups,
+        texts=store.texts,
+        lengths=store.lengths,
+    )
     ours = lp.linear_probe(store, label="truth", strengths=STRENGTHS, n_permutations=199, n_bootstrap=2000)
     task = make_task(store, "truth", groups=store.groups, held_out=0.3, n_folds=5, seed=0)
     layers = store.activations("resid_post").astype(np.float64)[:, task.rows]
@@ -73,3 +79,35 @@ def test_no_group_is_on_two_sides(both):
         mine = task.groups == group
         assert len(set(task.fold[mine])) == 1 and len(set(task.test[mine])) == 1
     assert set(task.fold[~task.test]) == set(range(5)) and (task.fold[task.test] == -1).all()
+
+
+def test_the_best_layer_is_the_training_folds_choice_and_not_the_luckiest_in_the_table():
+    """Of eight layers of noise the two differ; a layer picked by held-out scores would be too good."""
+    differ, scores = 0, []
+    for seed in range(8):
+        store, _ = planted_store(first=9, layers=8, seed=seed, width=4)
+        result = lp.linear_probe(store, label="truth", strengths=[0.1], n_permutations=0, n_bootstrap=50)
+        task = make_task(store, "truth", groups=store.groups, held_out=0.3, n_folds=5, seed=0)
+        x = store.activations("resid_post").astype(np.float64)[:, task.rows]
+        inner = [
+            oracle.inner_auroc(layer[~task.test], task.y[~task.test], task.fold[~task.test], 0.1)
+            for layer in x
+        ]
+        best = result.frames["best_layer"].iloc[0]
+        assert best["layer"] == int(np.argmax(inner))
+        rows = result.table[result.table["metric"] == "auroc"].set_index("layer")["estimate"]
+        assert best["estimate"] == rows[best["layer"]]
+        differ += best["layer"] != rows.idxmax()
+        scores.append(best["estimate"])
+    assert differ >= 4 and abs(np.mean(scores) - 0.5) < 0.12
+
+
+def test_the_lead_over_a_baseline_is_the_difference_of_the_two_scores(both):
+    ours, _, _ = both
+    best = ours.frames["best_layer"].iloc[0]
+    row = ours.table[(ours.table["metric"] == "auroc") & (ours.table["layer"] == best["layer"])].iloc[0]
+    leads = ours.frames["against_baselines"].set_index("reference")
+    assert set(leads.index) == {"majority", "text", "length"}
+    for name, lead in leads.iterrows():
+        assert lead["estimate"] == pytest.approx(row["estimate"] - row[f"baseline_{name}"])
+        assert lead["lo"] <= lead["estimate"] <= lead["hi"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
 
 import layerprobe as lp
 from layerprobe.analyses.linear_probe_lda import solve_shrunk
@@ -126,6 +127,33 @@ def test_the_preconditioner_changes_iterations_and_nothing_else(basis_width, mon
     for fold in range(4):
         alone = solve_logistic(x[masks[:, fold] > 0], y[masks[:, fold] > 0, None], [1.0], tol=1e-9)
         np.testing.assert_allclose(fit.weight[fold], alone.weight[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [30, 400])
+def test_features_that_a_fold_never_sees_get_no_weight_there(width):
+    """Rare words: absent from a fold's rows, present in those it is scored on."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((150, width)) < 0.1).astype(float)
+    fold = np.arange(150) % 5
+    for rare in range(10):
+        x[:, rare] = 0
+        x[np.flatnonzero(fold == rare % 5)[: 2 + rare // 5], rare] = 1
+    y = (x[:, 10:20].sum(axis=1) + 0.5 * rng.normal(size=150) > 1).astype(int)
+    masks = (fold[:, None] != np.arange(5)).astype(float)
+    scale = moments(Problem(x, y, 2, masks))[1]
+    strengths = np.array([0.1, 10.0])
+    fits = METHODS["logistic"].fit(Problem(x, y, 2, masks), strengths)
+    for f in range(5):
+        seen = fold != f
+        scaler = StandardScaler().fit(x[seen])
+        np.testing.assert_allclose(scale[f], scaler.scale_, rtol=1e-9)
+        absent = x[seen].std(axis=0) == 0
+        assert absent.sum() >= 2 and np.abs(fits.weight[f][:, absent]).max() < 1e-12
+        for index, c in enumerate(strengths):
+            theirs = LogisticRegression(C=c, tol=1e-10, max_iter=20_000, solver="newton-cholesky")
+            theirs.fit(scaler.transform(x[seen]), y[seen])
+            expected = theirs.decision_function(scaler.transform(x[~seen]))
+            np.testing.assert_allclose(fits.margins(x[~seen], f)[index], expected, atol=3e-3)
 
 
 def test_streamed_moments_give_the_same_ridge():
