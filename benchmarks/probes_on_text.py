@@ -34,6 +34,13 @@ def some(frame: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     return rows.head(LIMIT)
 
 
+def persona(name: str) -> pd.DataFrame:
+    """Statements, and whether somebody of that character would make them: close to sentiment."""
+    rows = pd.read_json(DATA / "data" / "persona" / f"{name}.jsonl", lines=True)
+    answer = rows["answer_matching_behavior"].str.strip()
+    return pd.DataFrame({"prompt": rows["statement"], "label": answer}).drop_duplicates("prompt")
+
+
 def tasks() -> dict[str, pd.DataFrame]:
     """name → table with prompt, label, group (and split)."""
     truth, probes = DATA / "data" / "geometry_of_truth", DATA / "data" / "probe_tasks"
@@ -46,10 +53,15 @@ def tasks() -> dict[str, pd.DataFrame]:
     spanish["word"] = spanish["prompt"].str.extract(r"word '(.+?)'")[0]
     male = pd.read_csv(probes / "5_hist_fig_ismale.csv").rename(columns={"target": "label"})
     fiction = pd.read_csv(probes / "5_hist_fig_ismale_OOD.csv").rename(columns={"target": "label"})
-    both = pd.concat([some(male).assign(split="history"), fiction.assign(split="fiction")], ignore_index=True)
+    both = pd.concat([some(male).assign(split="history"), fiction.assign(split="other")], ignore_index=True)
     both = both.drop_duplicates("prompt")
     times = pd.read_csv(probes / "43_temp_cat.csv").rename(columns={"target": "label"})
+    kind, curious = (persona(name) for name in ("agreeableness", "openness"))
     return {
+        "statement is kind (agreeableness)": some(kind).assign(group=lambda t: t["prompt"]),
+        "the same, scored on openness": pd.concat(
+            [some(kind).assign(split="agreeableness"), some(curious).assign(split="other")], ignore_index=True
+        ).assign(group=lambda t: t["prompt"]),
         "cities: statement is true": some(cities, "city").assign(group=lambda t: t["city"]),
         "larger_than: statement is true": some(larger, "pair").assign(group=lambda t: t["pair"]),
         "sp_en_trans: translation is right": spanish.assign(group=spanish["word"]),
@@ -79,7 +91,7 @@ def row(name: str, model_name: str, model, rule: str, frame: pd.DataFrame) -> st
     )
     store = lp.capture(model, table, sites="resid_post", tokens=rule, progress=False)
     result = lp.linear_probe(
-        store, label="label", held_out="fiction" if split else 0.4, permute="auto", n_permutations=500
+        store, label="label", held_out="other" if split else 0.4, permute="auto", n_permutations=500
     )
     best = result.frames["best_layer"].iloc[0]
     leads = result.frames["against_baselines"].set_index("reference")
@@ -117,8 +129,10 @@ Written by `python benchmarks/probes_on_text.py`. Logistic probes on `resid_post
 (0.26 M parameters, trained on children's stories), mean over tokens of MiniLM-L6 (a sentence encoder). Up to
 {limit} prompts a task; groups are cities, number pairs, Spanish words or single prompts; the layer is chosen
 on training groups and everything is scored on groups held out. "Bag of words" is a logistic regression on
-which words the prompt has, under the same splits. A dash for p: the label is constant in some groups and
-varies in others, so it has no fair relabelling.
+which words the prompt has, under the same splits. "Statement is kind" is the nearest here to sentiment:
+sentences that an agreeable person would or would not say; its second row asks the same probe about
+open-mindedness. A dash for p: the label is constant in some groups and varies in others, so it has no fair
+relabelling.
 
 {table}
 
