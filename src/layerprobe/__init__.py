@@ -49,6 +49,7 @@ _HOME = {
     "pairs_from_table": "analyses.contrastive_pairs",
     "behaviour": "analyses.behaviour_pairs",
     "attribution": "analyses.attribution",
+    "ablation": "analyses.ablation",
     "patching": "analyses.patching",
     "causal": "analyses.patching_causal",
     "refusal_direction": "analyses.refusal_direction",
@@ -72,6 +73,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .analyses.ablation import ablation as ablation
     from .analyses.alignment_quality import aqi as aqi
     from .analyses.attribution import attribution as attribution
     from .analyses.behaviour_pairs import behaviour as behaviour
