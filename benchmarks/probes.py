@@ -2,12 +2,12 @@
 
     python benchmarks/probes.py            # prints tables, writes benchmarks/results/probes-<date>-cpu.md
 
-One layer of 2,000 rows is timed on one thread, and many layers for us. The grid of C is the one `linear_probe`
-uses. Rows come with two spectra: *decaying* has the eigenvalues (k^-1.2, standardised) that MiniLM's and
-stories260K's layers have, along random directions; *flat* has independent features, which no model has and on
-which gradient methods do best. Both sides minimise the same objective, each at the loosest of its tolerances
-at which it stops within 1e-6 (relative) of the minimum for every C on the first fold; the last column says
-how far above the lower of the two each one stopped on all folds.
+One layer of 2,000 rows is timed on one thread, and many layers for us. The grid of C is that of
+`linear_probe`. Rows come with two spectra: *decaying* has the eigenvalues (k^-1.2, standardised) that
+MiniLM's and stories260K's layers have, along random directions; *flat* has independent features, which no
+model has and on which gradient methods do best. Both sides minimise the same objective, each at the loosest of
+its tolerances at which it stops within 1e-6 (relative) of the minimum for every C on the first fold; the last
+column says how far above the lower of the two each one stopped on all folds.
 """
 
 import os
@@ -299,7 +299,8 @@ def main() -> None:
         "",
         *calls,
         "",
-        "`logistic` over several layers on one thread, one after another, and the process's peak memory, data included:",
+        "`logistic` over several layers on one thread, one after another, and the process's peak memory, "
+        "data included:",
         "",
         *model,
     ]

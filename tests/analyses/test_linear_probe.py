@@ -193,6 +193,32 @@ def test_worst_examples_bring_their_text():
     )
 
 
+def test_the_worst_examples_are_the_ones_predicted_wrong():
+    store, _ = planted_store(strength=0.5)
+    result = lp.linear_probe(store, label="truth", n_permutations=0)
+    worst, best = result.examples(layer=3, worst=5), result.examples(layer=3, best=5)
+    assert (worst["margin"] < 0).all() and (worst["predicted"] != worst["label"]).all()
+    assert (best["margin"] > 0).all() and (best["predicted"] == best["label"]).all()
+    sign = np.where(worst["label"] == "yes", 1, -1)
+    np.testing.assert_allclose(worst["margin"], sign * worst["score"])
+
+
+def test_the_majority_baseline_is_that_of_the_training_groups():
+    rng = np.random.default_rng(0)
+    y = np.r_[np.zeros(60, int), np.ones(60, int)]
+    held_out = np.r_[np.arange(60) < 50, np.arange(60) < 10]  # classes are uneven, the other way round
+    store = lp.from_arrays(
+        {"resid_post": rng.normal(size=(1, 120, 3))}, labels={"y": y}, groups=np.arange(120)
+    )
+    table = lp.linear_probe(
+        store, label="y", held_out=held_out, metrics=["log_loss", "balanced_accuracy"], n_permutations=0
+    ).table.set_index("metric")
+    share = 50 / 60  # of ones among the training rows
+    expected = -(50 * np.log(1 - share) + 10 * np.log(share)) / 60
+    assert table.loc["log_loss", "baseline_majority"] == pytest.approx(expected)
+    assert table.loc["balanced_accuracy", "baseline_majority"] == 0.5
+
+
 def test_mixed_labels_get_no_p_value_and_say_why():
     store, _ = planted_store(label="within")
     y = np.asarray(store.labels("truth")).copy()

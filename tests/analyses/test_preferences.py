@@ -56,6 +56,29 @@ def test_six_planted_directions_are_found_and_the_reward_is_taken_apart():
     assert (nearest == truth.loc[nearest.index]).mean() > 0.7
 
 
+def test_nothing_is_explained_by_unrelated_scores_and_distances_come_from_the_fitted_half():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 30)) * np.linspace(1, 5, 30)
+    names = [f"d{i}" for i in range(25)]
+    labels = {name: rng.permutation(np.arange(80) % 2) for name in names}
+    store = lp.from_arrays({"final_norm": x}, labels=labels, groups=np.arange(80))
+    probes = preference_dimensions(
+        store, dimensions=names, n_permutations=0, n_bootstrap=50, strengths=[0.1], baselines=False
+    )
+    # a reward read off rows that its own direction does not score: 25 coefficients fit 40 rows, and fail
+    head = np.linalg.svd(np.atleast_2d(probes.directions["final_norm", None]))[2][-1]
+    parts = reward_decomposition(store, probes, reward=head, site="final_norm")
+    assert parts.table.set_index("metric").loc["r2", "estimate"] < 0.2
+    frame = parts.frames["cluster_distances"]
+    fitted = frame.drop_duplicates("id")["fitted"].to_numpy()
+    assert 0.4 < fitted.mean() < 0.6
+    z = (x - x[fitted].mean(axis=0)) / x[fitted].std(axis=0)
+    for value in (0, 1):
+        centre = z[fitted & (labels["d0"] == value)].mean(axis=0)
+        mine = frame[(frame["dimension"] == "d0") & (frame["class"] == str(value))]
+        np.testing.assert_allclose(mine["distance"], np.sqrt(((z - centre) ** 2).mean(axis=1)))
+
+
 def test_the_published_recipe_is_there_by_name_and_says_it_did_not_converge():
     store, _ = preference_store()
     options = {"dimensions": ["harmlessness", "three"], "n_permutations": 0, "n_bootstrap": 100}

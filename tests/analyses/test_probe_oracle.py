@@ -55,6 +55,8 @@ def test_permutation_null_max_t_and_q(both):
     table = ours.table[ours.table["metric"] == "auroc"].sort_values("layer")
     for column, values in expected.items():
         np.testing.assert_allclose(table[column].to_numpy(float), values, atol=1e-3, err_msg=column)
+    best = ours.frames["best_layer"].iloc[0]  # chosen without its labels, so its own p needs no correction
+    assert best["p"] == table.set_index("layer").loc[best["layer"], "p"]
 
 
 def test_intervals_have_the_width_of_a_bootstrap_that_repeats_rows(both):

@@ -6,6 +6,7 @@ from planted_probes import planted_store
 
 import layerprobe as lp
 from layerprobe.analyses.linear_probe_curves import learning_curve
+from layerprobe.analyses.linear_probe_task import make_task
 from layerprobe.analyses.linear_probe_transfer import generalisation_matrix, leave_one_domain_out
 from layerprobe.analyses.selectivity import selectivity
 from layerprobe.hooks.errors import LayerprobeError
@@ -20,6 +21,11 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
     assert code.loc[3, "uniform"] == store.n_rows
     curve = result.table[(result.table["metric"] == "auroc") & (result.table["layer"] == 3)]
     assert curve["n_train"].is_monotonic_increasing and curve["estimate"].iloc[-1] > 0.9
+    task = make_task(store, "truth", groups=store.groups, held_out=0.3, n_folds=5, seed=0)
+    whole = task.train.sum()
+    assert curve["n_train"].iloc[-1] == whole and (curve["n"] == task.test.sum()).all()
+    wanted = np.maximum(curve["share"] * whole, 30)  # never fewer than ten groups of three
+    np.testing.assert_allclose(curve["n_train"], wanted, atol=2)
     assert len(result.summary()) == 2 and len(result.plot().data) == 2
 
 
