@@ -75,9 +75,8 @@ def selected_gap(
     elif protocol == "cross_fitted":
         if np.bincount(codes).min() < 2:
             raise LayerprobeError(
-                "a group has a single row, so no other row of it can be scored; group paraphrases or the "
-                "items of "
-                "one scenario together, or compare models on all prompts"
+                "a group has a single row, so no other row of it can be scored; group paraphrases or the items "
+                "of one scenario together, or compare models on all prompts"
             )
         draws, used = _symmetric(mine, theirs, failed, others, codes, weights, n_splits, seed)
     else:
@@ -123,8 +122,7 @@ def _symmetric(
                 _mean(theirs - mine, score[0], weights),
                 _mean(mine - theirs, score[1], weights),
             )
-            # both are the same gap seen from two sides; where one model never fails, the other side is all
-            # there is
+            # the same gap seen from two sides; where one model never fails, the other side is all there is
             gap = np.where(
                 np.isfinite(forward),
                 np.where(np.isfinite(backward), (forward - backward) / 2, forward),

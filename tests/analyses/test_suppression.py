@@ -14,6 +14,19 @@ def run(store, **options):
     )
 
 
+def replace_lens(store, **fields):
+    from dataclasses import replace
+
+    from layerprobe.cache.memory import from_arrays
+
+    return from_arrays(
+        {"resid_post": np.zeros((8, store.n_rows, 2), np.float32)},
+        labels={"sensitive": store.labels("sensitive")},
+        groups=store.groups,
+        lens=replace(store.lens, **fields),
+    )
+
+
 def row(result, metric, subset):
     table = result.table
     return table[(table["metric"] == metric) & (table["subset"] == subset)].iloc[0]
@@ -157,6 +170,26 @@ def test_a_divergence_layer_has_an_interval():
         run(world(noise=4.0), by="sensitive"), "divergence_layer", "sensitive=sensitive − sensitive=benign"
     )
     assert found["lo"] <= found["estimate"] <= found["hi"] and found["estimate"] == 5
+
+
+def test_a_layer_is_trusted_where_the_lens_is_near_the_output_on_some_kind_of_prompt():
+    store = world()
+    kl = np.full((8, store.n_rows), 5.0, dtype=np.float32)
+    kl[3:, store.labels("sensitive") == "benign"] = 0.5  # far on sensitive prompts, because of the override
+    store = replace_lens(store, kl_to_final=kl)
+    trust = run(store, by="sensitive").frames["trust"].set_index("layer")
+    assert trust["trusted"].tolist() == [False] * 3 + [True] * 5
+    assert trust["kl"].tolist() == pytest.approx([5.0] * 3 + [0.5] * 5)
+
+
+@pytest.mark.parametrize(
+    "end, verdict", [(-7.0, "override"), (1.0, "weakened"), (4.5, "none"), (0.0, "weakened")]
+)
+def test_a_verdict_says_what_is_left_of_the_lead(end, verdict):
+    """A lead of six logits that is turned over, mostly lost, or hardly touched."""
+    curve = [0.0, 1.0, 4.0, 6.0, 6.0, (6 + end) / 2, end, end]
+    found = run(world(sensitive=curve, noise=0.3), by="sensitive").frames["verdicts"].set_index("subset")
+    assert found.loc["sensitive=sensitive", "verdict"] == verdict
 
 
 def test_layers_short_of_the_output_are_refused():

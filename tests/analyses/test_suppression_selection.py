@@ -26,6 +26,15 @@ def test_a_true_suppression_is_still_seen():
     assert np.mean([gap.lo > 0 for gap in found]) > 0.7
 
 
+def test_a_constant_gap_is_itself_whichever_model_fails():
+    """Both models fail on some groups, or only one does: the gap is 1.5 on every row all the same."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 4)
+    for centre in (0.5, 4.0):
+        theirs = rng.normal(centre, 2.0, 160)
+        assert selected_gap(theirs - 1.5, theirs, groups, **FAST).estimate == pytest.approx(1.5)
+
+
 def test_exchanging_the_models_turns_the_sign():
     mine, theirs, groups = null_world(0, suppression=1.0)
     one, two = selected_gap(mine, theirs, groups, **FAST), selected_gap(theirs, mine, groups, **FAST)
