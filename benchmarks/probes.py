@@ -5,9 +5,9 @@
 One layer of 2,000 rows is timed on one thread, and many layers for us. The grid of C is that of
 `linear_probe`. Rows come with two spectra: *decaying* has the eigenvalues (k^-1.2, standardised) that
 MiniLM's and stories260K's layers have, along random directions; *flat* has independent features, which no
-model has and on which gradient methods do best. Both sides minimise the same objective, each at the loosest of
-its tolerances at which it stops within 1e-6 (relative) of the minimum for every C on the first fold; the last
-column says how far above the lower of the two each one stopped on all folds.
+model has and on which gradient methods do best. Both sides minimise the same objective, each at the loosest
+of its tolerances at which it stops within 1e-6 (relative) of the minimum for every C on the first fold; the
+last column says how far above the lower of the two each one stopped on all folds.
 """
 
 import os

@@ -54,8 +54,8 @@ def test_small_draws_are_covered():
 @pytest.mark.soak
 @pytest.mark.parametrize("signal", [0.0, 1.5])
 def test_many_draws_are_covered_where_naive_intervals_fall_short(signal):
-    covered, naive = coverage(500, signal=signal, seed=2, repeats=10)
-    assert covered >= exact_binomial_bound(500, 0.95)[0]
+    covered, naive = coverage(300, signal=signal, seed=2, repeats=10)
+    assert covered >= exact_binomial_bound(300, 0.95)[0]
     assert naive < covered
 
 
