@@ -75,7 +75,7 @@ def selected_gap(
     elif protocol == "cross_fitted":
         if np.bincount(codes).min() < 2:
             raise LayerprobeError(
-                "a group has a single row, so no other row of it can be scored; group paraphrases or the items "
+                "a group has a single row, so no other row of it can be scored; group paraphrases or items "
                 "of one scenario together, or compare models on all prompts"
             )
         draws, used = _symmetric(mine, theirs, failed, others, codes, weights, n_splits, seed)
