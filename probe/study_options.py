@@ -43,7 +43,8 @@ class AnalysisOptions(Options):
     group: str | None = None
     """Column that groups rows (default: the groups of the store); `none` makes every prompt its own group."""
     where: dict[str, str | bool | int] = Field(default_factory=dict)
-    """Only rows whose label columns have these values: where = {condition = "disambiguated"}."""
+    """Only rows whose label columns have these values: --where COL=VALUE ..., in a study
+    where = {COL = "VALUE"}."""
     seed: int = 0
     """Every random draw follows from it."""
     n_permutations: int | None = Field(default=None, ge=0)
@@ -74,6 +75,9 @@ class ProbeOptions(AnalysisOptions):
     """Label column to predict."""
     method: str = "logistic"
     """logistic, mass_mean, ridge ..."""
+    permute: Literal["auto", "groups", "within"] | None = None
+    """What the null relabels: whole groups, or rows within each (default: groups where their label is
+    constant)."""
     sites: Names = ()
     """Default: every captured site with a vector per row."""
 
@@ -101,7 +105,7 @@ class SuppressionOptions(AnalysisOptions):
     by: str | None = None
     """Label column: one curve per value."""
     contrast: str | None = None
-    """Label column that tells target from contrast prompts of a pair."""
+    """A value of `by` that the others are compared with (default: each with all the rest)."""
 
 
 class CompareOptions(AnalysisOptions):
@@ -110,9 +114,9 @@ class CompareOptions(AnalysisOptions):
     per_model: ClassVar[bool] = False
 
     label: str | None = None
-    """For probe transfer and differences of class means (default: that of the study's first probe)."""
+    """For probe transfer and differences of class means (in a study, default: that of its first probe)."""
     target: str | None = None
-    """As in suppression (default: that of the study's first suppression)."""
+    """As in suppression (in a study, default: that of its first suppression)."""
     foil: str | None = None
     """As in suppression."""
     by: str | None = None
