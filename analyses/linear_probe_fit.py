@@ -84,10 +84,11 @@ def fit_layer(
 
 def _problem(x: Floats, task: Task, masks: Floats, class_weight: str | None) -> Problem:
     if class_weight == "balanced" and task.n_classes:
+        given = masks
         masks = masks.copy()
         for code in range(task.n_classes):
             mine = task.y == code
-            masks[mine] *= masks.sum(axis=0) / (task.n_classes * masks[mine].sum(axis=0))
+            masks[mine] *= given.sum(axis=0) / (task.n_classes * given[mine].sum(axis=0))
     return Problem(x, task.y, task.n_classes, masks)
 
 

@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted_probes import planted_store
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 import layerprobe as lp
+from layerprobe.analyses.linear_probe_task import make_task
 from layerprobe.analyses.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -191,6 +194,25 @@ def test_worst_examples_bring_their_text():
         and worst["margin"].is_monotonic_increasing
         and worst["text"].str.startswith("prompt").all()
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_balanced_class_weights_are_those_of_scikit_learn(classes):
+    rng = np.random.default_rng(0)
+    y = np.r_[np.zeros(150, int), np.ones(40, int), np.full(50 * (classes - 2), 2, int)]
+    x = rng.normal(size=(len(y), 4)) + 0.8 * np.eye(4)[y] + 2
+    store = lp.from_arrays({"resid_post": x[None]}, labels={"y": y}, groups=np.arange(len(y)))
+    options = {"n_permutations": 0, "n_bootstrap": 50, "strengths": [0.3]}
+    result = lp.linear_probe(store, label="y", class_weight="balanced", **options)
+    seen = make_task(store, "y", groups=store.groups, held_out=0.3, n_folds=5, seed=0)
+    rows, truth = x[seen.rows][seen.train], seen.y[seen.train]
+    weight = len(truth) / (classes * np.bincount(truth))[truth]
+    scaler = StandardScaler().fit(rows, sample_weight=weight)
+    model = LogisticRegression(C=0.3, tol=1e-10, class_weight="balanced").fit(scaler.transform(rows), truth)
+    found = np.atleast_2d(result.directions["resid_post", 0])
+    np.testing.assert_allclose(found, model.coef_ / scaler.scale_, atol=1e-4)
+    plain = np.atleast_2d(lp.linear_probe(store, label="y", **options).directions["resid_post", 0])
+    assert np.abs(found - plain).max() > 1e-2
 
 
 def test_the_worst_examples_are_the_ones_predicted_wrong():

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from layerprobe.analyses.metrics import METRICS, Predicted, score, stratified_auroc, tpr_at_fpr
+from layerprobe.analyses.metrics import (
+    METRICS,
+    Predicted,
+    expected_calibration_error,
+    score,
+    stratified_auroc,
+    tpr_at_fpr,
+)
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -79,3 +86,14 @@ def test_stratified_auroc_counts_pairs_within_strata():
     y, m = np.array([0, 1, 0, 1]), np.array([0.0, 1.0, 5.0, 2.0])
     assert stratified_auroc(y, m, [0, 0, 1, 1])[0] == 0.5
     assert stratified_auroc(y, m, [0, 0, 0, 0])[0] == score("auroc", y, Predicted(m))[0]
+
+
+def test_calibration_error_is_the_mean_gap_over_bins_of_equal_size():
+    """Four distinct forecasts, 25 rows each, with known frequencies: the gaps are 0.1, 0.2, 0 and 0.3."""
+    forecast = np.repeat([0.1, 0.4, 0.6, 0.9], 25)
+    truth = np.concatenate([np.arange(25) < hits for hits in (5, 15, 15, 15)]).astype(int)
+    gaps = [0.1, 0.2, 0.0, 0.3]
+    found = expected_calibration_error(truth, forecast, bins=4)
+    assert found[0] == pytest.approx(np.mean(gaps))
+    doubled = expected_calibration_error(truth, forecast, np.where(forecast == 0.9, 3.0, 1.0)[None], bins=4)
+    assert doubled[0] == pytest.approx((0.1 + 0.2 + 0.0 + 3 * 0.3) / 6)
