@@ -15,8 +15,8 @@ def summarise(result: AnalysisResult) -> list[str]:
         bounds = "" if best.isna().get("lo", True) else f" [{best['lo']:.3f}, {best['hi']:.3f}]"
         place = best["site"] if best.isna().get("layer", True) else f"{best['site']}[{best['layer']}]"
         sentences.append(
-            f"Left out {best['subset']}: {best['target']!r} is read at {place}, chosen on the other domains, "
-            f"with {best['metric']} {best['estimate']:.3f}{bounds} on {best['n']} rows."
+            f"Left out {best['subset']}: at {place}, chosen on the other domains, the probe of "
+            f"{best['target']!r} has {best['metric']} {best['estimate']:.3f}{bounds} on {best['n']} rows."
         )
     return sentences
 

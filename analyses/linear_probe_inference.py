@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 CI_METHOD = "cluster bootstrap over held-out groups"
+SHARES = ("auroc", "average_precision", "balanced_accuracy", "accuracy")
+"""Metrics between 0 and 1 whose spread is laid out on the logit scale."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def make_inference(
         if task.structure == "mixed" and permute == "auto":
             notes.append(
                 f"No p-values: {task.name!r} is constant within some groups and varies within others, so "
-                "no relabelling is a fair null; pass permute='within', or a groups column in which it "
-                "behaves one way."
+                "no relabelling is a fair null; pass permute='within' (--permute within), or a groups column "
+                "in which it behaves one way."
             )
         else:
             how = task.structure if permute == "auto" else permute
@@ -103,8 +105,10 @@ def interval(estimate: float, draws: Floats, n_groups: int, metric: str) -> tupl
             np.nan,
             f"no interval: {n_groups} held-out groups leave classes without rows in many draws",
         )
+    if 0 < estimate < 1 and metric in SHARES and np.ptp(known) == 0:
+        return np.nan, np.nan, "no interval: every row is given the same answer, so no draw differs"
     quantile = stdtrit(n_groups - 1, 0.975) * np.sqrt(n_groups / (n_groups - 1))
-    if metric in ("auroc", "average_precision", "balanced_accuracy", "accuracy") and 0 < estimate < 1:
+    if metric in SHARES and 0 < estimate < 1:
         inside = np.clip(known, 1e-9, 1 - 1e-9)
         centre = np.log(estimate / (1 - estimate))
         half = quantile * inside.std(ddof=1) / (estimate * (1 - estimate))

@@ -42,7 +42,7 @@ class Problem:
     """0 for regression."""
     masks: Floats
     """[rows, folds] 1 for rows that the fold's fit sees, or their weight."""
-    tol: float = 1e-6
+    tol: float = 1e-7
     """Of iterative fits: largest gradient entry per row at which they stop."""
 
 

@@ -30,7 +30,7 @@ def summarise(result: AnalysisResult) -> list[str]:
         failed = int((~table["converged"].astype(bool)).sum())
         if failed:
             sentences.append(
-                f"{failed} of {len(table)} probes had not converged when their iterations ran out; "
+                f"{failed} of {_count(len(table), 'probe')} had not converged when their iterations ran out; "
                 "read those rows (converged = False) as lower bounds on what a probe finds."
             )
     return sentences
@@ -48,25 +48,42 @@ def _interval(row: pd.Series) -> str:
 
 
 def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
+    """A finding if the chosen place is above chance, and else that none is, or which others are."""
     metric = NAMES.get(best["metric"], best["metric"])
     table = result.table[result.table["target"] == best["target"]]
     rows = table[(table["site"] == best["site"]) & (table["metric"] == best["metric"])]
-    sentence = (
-        f"{best['model']}: {best['target']!r} is read at {_place(best)} (the place that did best on "
-        f"training groups) with {metric} {_interval(best)} on {best['n']} rows of {best['n_groups']} "
-        "held-out groups"
+    score = f"{metric} {_interval(best)} on {best['n']} rows of {best['n_groups']} held-out groups"
+    model, target, place = best["model"], repr(best["target"]), _place(best)
+    if "p_familywise" not in rows or rows["p_familywise"].isna().all():
+        return (
+            f"{model}: at {place}, the place that did best on training groups, the probe of {target} has "
+            f"{score}; not tested against chance."
+        )
+    clear = rows[rows["p_familywise"] <= 0.05]
+    if not len(clear):
+        least = rows["p_familywise"].min()
+        return (
+            f"{model}: no place in {best['site']} reads {target} above chance (smallest family-wise p = "
+            f"{least:.3f} over {_count(len(rows), 'place')}); the one that did best on training groups, "
+            f"{place}, has {score}."
+        )
+    found = (
+        f"{len(clear)} of {_count(len(rows), 'place')} {'is' if len(clear) == 1 else 'are'} above chance "
+        f"(family-wise p ≤ 0.05), the first at {_place(clear.iloc[0])}"
     )
-    if "p_familywise" in rows and rows["p_familywise"].notna().any():
-        clear = rows[rows["p_familywise"] <= 0.05]
-        if len(clear):
-            sentence += (
-                f"; {len(clear)} of {len(rows)} places are above chance (family-wise p ≤ 0.05), "
-                f"the first at {_place(clear.iloc[0])}"
-            )
-        else:
-            least = rows["p_familywise"].min()
-            sentence += f"; no place is above chance (smallest family-wise p = {least:.3f} over {len(rows)})"
-    return sentence + "."
+    if any(_place(row) == place for _, row in clear.iterrows()):
+        return (
+            f"{model}: {target} is read at {place} (the place that did best on training groups) with "
+            f"{score}; {found}."
+        )
+    return (
+        f"{model}: {target} is not clearly read at {place}, the place that did best on training groups "
+        f"({score}), though {found}."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _baseline_sentences(result: AnalysisResult, best: pd.Series) -> list[str]:

@@ -104,7 +104,7 @@ def solve_logistic(
     fold: Array | None = None,
     n_classes: int = 2,
     start: Array | None = None,
-    tol: float = 1e-6,
+    tol: float = 1e-7,
     max_iterations: int = 500,
     basis_width: int = 1024,
     diagonal: bool = False,

@@ -181,7 +181,9 @@ def test_baselines_expose_what_the_prompt_alone_says():
 def test_summary_and_plot_of_nothing_say_so():
     store, _ = planted_store(first=9)
     result = lp.linear_probe(store, label="truth")
-    assert any("no place is above chance" in sentence for sentence in result.summary())
+    first = result.summary()[0]
+    assert first.startswith("arrays: no place in resid_post reads 'truth' above chance") and "AUROC" in first
+    assert "is read at" not in str(result.summary())
     assert len(result.plot().data) >= 2
     assert "<script" not in result._repr_html_()
 
@@ -215,6 +217,24 @@ def test_balanced_class_weights_are_those_of_scikit_learn(classes):
     assert np.abs(found - plain).max() > 1e-2
 
 
+def test_summaries_claim_no_more_than_was_tested():
+    store, _ = planted_store(first=3)
+    tested = lp.linear_probe(store, label="truth").summary()[0]
+    assert "'truth' is read at resid_post[3]" in tested and "1 of 4 places is above chance" in tested
+    untested = lp.linear_probe(store, label="truth", n_permutations=0).summary()[0]
+    assert untested.endswith("not tested against chance.") and "is read" not in untested
+
+
+def test_a_constant_predictor_has_no_interval_of_no_width():
+    store, _ = planted_store(first=9)
+    result = lp.linear_probe(
+        store, label="truth", metrics=["balanced_accuracy"], strengths=[1e-12], layers=[0], n_permutations=50
+    )
+    row = result.table.iloc[0]
+    assert row["estimate"] == 0.5 and "lo" not in result.table and "same answer" in row["note"]
+    assert "[0.500, 0.500]" not in str(result.summary()) and "no interval" in str(result.summary())
+
+
 def test_the_worst_examples_are_the_ones_predicted_wrong():
     store, _ = planted_store(strength=0.5)
     result = lp.linear_probe(store, label="truth", n_permutations=0)
@@ -246,7 +266,7 @@ def test_mixed_labels_get_no_p_value_and_say_why():
     y = np.asarray(store.labels("truth")).copy()
     y[:3] = "no"
     result = lp.linear_probe(store, label=y)
-    assert "p" not in result.table and any("permute='within'" in note for note in result.notes)
+    assert "p" not in result.table and any("permute='within' (--permute within)" in n for n in result.notes)
     assert "p" in lp.linear_probe(store, label=y, permute="within").table
 
 
