@@ -176,7 +176,7 @@ def main() -> None:
         sweeps += [
             f"| every head patched alone, TransformerLens helper, {n} prompts of 31 tokens "
             f"| {theirs:.2f} | | |",
-            f"| the same, layerprobe | {ours:.2f} | {theirs / ours:.1f} times as fast | ≥ 3 |",
+            f"| the same, layerprobe | {ours:.2f} | {theirs / ours:.2f} times as fast | ≥ 3 |",
         ]
         gaps.append(gap)
     today = datetime.date.today().isoformat()
