@@ -13,7 +13,8 @@ from cache_support import datasets, run
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
-from layerprobe.cache import assembly, creation
+from layerprobe.cache import assembly, creation, pipeline
+from layerprobe.cache.opening import read_layout
 from layerprobe.cache.writer import StoreWriter
 
 
@@ -143,3 +144,19 @@ def test_a_file_that_appears_meanwhile_is_left_alone(llama, tmp_path, monkeypatc
         run(llama, path)
     assert path.read_bytes() == b"another process's"
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_resuming_runs_the_batches_of_the_stored_plan(llama, tmp_path, small_blocks, monkeypatch):
+    path, ran, original = tmp_path / "s.h5", [], pipeline.run_batch
+    interrupted(llama, path, 2)
+    plan = read_layout(path).plan
+
+    def noted(model, request, batch):
+        ran.append(batch.prompts.tolist())
+        return original(model, request, batch)
+
+    monkeypatch.setattr(pipeline, "run_batch", noted)
+    run(llama, path, batch_tokens=3)  # whatever is asked for now
+    stored = [batch.tolist() for block in range(2, plan.n_blocks) for batch in plan.batches_of(block)]
+    assert ran == stored
+    assert max(map(len, stored)) > 1
