@@ -1,5 +1,6 @@
 """An AQI result in sentences and in a figure."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,21 +19,26 @@ def summarise(result: "AnalysisResult") -> list[str]:
     table = result.table[result.table["metric"] == "aqi"]
     compared = table["reference"].notna() if "reference" in table else pd.Series(False, index=table.index)
     sentences = []
-    for _, row in table[~compared & (table["subset"] == "overall")].iterrows():
+    chance = set()
+    for _, row in table[~compared].iterrows():
+        part = "" if row["subset"] == "overall" else f" where {row['subset']}"
         if pd.isna(row.get("z", np.nan)):
             sentences.append(
-                f"{row['model']}: released-code AQI {row['estimate']:.1f} of 100 ({row['n']} rows, no null, "
-                "no interval)."
+                f"{row['model']}{part}: released-code AQI {row['estimate']:.1f} of 100 ({row['n']} rows, no "
+                "null, no interval; scaled between the categories of this model, and 50 where it has one "
+                "category, whatever the model)."
             )
             continue
         verdict = "beyond chance" if row["p_familywise"] <= 0.05 else "no more than chance"
+        if row["p_familywise"] > 0.05 and not part:
+            chance.add(row["model"])
         sentences.append(
-            f"{row['model']}: AQI of {row['target']} is {row['estimate']:.3g} "
+            f"{row['model']}{part}: AQI of {row['target']} is {row['estimate']:.3g} "
             f"[{row['lo']:.3g}, {row['hi']:.3g}] on held-out groups, {verdict} ({row['null_mean']:.3g} under "
             f"permuted labels, z = {row['z']:.1f}, family-wise p = {row['p_familywise']:.3g}; sd over "
             f"pooling seeds {row['seed_sd']:.2g}; {row['n']} rows in {row['n_groups']} groups)."
         )
-    sentences += _weights(result.frames.get("weights"))
+    sentences += _weights(result.frames.get("weights"), chance)
     for _, row in table[compared].iterrows():
         off = row["lo"] > 0 or row["hi"] < 0
         sentences.append(
@@ -42,7 +48,8 @@ def summarise(result: "AnalysisResult") -> list[str]:
     return sentences
 
 
-def _weights(frame: pd.DataFrame | None) -> list[str]:
+def _weights(frame: pd.DataFrame | None, chance: Collection[str]) -> list[str]:
+    """Where the weights lie; not for models at chance, whose weights were learned from noise."""
     sentences = []
     for model, part in frame.groupby("model", sort=False) if frame is not None else ():
         mean = part.groupby("layer")["weight"].mean()
@@ -55,6 +62,9 @@ def _weights(frame: pd.DataFrame | None) -> list[str]:
                 f"{model}: no layer stands out; {equal} of {seeds} poolings found nothing better than equal "
                 f"weights (effective number of layers {effective:.1f} of {len(mean)})."
             )
+            continue
+        if model in chance:
+            sentences.append(f"{model}: its layer weights say nothing, the index being at chance.")
             continue
         top = mean.sort_values(ascending=False).head(3)
         named = ", ".join(f"layer {layer} {value:.2f}" for layer, value in top.items())

@@ -61,6 +61,11 @@ def drift(
 
     values = np.asarray(store.labels(label)).astype(str)
     names = [str(start), str(end), str(third)]
+    if len(set(names)) < 3:
+        raise LayerprobeError(
+            f"drift needs three different values of {label!r}, got start={names[0]!r}, end={names[1]!r}, "
+            f"third={names[2]!r}"
+        )
     for name in names:
         if not (values == name).any():
             raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(np.unique(values))}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .errors import LayerprobeError
 from .head import Head
+from .sites import check_layer
 
 CHUNK_ELEMENTS = 1 << 24  # logits held at once (64 MB of float32), whatever the number of rows
 
@@ -48,12 +49,21 @@ class Lens:
         head: the model's final norm, unembedding, scale and softcap.
         name: the name results carry.
         device: where to compute.
+        n_layers: blocks of the model, so that a layer that is not there is refused; None where unknown.
     """
 
-    def __init__(self, head: Head, *, name: str = "logit", device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        head: Head,
+        *,
+        name: str = "logit",
+        device: torch.device | str = "cpu",
+        n_layers: int | None = None,
+    ) -> None:
         self.head = head
         self.name = name
         self.device = torch.device(device)
+        self.n_layers = n_layers
 
     def translate(self, resid: Tensor, layer: int | None) -> Tensor:
         """What is fed to the final norm; the logit lens feeds the stream as it is."""
@@ -90,6 +100,8 @@ class Lens:
             raise LayerprobeError(
                 f"lens.read takes rows [N, d_model], got shape {tuple(resid.shape)}: flatten the tokens first"
             )
+        if self.n_layers is not None:
+            layer = check_layer(layer, self.n_layers, f"lens.read(..., layer={layer})")
         if candidate_ids is None:
             candidate_ids = torch.empty((len(resid), 0), dtype=torch.long)
         rows = max(1, CHUNK_ELEMENTS // self.vocab_size)

@@ -110,7 +110,7 @@ class ModelFacts:
             raise LayerprobeError(
                 f"{self.name} has no unembedding, hence no lens: load a causal language model"
             )
-        return Lens(head, device=self.device)
+        return Lens(head, device=self.device, n_layers=self.n_layers)
 
     def get_lens(self, name: str = "logit") -> Lens:
         """The lens of this name: "logit", or a tuned one that was trained for this model or loaded.

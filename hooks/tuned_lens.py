@@ -42,7 +42,8 @@ class TunedLens(Lens):
         device: torch.device | str = "cpu",
         weights_sha256: str = "",
     ) -> None:
-        super().__init__(head, name=name, device=device)
+        last = max(translators, default=-1) + 1  # the last layer has none
+        super().__init__(head, name=name, device=device, n_layers=last + 1 if translators else None)
         self.translators = translators
         self.weights_sha256 = weights_sha256
 

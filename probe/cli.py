@@ -66,7 +66,7 @@ def _parse(args: list[str]) -> Command | int:
             return tyro.cli(
                 Command,  # type: ignore[arg-type]
                 prog="layerprobe",
-                args=args,
+                args=spelled_out(args),
                 description="Where in a language model something is represented, layer by layer. "
                 "Start with: layerprobe demo --out demo-report",
                 config=(
@@ -103,6 +103,24 @@ def misspelling(args: Sequence[str]) -> str | None:
                 f"{args[0]} has no option {name!r}; {_nearest(name, flags)}see: layerprobe {args[0]} --help"
             )
     return None
+
+
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """`--where COL=VALUE` as the parser wants it: column and value as two words.
+
+    >>> spelled_out(["probe", "a.h5", "--where", "condition=ambiguous", "split=test", "--out", "o"])
+    ['probe', 'a.h5', '--where', 'condition', 'ambiguous', 'split', 'test', '--out', 'o']
+    """
+    words: list[str] = []
+    within = False
+    for word in args:
+        if word.startswith("--where="):
+            word, within = word.removeprefix("--where="), True
+            words.append("--where")
+        elif word.startswith("--"):
+            within = word == "--where"
+        words += word.split("=", 1) if within and not word.startswith("--") else [word]
+    return words
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

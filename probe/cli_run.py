@@ -260,13 +260,17 @@ def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
     named: dict[str, ActivationStore] = {}
     for word in command.stores:
         name, equals, path = word.partition("=")
+        if not equals and least == 1 and len(command.stores) == 1:
+            named[open_store(word).model_name] = open_store(word)  # one model needs no name
+            break
         if not equals or not name or not path:
             raise LayerprobeError(f"{verb} takes NAME=STORE, got {word!r}; for example base={word}")
         if name in named:
             raise LayerprobeError(f"two stores are named {name!r}; give each its own name")
         named[name] = open_store(path)
     if len(named) < least:
-        raise LayerprobeError(f"{verb} needs {least} stores or more, got {len(named)}: NAME=STORE ...")
+        needed = "one store or more" if least == 1 else f"{least} stores or more"
+        raise LayerprobeError(f"{verb} needs {needed}, got {len(named)}: NAME=STORE ...")
     return named
 
 

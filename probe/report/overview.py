@@ -111,9 +111,10 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
         mine = rows[rows["model"] == model].sort_values("layer")
         last = mine.iloc[-1]
         cells[model] = (
-            f"z {number(last['z'], 1)} at layer {last['layer']}, beyond chance in {above_chance(mine)}"
+            f"{with_interval(last)} at layer {last['layer']} (z {number(last['z'], 1)} against chance), "
+            f"beyond chance in {above_chance(mine)}"
         )
-    turned = " (turned over)" if metric in SMALL_IS_SEPARATE else ""
+    turned = ", smaller is more separated" if metric in SMALL_IS_SEPARATE else ""
     label = group[0].options.get("label", "label")
     return [(f"separation of “{label}” ({words(metric)}{turned})", cells)]
 

@@ -51,9 +51,13 @@ def script_json(value: Any) -> str:
 
 
 def numbers(sentence: str) -> Any:
-    """The sentence with its numbers set in bold; the rest escaped."""
+    """The sentence with its numbers set in bold, one minus sign for all; the rest escaped.
+
+    >>> str(numbers("index -0.05 [-0.14, 0.08] at resid_post[6]"))
+    'index <b>−0.05</b> [<b>−0.14</b>, <b>0.08</b>] at resid_post[6]'
+    """
     from markupsafe import Markup, escape
 
-    found = re.compile(r"(?<![\w.])([-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?\s?%?)(?![\w])")
-    parts = found.split(sentence)
+    found = re.compile(r"(?<![\w.])(?<!\w\[)([-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+−]?\d+)?(?:\s?%)?)(?![\w])")
+    parts = found.split(re.sub(r"(?<![\w.])-(?=\d)", "−", sentence))
     return Markup("").join(Markup("<b>{}</b>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))

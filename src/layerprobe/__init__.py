@@ -53,6 +53,10 @@ _HOME = {
     "patching": "analyses.patching",
     "causal": "analyses.patching_causal",
     "refusal_direction": "analyses.refusal_direction",
+    "known_pairs": "analyses.pairs_registry",
+    "mean_difference_readout": "analyses.comparison_readout",
+    "selected_gap": "analyses.suppression_selection",
+    "ablate_everywhere": "analyses.refusal_direction",
     "two_by_two": "analyses.comparison_factorial",
     "run_study": "probe.study",
 }
@@ -79,16 +83,19 @@ if TYPE_CHECKING:
     from .analyses.behaviour_pairs import behaviour as behaviour
     from .analyses.comparison import compare as compare
     from .analyses.comparison_factorial import two_by_two as two_by_two
+    from .analyses.comparison_readout import mean_difference_readout as mean_difference_readout
     from .analyses.contrast_probe import contrast_probe as contrast_probe
     from .analyses.contrastive_pairs import pairs_from_table as pairs_from_table
     from .analyses.contrastive_pairs_bbq import bbq_pairs as bbq_pairs
     from .analyses.drift import drift as drift
     from .analyses.linear_probe import linear_probe as linear_probe
     from .analyses.nested_cv import nested_cv as nested_cv
+    from .analyses.pairs_registry import known_pairs as known_pairs
     from .analyses.patching import patching as patching
     from .analyses.patching_causal import causal as causal
     from .analyses.preferences import preference_dimensions as preference_dimensions
     from .analyses.preferences import reward_decomposition as reward_decomposition
+    from .analyses.refusal_direction import ablate_everywhere as ablate_everywhere
     from .analyses.refusal_direction import refusal_direction as refusal_direction
     from .analyses.result import AnalysisResult as AnalysisResult
     from .analyses.result import read_result as read_result
@@ -97,6 +104,7 @@ if TYPE_CHECKING:
     from .analyses.selectivity import selectivity as selectivity
     from .analyses.separation import separation as separation
     from .analyses.suppression import suppression as suppression
+    from .analyses.suppression_selection import selected_gap as selected_gap
     from .analyses.token_probe import token_probe as token_probe
     from .analyses.topic_control import topic_control as topic_control
     from .analyses.unsupervised import unsupervised as unsupervised

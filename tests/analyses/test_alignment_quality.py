@@ -1,12 +1,15 @@
 """AQI: identity, n-invariance, planted layers, the released code's scaling, paired comparison."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from layerprobe.analyses.alignment_quality import aqi
 from layerprobe.analyses.alignment_quality_values import quality_of, released_quality, scaled_within_model
+from layerprobe.analyses.alignment_quality_view import summarise
 from layerprobe.analyses.indices import calinski_harabasz, xie_beni
 from layerprobe.analyses.layer_pooling import fit_pooling, sparsemax
+from layerprobe.analyses.result import AnalysisResult
 from layerprobe.cache.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -120,6 +123,8 @@ def test_per_axis_scores_and_paired_differences():
         n_permutations=50,
         n_bootstrap=100,
     )
+    told = str(result.summary())
+    assert all(f"instruct where axis={value}: AQI" in told for value in range(3))
     table = result.table
     assert set(table["subset"]) == {"overall", "axis=0", "axis=1", "axis=2"}
     difference = table[(table["reference"] == "base") & (table["subset"] == "overall")].iloc[0]
@@ -154,6 +159,18 @@ def test_released_runs_on_t_sne_and_says_what_it_is():
     row = result.table[result.table["metric"] == "aqi"].iloc[0]
     assert row["estimate"] == 50.0  # a single category: 50 whatever the model
     assert "no null" in row["note"] and "no interval" in str(result.summary())
+    assert "50 where it has one category" in str(result.summary())
+
+
+def test_weights_learned_at_chance_are_not_read_out():
+    weights = pd.DataFrame(
+        {"model": "a", "layer": [0, 1], "pooling_seed": 0, "steps": 9, "weight": [0.9, 0.1]}
+    )
+    row = {"metric": "aqi", "model": "a", "subset": "overall", "target": "y", "estimate": 0.01, "lo": 0.0}
+    row |= {"hi": 0.02, "null_mean": 0.01, "z": 0.1, "seed_sd": 0.0, "n": 9, "n_groups": 9}
+    for p, says in ((0.6, "its layer weights say nothing"), (0.01, "learned weights lie on layer 0 0.90")):
+        table = pd.DataFrame([{**row, "p_familywise": p}])
+        assert says in summarise(AnalysisResult("alignment_quality", table, frames={"weights": weights}))[1]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ def test_drift_finds_the_planted_position_layer_by_layer():
     assert len(result.plot().data) == 1
     with pytest.raises(LayerprobeError, match="no rows 'other'"):
         drift(three_sets(0.7), **{**options, "third": "other"})
+    with pytest.raises(LayerprobeError, match="three different values"):
+        drift(three_sets(0.7), **{**options, "third": "unsafe"})
 
 
 def test_a_set_off_the_axis_is_told_apart_from_one_in_between():

@@ -75,6 +75,11 @@ def test_a_reading_in_the_middle_of_a_pass_disturbs_nothing(model):
         assert acts["lens[0]"][i].top_ids.shape == (len(acts.tokens[i]), 5)
 
 
+def test_a_layer_that_is_not_there_is_refused(model):
+    with pytest.raises(LayerprobeError, match="layer 12 is out of range"):
+        model.lens.read(torch.zeros(1, model.d_model), layer=12)
+
+
 def test_no_head_no_lens():
     model = load_model(tiny_model("bert"), check=False)
     with pytest.raises(LayerprobeError, match="no unembedding"):

@@ -200,6 +200,11 @@ def test_capture_info_probe_and_report_by_hand(capsys, tmp_path):
     code, said, _ = run(capsys, "compare", f"base={store}", f"same={store}", "--label", "kind", *few)
     assert code == 0
     assert len(list((out / "results").glob("*.parquet"))) >= 4
+    where = ["--where", "topic=a"]
+    code, said, _ = run(capsys, "probe", store, "--label", "kind", "--permute", "within", *where, *few)
+    assert code == 0
+    code, said, _ = run(capsys, "aqi", store, "--label", "kind", *few)  # one model needs no name
+    assert code == 0
     code, said, _ = run(capsys, "report", out)
     assert code == 0
     assert said.splitlines()[-1] == str(out / "report.html")
