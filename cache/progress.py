@@ -63,9 +63,9 @@ class Progress:
         """A batch's rows have arrived."""
         now = time.perf_counter()
         self._seen += 1
-        self._left -= n_tokens
         if self._show and self._seen == min(2, self._batches):
             self._say(self._summary(self._measured(n_tokens, now - self._last)).costs)
+        self._left -= n_tokens
         self._last = now
         self._bar.update(n_tokens)
 

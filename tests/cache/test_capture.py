@@ -184,3 +184,18 @@ def test_real_text_runs_through(stories, test_data, tmp_path):
     store = open_store(tmp_path / "s.h5")
     assert store.activations("resid_post", layer=4).shape == (50, 64)
     assert set(store.labels("question_polarity")) == {"neg", "nonneg"}
+
+
+def test_one_row_rules_are_what_they_say_of_all_tokens(llama):
+    """Against every token's activation: the last, the first and the mean of those that are not special."""
+    every = capture(llama, TEXTS, sites="resid_post", tokens="all", progress=False)
+    whole, expected = every.activations("resid_post"), {"last": [], "first": [], "mean": []}
+    for index, text in enumerate(TEXTS):
+        rows = whole[:, every.examples == index]
+        kept = np.flatnonzero(~np.array(llama.encode(text).special))
+        expected["last"].append(rows[:, -1])
+        expected["first"].append(rows[:, kept[0]])
+        expected["mean"].append(rows[:, kept].astype(np.float64).mean(axis=1))
+    for rule, values in expected.items():
+        store = capture(llama, TEXTS, sites="resid_post", tokens=rule, progress=False)
+        np.testing.assert_allclose(store.activations("resid_post"), np.stack(values, axis=1), atol=1e-5)

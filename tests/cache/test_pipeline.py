@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache import room
+from layerprobe.cache import progress, room
 from layerprobe.cache.batches import make_plan
 from layerprobe.cache.plan import plan
 from layerprobe.cache.progress import Progress
@@ -194,3 +194,18 @@ def test_a_gpu_capture_equals_the_cpu_capture(tmp_path):
         load_model(tiny_model("llama"), check=False, device="cpu"), TEXTS, sites="resid_post", progress=False
     )
     np.testing.assert_allclose(store.activations("resid_post"), expected.activations("resid_post"), atol=1e-3)
+
+
+def test_the_estimate_is_for_the_tokens_that_are_left(llama, monkeypatch):
+    original, asked = progress.summarise, []
+
+    def noted(plan, lengths, arrays, path, measured, *, left):
+        asked.append((measured, left))
+        return original(plan, lengths, arrays, path, measured, left=left)
+
+    monkeypatch.setattr(progress, "summarise", noted)
+    capture(llama, TEXTS, sites="resid_post", batch_tokens=60)
+    total = sum(len(llama.encode(text).input_ids) for text in set(TEXTS))
+    (_, before), (measured, after) = asked
+    assert before == total
+    assert 0 < measured.tokens <= after < total
