@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...hooks.errors import LayerprobeError
 from ..study_results import ResultsFolder, explain, plain
-from .collect import Entry, same_question, words
+from .collect import Entry, same_question, where_words, words
 from .methods import notes_for
 from .overview import at_a_glance, difference_sentence, headline, probe_sentence, separation_sentence
 from .parts import frame_table, section
@@ -113,7 +113,27 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
         if part["id"] in said or part["kind"] in LENS_KINDS:
             continue
         found += [{"section": part["id"], "sentence": line} for line in leading(part)]
-    return found
+    return with_prompts(found, entries, {part["id"]: part["kind"] for part in sections})
+
+
+def with_prompts(
+    found: Sequence[dict[str, str]], entries: Sequence[Entry], kinds: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Sentences of analyses on different rows say which rows, so that nobody sets them side by side."""
+    filters: dict[str, set[str]] = {}
+    for entry in entries:
+        filters.setdefault(entry.result.kind, set()).add(where_words(entry.options))
+    if len(set().union(*filters.values())) < 2:
+        return list(found)
+    told = []
+    for finding in found:
+        of_kind = filters.get(kinds.get(finding["section"], ""), set())
+        sentence = finding["sentence"].rstrip(".")
+        if len(of_kind) == 1:
+            (where,) = of_kind
+            sentence += f" ({'prompts with ' + where if where else 'all prompts'})"
+        told.append({**finding, "sentence": sentence + "."})
+    return told
 
 
 def leading(part: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from small_study import HOSTILE, study_mapping
@@ -10,8 +11,9 @@ from small_study import HOSTILE, study_mapping
 import layerprobe as lp
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.report import write_report
-from layerprobe.probe.report.collect import number, with_interval
+from layerprobe.probe.report.collect import Entry, number, with_interval
 from layerprobe.probe.report.parts import slug
+from layerprobe.probe.report.summarise import with_prompts
 
 
 class Page(HTMLParser):
@@ -160,3 +162,20 @@ def test_a_number_without_an_interval_says_why():
 def test_slugs_are_safe_in_html():
     assert re.fullmatch(r"[a-z0-9-]+", slug(HOSTILE))
     assert slug("…") == "part"
+
+
+def test_sentences_about_different_prompts_say_which():
+    def entry(kind, **options):
+        return Entry(kind, SimpleNamespace(kind=kind), ("m",), options)
+
+    found = [
+        {"section": "s", "sentence": "It ends at -4.27."},
+        {"section": "b", "sentence": "Right on 75 %."},
+    ]
+    kinds = {"s": "suppression", "b": "behaviour"}
+    where = {"where": {"condition": "clear"}}
+    same = [entry("suppression", **where), entry("behaviour", **where)]
+    assert with_prompts(found, same, kinds) == found
+    told = with_prompts(found, [entry("suppression", **where), entry("behaviour")], kinds)
+    assert told[0]["sentence"] == "It ends at -4.27 (prompts with condition = clear)."
+    assert told[1]["sentence"] == "Right on 75 % (all prompts)."
