@@ -105,6 +105,9 @@ def interval(estimate: float, draws: Floats, n_groups: int, metric: str) -> tupl
             np.nan,
             f"no interval: {n_groups} held-out groups leave classes without rows in many draws",
         )
+    if estimate == 1 and metric in SHARES:
+        # a bootstrap of all-perfect groups never varies; as many successes in as many trials bound the rest
+        return float(0.025 ** (1 / n_groups)), 1.0, None
     if 0 < estimate < 1 and metric in SHARES and np.ptp(known) == 0:
         return np.nan, np.nan, "no interval: every row is given the same answer, so no draw differs"
     quantile = stdtrit(n_groups - 1, 0.975) * np.sqrt(n_groups / (n_groups - 1))

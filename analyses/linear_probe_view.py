@@ -71,6 +71,8 @@ def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
         f"{len(clear)} of {_count(len(rows), 'place')} {'is' if len(clear) == 1 else 'are'} above chance "
         f"(family-wise p ≤ 0.05), the first at {_place(clear.iloc[0])}"
     )
+    if len(rows) == 1:
+        found = f"above chance (p = {clear.iloc[0]['p_familywise']:.3f})"
     if any(_place(row) == place for _, row in clear.iterrows()):
         return (
             f"{model}: {target} is read at {place} (the place that did best on training groups) with "

@@ -235,6 +235,13 @@ def test_a_constant_predictor_has_no_interval_of_no_width():
     assert "[0.500, 0.500]" not in str(result.summary()) and "no interval" in str(result.summary())
 
 
+def test_a_perfect_score_is_no_certainty():
+    y = np.arange(60) % 2
+    store = lp.from_arrays({"resid_post": (10.0 * y)[None, :, None]}, labels={"y": y}, groups=np.arange(60))
+    row = lp.linear_probe(store, label="y", metrics=["auroc"]).table.iloc[0]
+    assert row["estimate"] == row["hi"] == 1.0 and row["lo"] == pytest.approx(0.025 ** (1 / row["n_groups"]))
+
+
 def test_the_worst_examples_are_the_ones_predicted_wrong():
     store, _ = planted_store(strength=0.5)
     result = lp.linear_probe(store, label="truth", n_permutations=0)
