@@ -170,7 +170,7 @@ def test_sentences_about_different_prompts_say_which():
 
     found = [
         {"section": "s", "sentence": "It ends at -4.27."},
-        {"section": "b", "sentence": "Right on 75 %."},
+        {"section": "b", "sentence": "Right: 75 %."},
     ]
     kinds = {"s": "suppression", "b": "behaviour"}
     where = {"where": {"condition": "clear"}}
@@ -178,4 +178,4 @@ def test_sentences_about_different_prompts_say_which():
     assert with_prompts(found, same, kinds) == found
     told = with_prompts(found, [entry("suppression", **where), entry("behaviour")], kinds)
     assert told[0]["sentence"] == "It ends at -4.27 (prompts with condition = clear)."
-    assert told[1]["sentence"] == "Right on 75 % (all prompts)."
+    assert told[1]["sentence"] == "Right: 75 % (all prompts)."
