@@ -188,17 +188,22 @@ def _projection(
     )
 
 
+def _plain(value: float) -> str:
+    """For a sentence: two decimals below ten, one above; no minus before zero, no powers of ten."""
+    return f"{round(value, 1) + 0.0:.1f}" if abs(value) >= 10 else f"{round(value, 2) + 0.0:.2f}"
+
+
 def summarise(result: AnalysisResult) -> list[str]:
     """Best agreement per method, and how dimension and anisotropy run through the layers."""
     sentences = []
     table = result.table
     for method, part in table[table["metric"] == "adjusted_mutual_info"].groupby("method", sort=False):
         best = part.iloc[int(part["estimate"].argmax())]
-        tested = f", family-wise p = {best['p_familywise']:.3g}" if "p_familywise" in part else ""
+        tested = f", family-wise p = {best['p_familywise']:.3f}" if "p_familywise" in part else ""
         sentences.append(
             f"{method} without labels agrees with {best['target']} best at "
             f"{best['site']}[{best.get('layer')}]: adjusted mutual information "
-            f"{best['estimate']:.2f}{tested} ({best['n']} rows)."
+            f"{_plain(best['estimate'])}{tested} ({best['n']} rows)."
         )
     for metric, words in (
         ("two_nn", "intrinsic dimension (TwoNN)"),
@@ -207,8 +212,8 @@ def summarise(result: AnalysisResult) -> list[str]:
     ):
         part = table[table["metric"] == metric]
         sentences.append(
-            f"{words} runs from {part['estimate'].iloc[0]:.3g} in the first layer to "
-            f"{part['estimate'].iloc[-1]:.3g} in the last."
+            f"{words} runs from {_plain(part['estimate'].iloc[0])} in the first layer to "
+            f"{_plain(part['estimate'].iloc[-1])} in the last."
         )
     return sentences
 

@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, pai
 from layerprobe.analyses.drift import drift
 from layerprobe.analyses.topic_control import topic_control
 from layerprobe.analyses.topic_control_words import match_by_words
-from layerprobe.analyses.unsupervised import _agreement, unsupervised
+from layerprobe.analyses.unsupervised import _agreement, _plain, unsupervised
 from layerprobe.analyses.unsupervised_measures import anisotropy, effective_rank, participation_ratio, two_nn
 from layerprobe.cache.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
@@ -170,3 +170,11 @@ def test_rank_and_anisotropy_against_their_definitions():
     cosine = pairwise.cosine_similarity(x)
     assert anisotropy(x) == pytest.approx(cosine[~np.eye(50, dtype=bool)].mean())
     assert effective_rank(rng.normal(size=(5, 40))) <= 4.0001
+
+
+@pytest.mark.parametrize(
+    "value, shown",
+    [(-0.001, "0.00"), (8.15e-9, "0.00"), (-0.25, "-0.25"), (1234.5, "1234.5")],
+)
+def test_numbers_in_sentences_are_plain(value, shown):
+    assert _plain(value) == shown
