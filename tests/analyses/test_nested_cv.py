@@ -59,8 +59,10 @@ def test_many_draws_are_covered_where_naive_intervals_fall_short(signal):
     assert naive < covered
 
 
-def test_its_pieces_equal_explicit_refits():
-    x, y, groups = draw_rows(np.random.default_rng(0), 60, 5, 1.0)
+@pytest.mark.parametrize("seed, bound", [(0, 2.0), (1, 1.0), (2, None)])
+def test_its_pieces_equal_explicit_refits(seed, bound):
+    """With the standard error at its upper bound, at its lower one, and between them."""
+    x, y, groups = draw_rows(np.random.default_rng(seed), 60, 5, 1.0)
     store = lp.from_arrays({"resid_post": x[None]}, labels={"y": y}, groups=groups)
     task = make_task(store, "y", groups=groups, held_out=0.3, n_folds=2, seed=0)
     x = x[task.rows]
@@ -90,6 +92,8 @@ def test_its_pieces_equal_explicit_refits():
     assert ours.estimate == pytest.approx(expected, abs=1e-4)
     error = np.clip(np.sqrt(3 / 4 * max(np.mean(gaps), 0)), ours.naive_error, 2 * ours.naive_error)
     assert ours.error == pytest.approx(error, abs=1e-4)
+    between = 1.1 < ours.error / ours.naive_error < 1.9
+    assert between if bound is None else ours.error == pytest.approx(bound * ours.naive_error)
 
 
 @pytest.mark.parametrize("ties", [False, True])
