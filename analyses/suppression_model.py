@@ -114,5 +114,5 @@ def candidate_ids(store: Any, model: Any, target: str, foil: str) -> np.ndarray:
         [finder.first_tokens(texts[example], word) for word in pair]
         for example, pair in zip(np.asarray(store.examples), answers, strict=True)
     ]
-    check_candidates(found, answers, (target, foil), [str(name) for name in store.ids])
+    found = check_candidates(found, answers, (target, foil), [str(name) for name in store.ids])
     return candidate_array(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..hooks.errors import LayerprobeError
+
+log = logging.getLogger(__name__)
 
 
 def surface_variants(answer: str) -> list[str]:
@@ -78,14 +81,25 @@ def check_candidates(
     answers: Sequence[Sequence[str]],
     columns: Sequence[str],
     ids: Sequence[str],
-) -> None:
-    """Refuse answers without a token, and different answers that begin with the same one.
+    *,
+    tokenizer: Any = None,
+    first_difference: bool = False,
+) -> list[list[list[int]]]:
+    """Leave out surface variants that different answers share; refuse answers that then have no token.
+
+    The first token of an answer's list is that of the answer as written, after a space. Where another
+    answer begins with that one too, leaving it out would score something else than what was asked for.
 
     Args:
         found: [prompts][columns] token ids.
         answers: [prompts][columns] strings.
         columns: the lens-token columns.
         ids: prompt ids.
+        tokenizer: to name tokens in messages.
+        first_difference: whether that option is on already.
+
+    Returns:
+        [prompts][columns] the token ids that tell the answers of a prompt apart.
 
     Raises:
         LayerprobeError: with how many prompts and the first of them.
@@ -94,28 +108,45 @@ def check_candidates(
         for column, tokens in enumerate(per_column):
             if not tokens:
                 raise LayerprobeError(
-                    f"prompt {ids[row]!r}: no variant of {answers[row][column]!r} ({columns[column]}) "
-                    f"begins with "
-                    f"a token of this vocabulary: choose another answer string"
+                    f"prompt {ids[row]!r}: no variant of {answers[row][column]!r} ({columns[column]}) begins "
+                    f"with a token of this vocabulary: choose another answer string"
                 )
-    clashes = [row for row, per_column in enumerate(found) if _clash(per_column, answers[row])]
-    if clashes:
-        first = clashes[0]
+    shared = [_shared(per_column, said) for per_column, said in zip(found, answers, strict=True)]
+    rows = [row for row, common in enumerate(shared) if any(one[0] in common for one in found[row])]
+    if rows:
+        first = rows[0]
         named = ", ".join(
             f"{column}={answer!r}" for column, answer in zip(columns, answers[first], strict=True)
         )
-        raise LayerprobeError(
-            f"{len(clashes)} of {len(found)} prompts have lens tokens that begin with the same token, first "
-            f"{ids[first]!r} ({named}): pass lens_first_difference=True to score the first token that differs"
+        token = next(one[0] for one in found[first] if one[0] in shared[first])
+        shown = token if tokenizer is None else repr(tokenizer.convert_ids_to_tokens(int(token)))
+        advice = (
+            "choose answers that begin differently (one of them is the beginning of another)"
+            if first_difference
+            else "pass lens_first_difference=True to capture to score the first token that differs"
         )
+        raise LayerprobeError(
+            f"{len(rows)} of {len(found)} prompts have lens tokens that begin with the same token, first "
+            f"{ids[first]!r} ({named}; both begin with {shown}): {advice}"
+        )
+    dropped = sum(map(bool, shared))
+    if dropped:
+        log.info("%d of %d prompts: variants that two answers share were left out", dropped, len(found))
+    return [
+        [[token for token in tokens if token not in common] for tokens in per_column]
+        for per_column, common in zip(found, shared, strict=True)
+    ]
 
 
-def _clash(per_column: Sequence[Sequence[int]], answers: Sequence[str]) -> bool:
-    for a in range(len(per_column)):
-        for b in range(a):
-            if answers[a] != answers[b] and set(per_column[a]) & set(per_column[b]):
-                return True
-    return False
+def _shared(per_column: Sequence[Sequence[int]], answers: Sequence[str]) -> set[int]:
+    """Tokens with which different answers of a prompt begin."""
+    owner: dict[int, str] = {}
+    common = set()
+    for tokens, answer in zip(per_column, answers, strict=True):
+        for token in tokens:
+            if owner.setdefault(token, answer) != answer:
+                common.add(token)
+    return common
 
 
 def candidate_array(found: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:

@@ -117,7 +117,14 @@ def prepare(
         lengths.append(len(encoding.input_ids))
         counts.append(len(positions))
     if finder is not None:
-        check_candidates(found, answers, lens_tokens, table.ids)
+        found = check_candidates(
+            found,
+            answers,
+            lens_tokens,
+            table.ids,
+            tokenizer=model.tokenizer,
+            first_difference=first_difference,
+        )
     if not picked:
         raise LayerprobeError(f"tokens={rule.text!r} picks no token of any of {len(table)} prompts")
     columns = replace(

@@ -5,7 +5,7 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache.candidates import CandidateTokens
+from layerprobe.cache.candidates import CandidateTokens, check_candidates
 from layerprobe.cache.chat import map_spans, role_regions
 from layerprobe.cache.prompts import PromptTable
 from layerprobe.cache.tokens import parse_rule
@@ -88,3 +88,16 @@ def test_surface_variants_are_single_ids_each_once(llama):
     assert finder.first_tokens("who was late ?", "zebra") == []
     assert finder.shared_prefix("answer :", ["the dog", "the cat"]) == finder.continuation("answer :", " the")
     assert np.size(finder.shared_prefix("answer :", ["dog", "cat"])) == 0
+
+
+def test_variants_that_two_answers_share_are_left_out_and_the_rest_kept(llama):
+    common = {"columns": ("answer", "foil"), "ids": ("p",)}
+    kept = check_candidates([[[5, 3, 7], [6, 3, 8]]], [["yes", "no"]], **common)
+    assert kept == [[[5, 7], [6, 8]]]
+    same = check_candidates([[[5, 3], [5, 3]]], [["yes", "yes"]], **common)
+    assert same == [[[5, 3], [5, 3]]]
+    with pytest.raises(LayerprobeError, match=r"both begin with 3\): pass lens_first_difference=True"):
+        check_candidates([[[3, 5], [6, 3]]], [["yes", "no"]], **common)
+    with pytest.raises(LayerprobeError, match=r"begins? differently") as refused:
+        check_candidates([[[3, 5], [6, 3]]], [["yes", "no"]], first_difference=True, **common)
+    assert "lens_first_difference" not in str(refused.value)
