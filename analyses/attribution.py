@@ -170,9 +170,9 @@ def summarise(result: AnalysisResult) -> list[str]:
         against, for_it = single.head(3), single.tail(3)[::-1]
         where = "" if subset == "all" else f" where {subset}"
         sentences.append(
-            f"{model}{where}: the answer leads by {total['estimate']:+.2f} logits before any softcap; "
-            f"most against it write "
-            f"{_named(against)}, most for it {_named(for_it)}."
+            f"{model}{where} ({int(total['n'])} prompts): the answer leads by {total['estimate']:+.2f} "
+            f"logits before any softcap; most against it write {_named(against)}, most for it "
+            f"{_named(for_it)}."
         )
     return sentences
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
-from .behaviour import PairCounts, identity_gap, mcnemar, pair_counts, pair_rates, rate_draws
+from .behaviour import PairCounts, mcnemar, pair_counts, pair_rates, rate_draws
 from .paired_stores import model_key
 from .resampling import (
     STORED,
@@ -254,6 +254,7 @@ def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[
 def summarise(result: AnalysisResult) -> list[str]:
     """One sentence per model, method and subset."""
     sentences = []
+    tests = int((result.table["metric"] == "mcnemar").sum())
     for key, part in result.table.groupby(["model", "method", "subset"], sort=False):
         model, method, subset = (str(name) for name in key)
         rows: Any = part.set_index("metric")
@@ -262,12 +263,12 @@ def summarise(result: AnalysisResult) -> list[str]:
         mar, test = rows.loc["mar_conditional"], rows.loc["mcnemar"]
         span = f" [{mar['lo']:.1%}, {mar['hi']:.1%}]" if "lo" in mar and not pd.isna(mar["lo"]) else ""
         where = "" if subset == "all" else f" where {subset}"
-        gap = identity_gap(counts)
+        adjusted = f" (q = {test['q']:.3g} over {tests} tests)" if tests > 1 else ""
         sentences.append(
-            f"{model}{where} ({method}): right on {value['accuracy_target']:.1%} of targets and "
-            f"{value['accuracy_contrast']:.1%} of contrasts (a = {counts.a:.0f}, b = {counts.b:.0f}, "
-            f"c = {counts.c:.0f}, d = {counts.d:.0f}); misfired-alignment rate {mar['estimate']:.1%}{span}, "
-            f"BR {value['br_conditional']:.1%}, McNemar p = {test['p']:.3g} (q = {test['q']:.3g}); "
-            f"the identity holds to {0.0 if np.isnan(gap) else gap:.0e}."
+            f"{model}{where} ({method}, {counts.n:.0f} pairs): right on {value['accuracy_target']:.1%} of "
+            f"targets and {value['accuracy_contrast']:.1%} of contrasts. Both members of a pair are right in "
+            f"{counts.a:.0f}, only the target in {counts.b:.0f}, only the contrast in {counts.c:.0f}, "
+            f"neither in {counts.d:.0f}: misfired-alignment rate {mar['estimate']:.1%}{span}, its reverse "
+            f"(BR) {value['br_conditional']:.1%}, exact McNemar p = {test['p']:.3g}{adjusted}."
         )
     return sentences

@@ -66,7 +66,7 @@ def compare(
         kind `comparison`. `reference` is filled where a row is a difference (or similarity) to it. Metrics:
         `cka_debiased` (raw and zscored), `procrustes_r2`, `rsa_spearman`, `effective_rank`,
         `effective_rank_difference`, `mean_shift`, `class_difference_change`, `direction_cosine` with
-        `_ceiling` and `_ratio`, `transfer_auroc`, `own_auroc`, `transfer_accuracy`,
+        `_ceiling` and `_ratio`, `transfer_auroc`, `reference_auroc`, `own_auroc`, `transfer_accuracy`,
         `transfer_accuracy_recentred`, `lens_kl`, and all of `suppression`'s. Frame `verdicts` as in
         `suppression`, with one row per model and subset.
 

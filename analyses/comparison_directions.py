@@ -1,5 +1,6 @@
 """Does a direction of one model mean the same in another: cosines against a ceiling, probe transfer."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,12 @@ def weighted_auroc(scores: ArrayLike, labels: NDArray[np.bool_], weights: ArrayL
     below = np.cumsum(negative, axis=1) - negative
     with np.errstate(invalid="ignore"):
         return (positive * (below + negative / 2)).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def above_chance(draws: Floats) -> float:
+    """One-sided p that an AUROC is 0.5, from its bootstrap spread; the first draw is the data."""
+    spread = float(np.nanstd(draws[1:], ddof=1)) if len(draws) > 2 else 0.0
+    return math.erfc((float(draws[0]) - 0.5) / max(spread, 1e-6) / math.sqrt(2)) / 2
 
 
 def direction_rows(
@@ -109,14 +116,18 @@ def transfer_rows(
     weights: Floats,
     train: NDArray[np.bool_],
 ) -> Iterator[dict[str, Any]]:
-    """AUROC on held-out groups of the reference's direction in the model, and of the model's own."""
+    """Held-out AUROC of the reference's direction in the model and at home, and of the model's own."""
     test = ~train
     mass = weights[:, test]
     size = {"n": int(test.sum()), "n_groups": len(np.unique(codes(groups[test])))}
     direction = whitened_direction(base[train], labels[train])
     own = whitened_direction(model[train], labels[train])
-    for metric, weight in (("transfer_auroc", direction), ("own_auroc", own)):
-        draws = weighted_auroc(model[test] @ weight, labels[test], mass)
+    for metric, x, weight in (
+        ("transfer_auroc", model, direction),
+        ("reference_auroc", base, direction),
+        ("own_auroc", model, own),
+    ):
+        draws = weighted_auroc(x[test] @ weight, labels[test], mass)
         lo, hi = bootstrap_interval(draws[1:])
         yield {
             **common,
@@ -128,6 +139,8 @@ def transfer_rows(
             "estimate": draws[0],
             "lo": float(lo),
             "hi": float(hi),
+            "p": above_chance(draws),
+            "note": "p: one-sided against 0.5, normal approximation to the bootstrap",
         }
     # AUROC does not see a shift of all scores; accuracy at the reference's threshold does
     middle = (base[train & labels].mean(axis=0) + base[train & ~labels].mean(axis=0)) / 2

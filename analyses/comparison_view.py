@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .suppression_view import COLOURS, add_band, interval, on_prompts, verdict_sentence
+from .suppression_view import COLOURS, add_band, in_one_order, interval, on_prompts, records, verdict_sentence
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -17,7 +17,6 @@ SIMILARITIES = {
     "procrustes_r2": "held-out Procrustes R²",
     "rsa_spearman": "RSA",
     "direction_cosine_ratio": "direction cosine over its ceiling",
-    "transfer_auroc": "probe transfer AUROC",
 }
 
 
@@ -30,15 +29,19 @@ def summarise(result: "AnalysisResult") -> list[str]:
     if "reference" not in table:
         return sentences
     differences = table[table["reference"].notna()]
-    for _, row in differences[differences["metric"] == "suppression_index"].iterrows():
-        where = on_prompts(row["subset"])
-        off = row["lo"] > 0 or row["hi"] < 0
+    index = differences[differences["metric"] == "suppression_index"]
+    gaps = records(index)
+    crossed = [gap for gap in gaps if " − " in gap["subset"]]
+    for gap in [*(gap for gap in gaps if gap not in crossed), *in_one_order(crossed)]:
         sentences.append(
-            f"{row['model']} minus {row['reference']}{where}: suppression index {row['estimate']:+.2f}"
-            f"{interval(row)}" + (", an interval off zero." if off else "; the interval covers zero.")
+            f"{gap['model']} minus {gap['reference']}{on_prompts(gap['subset'])}: suppression index "
+            f"{gap['estimate']:+.2f}{interval(gap)}; the interval "
+            f"{'excludes' if gap['lo'] > 0 or gap['hi'] < 0 else 'covers'} zero."
         )
     for (model, metric), part in differences.groupby(["model", "metric"], sort=False):
-        if metric in SIMILARITIES and part["layer"].notna().any():
+        if metric == "transfer_auroc":
+            sentences.append(_transfer(str(model), differences[differences["model"] == model]))
+        elif metric in SIMILARITIES and part["layer"].notna().any():
             sentences.append(_extreme(str(model), str(metric), part))
     changes = differences[differences["metric"] == "class_difference_change"]
     for model, part in changes.groupby("model", sort=False):
@@ -53,13 +56,52 @@ def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
     if known.empty:
         why = part["note"].dropna().iloc[0] if "note" in part and part["note"].notna().any() else "undefined"
         return f"{model}: {SIMILARITIES[metric]} could be estimated at 0 of {len(part)} layers ({why})."
+    missing = ""
+    if len(known) < len(part):
+        why = part.loc[part["estimate"].isna(), "note"].dropna() if "note" in part else part["note"]
+        missing = f"; it could be estimated at {len(known)} of {len(part)} layers" + (
+            f" ({why.iloc[0]})" if len(why) else ""
+        )
     part = known
     low = part.iloc[int(part["estimate"].to_numpy(dtype=float).argmin())]
     first = part.sort_values("layer").iloc[0]
+    place, value = f"{low['site']}[{low['layer']}]", f"{low['estimate']:.3f}{interval(low)}"
+    if len(part) == 1:
+        return f"{model} against {low['reference']}: {SIMILARITIES[metric]} is {value} at {place}{missing}."
+    start = (
+        ""
+        if first["layer"] == low["layer"]
+        else f" (at layer {first['layer']} it is {first['estimate']:.3f})"
+    )
     return (
-        f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at "
-        f"{low['site']}[{low['layer']}], "
-        f"{low['estimate']:.3f}{interval(low)} (at layer {first['layer']} it is {first['estimate']:.3f})."
+        f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at {place}, "
+        f"{value}{start}{missing}."
+    )
+
+
+def _transfer(model: str, rows: pd.DataFrame) -> str:
+    """Transfer at its worst among the layers where the reference's own probe reads the label at all."""
+    moved, reference, own = (
+        rows[rows["metric"] == f"{name}_auroc"].set_index(["site", "layer"])
+        for name in ("transfer", "reference", "own")
+    )
+    known = reference["p"].astype(float) * len(reference) <= 0.05 if len(reference) else None  # Bonferroni
+    readable = moved.index if known is None else reference.index[known]
+    name = moved["reference"].iloc[0]
+    if not len(readable):
+        return (
+            f"{model} against {name}: {name}'s own probe is at chance in every layer (held-out AUROC at most "
+            f"{reference['estimate'].max():.3f}), so it has no direction whose transfer could be judged."
+        )
+    judged = moved.loc[readable]
+    place = judged.index[int(judged["estimate"].to_numpy(dtype=float).argmin())]
+    low = judged.loc[place]
+    at_home = f"{reference.loc[place, 'estimate']:.3f}" if len(reference) else "an unknown AUROC"
+    return (
+        f"{model} against {name}: of the {len(readable)} of {len(moved)} layers where {name}'s own probe is "
+        f"above chance, its transfer AUROC is lowest at {place[0]}[{place[1]}], "
+        f"{low['estimate']:.3f}{interval(low)} (there {name}'s probe has {at_home} in {name} itself, and "
+        f"{model}'s own {own.loc[place, 'estimate']:.3f} in {model})."
     )
 
 

@@ -1,5 +1,6 @@
 """A suppression result in sentences and in a figure."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
     from .result import AnalysisResult
 
+SMALL = 0.1
+"""Share of a lead whose loss is nothing to speak of: models without an override lose a few hundredths."""
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 
 
@@ -51,10 +54,11 @@ def verdict_sentence(row: Any, model: str) -> str:
         f"and {row['final']:.2f} at the end"
     )
     if row["verdict"] == "none":
-        return (
-            f"{model}{where}: no evidence of suppression; {leads} ({index}, "
-            f"handoff in {row['handoff_rate']:.0%} of prompts)."
-        )
+        lost = row["index"] / row["peak"] if row["peak"] > 0 else 0.0
+        said = "no evidence of suppression"
+        if row["index_lo"] > 0 and lost >= SMALL:
+            said = f"below the threshold for a verdict ({lost:.0%} of the lead is lost; less than half)"
+        return f"{model}{where}: {said}; {leads} ({index}, handoff in {row['handoff_rate']:.0%} of prompts)."
     span = "" if pd.isna(row["onset_lo"]) else f" [{row['onset_lo']:.0f}, {row['onset_hi']:.0f}]"
     timing = "late" if row["late"] else "early, not late"
     done = "overridden" if row["verdict"] == "override" else "weakened by half or more"
@@ -70,19 +74,57 @@ def summarise(result: "AnalysisResult") -> list[str]:
     sentences = [verdict_sentence(row, row["model"]) for _, row in result.frames["verdicts"].iterrows()]
     table = result.table
     gaps = table[(table["metric"] == "suppression_index") & table["subset"].str.contains(" − ", regex=False)]
-    seen = set()
-    for _, row in gaps.iterrows():
-        names = frozenset(row["subset"].split(" − "))
-        if names in seen:  # A − B and B − A are one comparison of two values
-            continue
-        seen.add(names)
-        off = row["lo"] > 0 or row["hi"] < 0
+    for row in in_one_order(records(gaps)):
         where = on_prompts(row["subset"])
         sentences.append(
-            f"{row['model']}{where}: the index differs by {row['estimate']:.2f}{interval(row)}"
-            + (", an interval off zero." if off else "; the interval covers zero.")
+            f"{row['model']}{where}: the index differs by {row['estimate']:+.2f}{interval(row)}; "
+            f"the interval {'excludes' if row['lo'] > 0 or row['hi'] < 0 else 'covers'} zero."
         )
+    if "method" in table and (table["method"] == "tuned_lens").any():
+        sentences.append(TUNED)
     return sentences
+
+
+TUNED = (
+    "Read through a tuned lens, which is fitted to its model's own output: trained where an override acts, "
+    "it learns the override into earlier layers, and a small index says little. Compare the logit "
+    "lens, or a lens trained on text where the override does not act."
+)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def in_one_order(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Differences of two subsets, each pair of subsets in one order for all models, once per model.
+
+    The order is that in which the largest difference is positive.
+
+    >>> rows = [{"model": m, "subset": s, "estimate": e, "lo": e - 1, "hi": e + 1}
+    ...         for m, s, e in (("base", "a − b", 0.5), ("it", "a − b", -9.0), ("it", "b − a", 9.0))]
+    >>> [(row["model"], row["subset"], row["estimate"]) for row in in_one_order(rows)]
+    [('base', 'b − a', -0.5), ('it', 'b − a', 9.0)]
+    """
+    order: dict[frozenset[str], tuple[float, str]] = {}
+    for row in rows:
+        pair = frozenset(row["subset"].split(" − "))
+        told = row["subset"] if row["estimate"] >= 0 else _turned(row)["subset"]
+        order[pair] = max(order.get(pair, (-1.0, "")), (abs(row["estimate"]), told))
+    seen, out = set(), []
+    for row in rows:
+        pair = frozenset(row["subset"].split(" − "))
+        if (row["model"], pair) not in seen:
+            seen.add((row["model"], pair))
+            out.append(dict(row) if row["subset"] == order[pair][1] else _turned(row))
+    return out
+
+
+def _turned(row: Mapping[str, Any]) -> dict[str, Any]:
+    one, two = row["subset"].split(" − ")
+    turned = {"subset": f"{two} − {one}", "estimate": -row["estimate"], "lo": -row["hi"], "hi": -row["lo"]}
+    return {**row, **turned}
 
 
 def draw(result: "AnalysisResult") -> "Figure":

@@ -4,6 +4,7 @@ import torch
 from lens_worlds import tiny, tiny_store
 
 from layerprobe.analyses.answer_task import answer_task
+from layerprobe.analyses.attribution import attribution
 from layerprobe.analyses.attribution_parts import attribute, freeze_norm
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -36,6 +37,13 @@ def test_heads_mlps_and_embedding_add_up_to_the_logit_difference(name):
         np.testing.assert_allclose(
             total.numpy(), batch.difference(logits).double().numpy(), atol=1e-4, rtol=1e-4
         )
+
+
+def test_a_summary_says_of_how_many_prompts_it_speaks():
+    model = tiny("llama")
+    assert "(8 prompts): the answer leads by" in str(
+        attribution(tiny_store(model), model=model, groups=None).summary()
+    )
 
 
 def test_norms_are_recognised_by_what_they_do():

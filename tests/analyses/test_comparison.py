@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from lens_worlds import FLAT, lens_table, world
 
@@ -201,3 +202,44 @@ def test_lens_kl_is_from_the_reference_to_the_model(pair):
     base, instruct = shares
     expected = (base * np.log(base / instruct)).sum(-1).mean(-1)
     np.testing.assert_allclose(found.loc[range(8)], expected, rtol=1e-4)
+
+
+def test_differences_of_subsets_are_told_in_one_order(pair):
+    """The order in which the largest is positive, for every model: sensitive minus benign here."""
+    text = compare(pair, by="sensitive", target="answer", foil="foil", **FAST).summary()
+    crossed = [line for line in text if "minus base on sensitive minus benign" in line]
+    assert len(crossed) == 1 and "suppression index +" in crossed[0] and "excludes zero" in crossed[0]
+    assert not [line for line in text if "benign minus sensitive" in line]
+
+
+def test_transfer_is_judged_only_where_the_reference_reads_the_label_at_all():
+    rng = np.random.default_rng(0)
+    noise = world(sensitive=FLAT, name="base", resid=rng.normal(size=(8, 160, 12)).astype(np.float32))
+    model = world(name="instruct", resid=resid())
+    text = str(compare({"base": noise, "instruct": model}, label="sensitive", **FAST).summary())
+    assert "base's own probe is at chance in every layer" in text and "transfer AUROC is lowest" not in text
+    result = compare(
+        {"base": world(name="base", resid=resid()), "instruct": model}, label="sensitive", **FAST
+    )
+    assert "of the 7 of 8 layers where base's own probe is above chance" in str(result.summary())
+    own = result.table[result.table["metric"] == "reference_auroc"].set_index("layer")["estimate"]
+    assert own[0] < 0.7 < 0.95 < own[1]
+
+
+def test_one_estimable_layer_is_not_called_the_lowest():
+    from layerprobe.analyses.comparison_view import _extreme
+
+    rows = pd.DataFrame(
+        {
+            "site": "resid_post",
+            "layer": range(3),
+            "reference": "base",
+            "estimate": [np.nan, np.nan, 1.0],
+            "lo": np.nan,
+            "hi": np.nan,
+            "note": ["a direction does not agree with itself", None, None],
+        }
+    )
+    said = _extreme("instruct", "direction_cosine_ratio", rows)
+    assert "is 1.000 at resid_post[2]" in said and "lowest" not in said
+    assert "estimated at 1 of 3 layers (a direction does not agree with itself)" in said

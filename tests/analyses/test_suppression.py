@@ -192,6 +192,16 @@ def test_a_verdict_says_what_is_left_of_the_lead(end, verdict):
     assert found.loc["sensitive=sensitive", "verdict"] == verdict
 
 
+def test_a_part_of_the_lead_that_is_lost_is_said_and_not_called_nothing():
+    curve = [0.0, 1.0, 4.0, 6.0, 6.0, 5.0, 4.2, 4.2]
+    text = list(run(world(sensitive=curve, noise=0.3), by="sensitive").summary())
+    assert "below the threshold for a verdict (30% of the lead is lost; less than half)" in text[1]
+    assert "no evidence of suppression" in text[0]
+    assert (
+        "on sensitive minus benign prompts: the index differs by +" in text[2] and "excludes zero" in text[2]
+    )
+
+
 def test_layers_short_of_the_output_are_refused():
     store = world(sensitive=OVERRIDDEN)
     from layerprobe.analyses.trajectories import read_trajectory

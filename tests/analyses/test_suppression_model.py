@@ -39,6 +39,12 @@ def test_a_tuned_lens_is_read_where_asked_and_the_output_stays_the_models():
     plain = lens_from_model(store, model, "answer", "foil")
     assert not np.allclose(lens.logsumexp[0], plain.logsumexp[0])
     np.testing.assert_allclose(lens.logsumexp[-1], plain.logsumexp[-1])
+    few = {"groups": None, "n_bootstrap": 20, "n_permutations": 20, "model": model}
+    said = [
+        str(suppression(store, target="answer", foil="foil", lens=which, **few).summary())
+        for which in (Doubled(model.lens.head), None)
+    ]
+    assert "learns the override into earlier layers" in said[0] and "tuned lens" not in said[1]
 
 
 def test_another_models_unembedding_is_refused():
