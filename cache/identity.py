@@ -39,10 +39,31 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     out = []
     for name in sorted({*ours, *theirs}):
         a, b = ours.get(name), theirs.get(name)
-        if a != b:
-            shown = [_short(value) for value in (b, a)]
-            out.append(f"{name} ({shown[0]} in the file, {shown[1]} asked for)")
+        if a == b:
+            continue
+        if isinstance(a, list) and isinstance(b, list):
+            out.append(f"{name} ({_listed(a, b)})")
+        else:
+            out.append(f"{name} ({_short(b)} in the file, {_short(a)} asked for)")
     return out
+
+
+def _listed(ours: list[Any], theirs: list[Any]) -> str:
+    """What only one of two lists has."""
+    more = [value for value in theirs if value not in ours]
+    less = [value for value in ours if value not in theirs]
+    if not more and not less:
+        return f"{_few(theirs)} in the file, {_few(ours)} asked for: another order"
+    parts = [
+        f"only in the file: {_few(more)}" if more else "",
+        f"only asked for: {_few(less)}" if less else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _few(values: list[Any], most: int = 6) -> str:
+    shown = ", ".join(_short(value) for value in values[:most])
+    return shown + (f" and {len(values) - most} more" if len(values) > most else "") or "none"
 
 
 def check_same(path: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

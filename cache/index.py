@@ -274,4 +274,4 @@ def verify_index(path: Path) -> VerifyReport:
         problems += [f"{where}: {problem}" for problem in report.problems]
         if report.ok and (not report.complete or open_part(where).fingerprint != entry["fingerprint"]):
             problems.append(f"{where} is not the store it was when the index was made")
-    return VerifyReport(path, True, blocks, compared, tuple(problems))
+    return VerifyReport(path, True, blocks, compared, tuple(problems), blocks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..hooks.errors import LayerprobeError
+from .index import is_index, open_index, open_part, read_manifest
 from .journal import Journal
 from .opening import FileLayout
 from .reader import as_store, open_layout
@@ -13,17 +15,57 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def describe(path: str | Path) -> str:
-    """A description of a store file for people to read.
+    """A description of a store file, or of an index and its stores, for people to read.
 
     Raises:
-        LayerprobeError: as `open_store`.
+        LayerprobeError: as `open_store`; an index with parts that are missing or changed is described.
     """
+    if is_index(Path(path)):
+        return _index(Path(path))
     layout, journal = open_layout(Path(path))
     store = as_store(layout, journal)
-    lines = [str(path), *_state(layout, journal), "", *_contents(layout, store), "", *_origin(store)]
+    lines = [
+        str(path),
+        *_state(layout, journal),
+        "",
+        *_held(store, layout.path.stat().st_size),
+        "",
+        *_origin(store),
+    ]
     if store.complete:
         lines += ["", *_statistics(store)]
     return "\n".join(lines)
+
+
+def _index(path: Path) -> str:
+    """An index: what each of its stores is in, then what they hold together."""
+    groups = read_manifest(path)["groups"]
+    entries = [entry for parts in groups for entry in parts]
+    states = [_part_state(path.parent / entry["path"], entry["fingerprint"]) for entry in entries]
+    sound = states.count("complete")
+    lines = [
+        str(path),
+        f"  index of {len(entries)} stores, {sound} of them complete and as they were when it was made",
+        *(
+            f"    {entry['path']}: {entry['prompts']:,} prompts, {entry['rows']:,} rows, {state}"
+            for entry, state in zip(entries, states, strict=True)
+        ),
+    ]
+    if sound < len(entries):
+        return "\n".join([*lines, "", "  it does not open: restore what is named, or merge again"])
+    store = open_index(path)
+    total = sum((path.parent / entry["path"]).stat().st_size for entry in entries)
+    return "\n".join([*lines, "", *_held(store, total), "", *_origin(store)])
+
+
+def _part_state(path: Path, fingerprint: str) -> str:
+    if not path.exists():
+        return "MISSING"
+    try:
+        part = open_part(path)
+    except LayerprobeError as error:
+        return f"NOT USABLE ({str(error).removeprefix(str(path)).lstrip(': ')})"
+    return "complete" if part.fingerprint == fingerprint else "CHANGED since the index was made"
 
 
 def human_bytes(count: float) -> str:
@@ -49,8 +91,7 @@ def _state(layout: FileLayout, journal: Journal) -> list[str]:
     return lines
 
 
-def _contents(layout: FileLayout, store: ActivationStore) -> list[str]:
-    size = layout.path.stat().st_size
+def _held(store: ActivationStore, size: int) -> list[str]:
     lines = [
         f"  {store.n_prompts:,} prompts, {store.n_rows:,} rows (tokens={store.tokens!r}), {human_bytes(size)}"
     ]

@@ -22,7 +22,7 @@ Prompt = str | Messages
 Span = tuple[int, int] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PromptTable:
     """Prompts and what is known of each. Every field has one entry per prompt."""
 
@@ -43,6 +43,18 @@ class PromptTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        kind = "chats" if self.chat else "texts"
+        keys = [name for name in ("groups", "pairs", "splits") if getattr(self, name) is not None]
+        parts = [
+            f"{len(self):,} {kind}",
+            f"labels: {', '.join(self.labels) or 'none'}",
+            *(f"{name}: {len(set(getattr(self, name).tolist())):,}" for name in keys),
+            *([f"spans: {', '.join(self.spans)}"] if self.spans else []),
+            f"from {self.source}" if self.source else "from a list",
+        ]
+        return f"PromptTable({self.name}: {'; '.join(parts)})"
 
     def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> PromptTable:
         """The same table with some of its prompts: a slice, indices or a mask."""

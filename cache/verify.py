@@ -28,6 +28,8 @@ class VerifyReport:
     """Bytes compared."""
     problems: tuple[str, ...]
     """What is damaged, one line each."""
+    of: int = 0
+    """Blocks that there are, committed or not."""
 
     @property
     def ok(self) -> bool:
@@ -35,10 +37,14 @@ class VerifyReport:
         return not self.problems
 
     def __str__(self) -> str:
-        state = "complete" if self.complete else "incomplete"
+        counted = f"{self.blocks} blocks, {self.bytes:,} bytes compared"
+        if self.ok and self.complete:
+            return f"{self.path}: sound ({counted})"
         if self.ok:
-            counted = f"{self.blocks} blocks, {self.bytes:,} bytes compared"
-            return f"{self.path}: sound ({state}; {counted})"
+            return (
+                f"{self.path}: INCOMPLETE ({counted}, nothing wrong with them; {self.of - self.blocks} of "
+                f"{self.of} blocks were never written): run the same capture again to finish it"
+            )
         listed = "\n".join(f"  {problem}" for problem in self.problems)
         return (
             f"{self.path}: DAMAGED ({len(self.problems)} places)\n{listed}\n"
@@ -80,7 +86,8 @@ def verify(path: str | Path) -> VerifyReport:
         problems += _statistics_problems(layout, journal, descriptor)
     finally:
         os.close(descriptor)
-    return VerifyReport(path, journal.complete, journal.states.count("committed"), compared, tuple(problems))
+    done = journal.states.count("committed")
+    return VerifyReport(path, journal.complete, done, compared, tuple(problems), layout.plan.n_blocks)
 
 
 def block_checksums(

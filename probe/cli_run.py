@@ -175,6 +175,10 @@ def _plan(command: commands.Plan) -> None:
     print(plan(load_spec(spec, name), prompts, path=command.out, **_request(command)))
 
 
+#: exit code of `verify` where nothing is damaged but rows are still to come
+INCOMPLETE = 3
+
+
 def _verify(command: commands.Verify) -> None:
     if not command.store:
         raise LayerprobeError("verify needs a store: layerprobe verify FILE.h5")
@@ -184,6 +188,8 @@ def _verify(command: commands.Verify) -> None:
     print("\n".join(str(report) for report in reports))
     if not all(report.ok for report in reports):
         raise SystemExit(1)
+    if not all(report.complete for report in reports):
+        raise SystemExit(INCOMPLETE)
 
 
 def _merge(command: commands.Merge) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
+from layerprobe.cache.identity import differences
 from layerprobe.cache.prompts import PromptTable
 
 WORDS = ["yes", "no", "yes", "no"]
@@ -68,7 +69,9 @@ def test_where_a_model_came_from_is_no_reason_to_refuse(llama, path, monkeypatch
     ],
 )
 def test_another_request_is_refused(llama, path, field, change):
-    with pytest.raises(LayerprobeError, match=rf"{field} \(.* in the file, .* asked for\)"):
+    with pytest.raises(
+        LayerprobeError, match=rf"{field} \((only in the file|only asked for|.* in the file, .* asked for)"
+    ):
         capture(llama, TABLE, path=path, **{**REQUEST, **change})
 
 
@@ -94,3 +97,13 @@ def test_the_same_request_returns_at_once(llama, path, monkeypatch):
     monkeypatch.setattr(type(llama), "encode", lambda *a, **k: pytest.fail("a prompt was tokenised"))
     assert capture(llama, TABLE, path=path, batch_tokens=7, **REQUEST).complete
     assert path.read_bytes() == before
+
+
+def test_the_difference_of_lists_is_shown_not_cut(llama, path):
+    with pytest.raises(LayerprobeError) as refused:
+        capture(llama, TABLE, path=path, **{**REQUEST, "sites": ["resid_post[1:]", "mlp_out[2]", "lens"]})
+    assert "sites (only in the file: resid_post[0]; only asked for: mlp_out[2])" in str(refused.value)
+    several = {"lens.layers": list(range(20))}
+    assert differences(several, {"lens.layers": [3]}) == [
+        "lens.layers (only asked for: 0, 1, 2, 4, 5, 6 and 13 more)"
+    ]

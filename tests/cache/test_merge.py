@@ -9,6 +9,7 @@ from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
 from layerprobe.cache.distributed import capture_shard, shard_of
+from layerprobe.cache.info import describe
 from layerprobe.cache.merge import merge
 from layerprobe.cache.prompts import PromptTable
 from layerprobe.cache.verify import verify
@@ -110,3 +111,15 @@ def test_a_missing_a_changed_and_a_foreign_shard_are_named(shards, model, table,
     with pytest.raises(LayerprobeError, match="not the store it was"):
         open_store(tmp_path / "all.h5")
     assert not verify(tmp_path / "all.h5").ok
+
+
+def test_an_index_is_described_with_the_state_of_its_shards(shards, table, tmp_path):
+    out = tmp_path / "all.h5"
+    merge(shards, out)
+    said = describe(out)
+    assert "index of 3 stores, 3 of them complete" in said
+    assert "shard-0001.h5: 8 prompts" in said
+    assert "23 prompts" in said and "label answer" in said
+    shards[1].unlink()
+    broken = describe(out)
+    assert "2 of them complete" in broken and "MISSING" in broken and "does not open" in broken

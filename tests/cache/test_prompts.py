@@ -94,3 +94,14 @@ def test_a_wrong_path_names_the_nearest(tmp_path):
     (tmp_path / "x.txt").write_text("a")
     with pytest.raises(LayerprobeError, match=r"expected \.jsonl"):
         read_prompts(tmp_path / "x.txt")
+
+
+def test_a_table_shows_itself_in_one_line():
+    table = PromptTable(
+        tuple(map(str, range(5000))),
+        ("a long text " * 50,) * 5000,
+        {"label": np.zeros(5000)},
+        groups=np.arange(5000) // 2,
+        name="pairs",
+    )
+    assert repr(table) == "PromptTable(pairs: 5,000 texts; labels: label; groups: 2,500; from a list)"

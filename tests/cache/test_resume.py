@@ -15,7 +15,9 @@ from tiny_models import tiny_model
 from layerprobe import LayerprobeError, load_model, open_store
 from layerprobe.cache import assembly, creation, pipeline
 from layerprobe.cache.opening import read_layout
+from layerprobe.cache.verify import verify
 from layerprobe.cache.writer import StoreWriter
+from layerprobe.probe.cli import main
 
 
 @pytest.fixture
@@ -160,3 +162,20 @@ def test_resuming_runs_the_batches_of_the_stored_plan(llama, tmp_path, small_blo
     stored = [batch.tolist() for block in range(2, plan.n_blocks) for batch in plan.batches_of(block)]
     assert ran == stored
     assert max(map(len, stored)) > 1
+
+
+def test_verify_says_of_an_incomplete_store_what_it_compared(llama, tmp_path, small_blocks, capsys):
+    path = tmp_path / "s.h5"
+    interrupted(llama, path, 2)
+    report = verify(path)
+    assert report.ok and not report.complete and report.blocks == 2
+    assert f"INCOMPLETE (2 blocks, {report.bytes:,} bytes compared" in str(report)
+    assert f"{report.of - 2} of {report.of} blocks were never written" in str(report)
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(path)])
+    assert stop.value.code == 3
+    run(llama, path)
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(path)])
+    assert not stop.value.code
+    assert f"sound ({report.of} blocks" in capsys.readouterr().out
