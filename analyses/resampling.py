@@ -231,12 +231,13 @@ def group_permutations(
         raise LayerprobeError(
             "the label is constant within some groups and varies within others, so neither exchanging "
             "whole groups nor exchanging within groups is a fair null; leave out the groups of one "
-            "kind, pass a groups column in which the label behaves one way, or name the null you mean "
-            "with permute='within' (constant groups then stay put)"
+            "kind, pass a groups column in which the label behaves one way, or name the null you mean with "
+            "permute='within' (--permute within; constant groups then stay put)"
         )
     if structure != "between" and how == "between":
         raise LayerprobeError(
-            "permute='between' needs a label that is constant within every group; pass permute='within'"
+            "permute='between' needs a label that is constant within every group; pass permute='within' "
+            "(--permute within)"
         )
     rng = np.random.default_rng(seed)
     if structure == "between" and how != "within":
