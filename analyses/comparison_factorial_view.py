@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .suppression_view import COLOURS, add_band, on_prompts
+from .suppression_view import COLOURS, add_band, in_one_order, on_prompts, records
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,16 +21,18 @@ def summarise(result: "AnalysisResult") -> list[str]:
         top = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
         sentences.append(
             f"{effect}: activations move most at {top['site']}[{top['layer']}], by {top['estimate']:.2f} "
-            f"[{top['lo']:.2f}, "
-            f"{top['hi']:.2f}] of the reference's spread."
+            f"[{top['lo']:.2f}, {top['hi']:.2f}] of the reference's spread."
         )
-    index = table[(table["metric"] == "suppression_index") & table["reference"].notna()]
-    for _, row in index.iterrows():
-        where = on_prompts(row["subset"])
-        off = row["lo"] > 0 or row["hi"] < 0
+    gaps = records(table[(table["metric"] == "suppression_index") & table["reference"].notna()])
+    told = {}
+    for row in in_one_order([{**gap, "model": gap["effect"]} for gap in gaps if " − " in gap["subset"]]):
+        told[row["effect"], frozenset(row["subset"].split(" − "))] = row
+    for gap in gaps:
+        row = told.get((gap["effect"], frozenset(gap["subset"].split(" − "))), gap)
         sentences.append(
-            f"{row['effect']}{where}: suppression index {row['estimate']:+.2f} [{row['lo']:.2f}, "
-            f"{row['hi']:.2f}]" + (", off zero." if off else "; the interval covers zero.")
+            f"{row['effect']}{on_prompts(row['subset'])}: suppression index {row['estimate']:+.2f} "
+            f"[{row['lo']:.2f}, {row['hi']:.2f}]; the interval "
+            f"{'excludes' if row['lo'] > 0 or row['hi'] < 0 else 'covers'} zero."
         )
     return sentences
 
