@@ -146,6 +146,10 @@ def _kind(values: NDArray[Any]) -> str:
 def _encode(
     name: str, values: NDArray[Any], kind: str, positive: str | None
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
+    if not len(values):
+        raise LayerprobeError(
+            f"0 rows selected: no row of the store is left with a value of {name!r}; select others"
+        )
     if kind == "regression":
         try:
             y = values.astype(np.float64)
@@ -163,9 +167,8 @@ def _encode(
         set(texts), key=lambda text: (not _is_number(text), float(text) if _is_number(text) else text)
     )
     if len(classes) < 2:
-        have = repr(classes[0]) if classes else "no value at all"
         raise LayerprobeError(
-            f"label {name!r} has one class only ({have}); a probe needs two: pass another label"
+            f"label {name!r} has one class only ({classes[0]!r}); a probe needs two: pass another label"
         )
     if len(classes) > max(20, len(texts) // 5):
         raise LayerprobeError(

@@ -168,7 +168,7 @@ def read_prompts(
         spans: columns with a span of the prompt: `[start, end]` character offsets, or a string that occurs in
             the prompt exactly once. For messages, offsets count in the contents joined by newlines.
         id: the column with ids, unique; numbers from 0 by default.
-        limit: only so many prompts from the beginning.
+        limit: only the first so many rows of the file, unshuffled.
 
     Raises:
         LayerprobeError: a path or column that is not there, a cell of the wrong kind (its row is named).

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import itertools
 import os
 import re
 import sys
@@ -89,6 +90,8 @@ def misspelling(args: Sequence[str]) -> str | None:
     "no command 'prob'; did you mean 'probe'? see: layerprobe --help"
     >>> misspelling(["probe", "a.h5", "--lable", "y"])
     "probe has no option '--lable'; did you mean '--label'? see: layerprobe probe --help"
+    >>> misspelling(["capture", "--tokens", "last", "all"])
+    '--tokens takes one rule, not last all: a store has one; capture again with --tokens all to another --out'
     """
     if not args or args[0].startswith("-"):
         return None
@@ -102,7 +105,21 @@ def misspelling(args: Sequence[str]) -> str | None:
             return (
                 f"{args[0]} has no option {name!r}; {_nearest(name, flags)}see: layerprobe {args[0]} --help"
             )
-    return None
+    return _several_rules(args) if args[0] in ("capture", "plan") else None
+
+
+def _several_rules(args: Sequence[str]) -> str | None:
+    """What to do with several token rules: every other option of that kind takes lists."""
+    if "--tokens" not in args:
+        return None
+    start = list(args).index("--tokens") + 1
+    rules = list(itertools.takewhile(lambda word: not word.startswith("-"), args[start:]))
+    if len(rules) < 2:
+        return None
+    return (
+        f"--tokens takes one rule, not {' '.join(rules)}: a store has one; capture again with "
+        f"--tokens {rules[1]} to another --out"
+    )
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:

@@ -56,7 +56,7 @@ class PromptColumns(Options):
     id: str | None = None
     """Column with the id of the row (default: the row number)."""
     limit: int | None = Field(default=None, ge=1)
-    """Read only the first rows."""
+    """Read only the first rows, unshuffled: where a file is sorted by label, shuffle it yourself."""
 
     @model_validator(mode="after")
     def _text_or_messages(self) -> PromptColumns:

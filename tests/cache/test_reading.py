@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from layerprobe import LayerprobeError, capture, load_model, open_store
+from layerprobe import LayerprobeError, capture, from_arrays, linear_probe, load_model, open_store
 from layerprobe.cache.info import describe
 from layerprobe.cache.prompts import PromptTable
 
@@ -130,3 +130,11 @@ def test_a_file_describes_itself(store):
         "lens: layers 0-2",
     ):
         assert part in words
+
+
+def test_a_selection_of_nothing_is_called_that():
+    store = from_arrays({"resid_post": np.ones((2, 4, 3))}, labels={"label": list("xyxy")})
+    empty = store.select(store.labels("label") == "z")
+    assert empty.n_rows == empty.n_prompts == 0
+    with pytest.raises(LayerprobeError, match="0 rows selected"):
+        linear_probe(empty, label="label", groups=None)
