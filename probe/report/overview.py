@@ -109,9 +109,9 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     cells = {}
     for model in ordered(rows["model"]):
         mine = rows[rows["model"] == model].sort_values("layer")
-        last = mine.iloc[-1]
+        last = mine.iloc[-1].to_dict()
         cells[model] = (
-            f"{with_interval(last.to_dict())} at layer {last['layer']} (z {number(last['z'], 1)} against chance), "
+            f"{with_interval(last)} at layer {last['layer']} (z {number(last['z'], 1)} against chance), "
             f"beyond chance in {above_chance(mine)}"
         )
     turned = ", smaller is more separated" if metric in SMALL_IS_SEPARATE else ""
