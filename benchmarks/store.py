@@ -1,12 +1,13 @@
 """Bytes to disk and back: the store against raw writes, np.memmap, and the ways in which people store
 activations.
 
-    python benchmarks/store.py [--megabytes 350] [--repeats 5]
+    python benchmarks/store.py [--megabytes 1200] [--repeats 5]
 
 Every writer gets the same rows, once with a sync per block of 1,024 rows and once without any (what a single
 process sees before the disk does): the policy is the same on both sides of every ratio. `store` is everything
-that a capture does to its rows: batches of 16 go through the block buffer, then checksums, running
-statistics, journal. The h5py peers have h5py's own chunks (`chunks=True`), written as people do:
+that a capture does to its rows, on the threads it does it on: batches of 16 go through a block buffer while
+the block before gets its checksums, running statistics and journal entry.
+The h5py peers have h5py's own chunks (`chunks=True`), written as people do:
 `h5py_batches` one resizable dataset per layer, `dataset.resize(...); dataset[-16:] = rows` per batch, and
 `h5py_blocks` the kindest case, `dataset[:, i:j] = block` into one dataset of known size.
 Zarr is not a dependency: `pip install --target DIR zarr`, then PYTHONPATH=DIR adds it. Prints tables and
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -105,17 +107,24 @@ def contents_of(data: list[np.ndarray]) -> Contents:
 
 
 def store(folder: Path, data: list[np.ndarray]) -> None:
-    """The store with everything it does, in one thread."""
+    """The store as a capture drives it: one buffer fills by batches while the other is written."""
     contents = contents_of(data)
-    buffer = BlockBuffer(contents.plan, contents.arrays)
+    buffers = [BlockBuffer(contents.plan, contents.arrays) for _ in range(2)]
+    pending: list[Future[None] | None] = [None, None]
     (spec,) = contents.arrays
-    with StoreWriter.create(folder / "store.h5", contents) as writer:
+    with StoreWriter.create(folder / "store.h5", contents) as writer, ThreadPoolExecutor(1) as aside:
         for index, block in enumerate(data):
+            buffer, previous = buffers[index % 2], pending[index % 2]
+            if previous is not None:
+                previous.result()
             buffer.begin(index)
             for start, prompts in zip(range(0, BLOCK, BATCH), contents.plan.batches_of(index), strict=True):
                 rows = {layer: block[layer, start : start + BATCH] for layer in range(LAYERS)}
                 buffer.put(prompts, {spec.key: rows})
-            writer.write(index, buffer.views)
+            pending[index % 2] = aside.submit(writer.write, index, buffer.views)
+        for last in pending:
+            if last is not None:
+                last.result()
 
 
 def store_blocks(folder: Path, data: list[np.ndarray]) -> None:
@@ -320,7 +329,7 @@ def table(times: dict[str, list[tuple[float, float]]], size: int) -> list[str]:
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=350)
+    parser.add_argument("--megabytes", type=int, default=1200)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
         "--folder", type=Path, default=None, help="where to write; a temporary folder by default"
