@@ -42,8 +42,9 @@ class CapturePlan:
     def contents(self) -> str:
         """What is known before anything runs, in one line."""
         room = "" if self.bytes_free is None else f" on disk ({human_bytes(self.bytes_free)} free)"
+        blocks = f"{self.blocks:,} block{'' if self.blocks == 1 else 's'}"
         return (
-            f"{self.rows:,} rows, {human_bytes(self.bytes_on_disk)}{room} in {self.blocks:,} blocks; "
+            f"{self.rows:,} rows, {human_bytes(self.bytes_on_disk)}{room} in {blocks}; "
             f"{self.tokens:,} tokens ({self.padding:.0%} padding) in {self.batches:,} batches"
         )
 

@@ -25,3 +25,11 @@ def test_data() -> Path:
 def stories(test_data: Path) -> Path:
     """The real trained Llama-architecture model stories260K, a local folder."""
     return test_data / "models" / "stories260K"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device, and torch sees none")

@@ -35,6 +35,10 @@ _HOME = {
     "compare": "analyses.comparison",
     "contrast_probe": "analyses.contrast_probe",
     "token_probe": "analyses.token_probe",
+    "learning_curve": "analyses.linear_probe_curves",
+    "online_codelength": "analyses.linear_probe_curves",
+    "generalisation_matrix": "analyses.linear_probe_transfer",
+    "leave_one_domain_out": "analyses.linear_probe_transfer",
     "nested_cv": "analyses.nested_cv",
     "selectivity": "analyses.selectivity",
     "reward_head": "analyses.reward_head",
@@ -89,6 +93,10 @@ if TYPE_CHECKING:
     from .analyses.contrastive_pairs_bbq import bbq_pairs as bbq_pairs
     from .analyses.drift import drift as drift
     from .analyses.linear_probe import linear_probe as linear_probe
+    from .analyses.linear_probe_curves import learning_curve as learning_curve
+    from .analyses.linear_probe_curves import online_codelength as online_codelength
+    from .analyses.linear_probe_transfer import generalisation_matrix as generalisation_matrix
+    from .analyses.linear_probe_transfer import leave_one_domain_out as leave_one_domain_out
     from .analyses.nested_cv import nested_cv as nested_cv
     from .analyses.pairs_registry import known_pairs as known_pairs
     from .analyses.patching import patching as patching
