@@ -45,6 +45,13 @@ def on_prompts(subset: str) -> str:
     return f" on {' minus '.join(subset_words(part) for part in subset.split(' − '))} prompts"
 
 
+def lost_in_part(row: Any) -> float:
+    """The share of the lead lost, where it is too small for a verdict and too large for none; else 0."""
+    lost = row["index"] / row["peak"] if row["peak"] > 0 else 0.0
+    counts = row["verdict"] == "none" and row["index_lo"] > 0 and lost >= SMALL
+    return float(lost) if counts else 0.0
+
+
 def verdict_sentence(row: Any, model: str) -> str:
     """One verdict in words, with its numbers."""
     where = on_prompts(row["subset"])
@@ -54,9 +61,8 @@ def verdict_sentence(row: Any, model: str) -> str:
         f"and {row['final']:.2f} at the end"
     )
     if row["verdict"] == "none":
-        lost = row["index"] / row["peak"] if row["peak"] > 0 else 0.0
         said = "no evidence of suppression"
-        if row["index_lo"] > 0 and lost >= SMALL:
+        if lost := lost_in_part(row):
             said = f"below the threshold for a verdict ({lost:.0%} of the lead is lost; less than half)"
         return f"{model}{where}: {said}; {leads} ({index}, handoff in {row['handoff_rate']:.0%} of prompts)."
     span = "" if pd.isna(row["onset_lo"]) else f" [{row['onset_lo']:.0f}, {row['onset_hi']:.0f}]"

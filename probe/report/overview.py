@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.suppression_view import interval, on_prompts, subset_words, verdict_sentence
+from ...analyses.suppression_view import interval, lost_in_part, on_prompts, subset_words, verdict_sentence
 from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import table
 from .section_probes import above_chance, headline_metric, per_layer
@@ -120,12 +120,15 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
 
 
 def headline(entries: Sequence[Entry]) -> list[str]:
-    """What the suppression analyses concluded: a sentence per override, one for all that show none."""
+    """What the suppression analyses concluded: a sentence per override or lead lost in part, one for all that
+    show neither.
+    """
     rows = [row for frame in verdicts(entries) for row in frame.to_dict("records")]
     if not rows:
         return []
+    none = [row for row in rows if row["verdict"] == "none" and not lost_in_part(row)]
     found = [verdict_sentence(row, row["model"]) for row in rows if row["verdict"] != "none"]
-    none = [row for row in rows if row["verdict"] == "none"]
+    found += [verdict_sentence(row, row["model"]) for row in rows if lost_in_part(row)]
     if not none:
         return found
     where: dict[str, list[str]] = {}
