@@ -55,7 +55,7 @@ soak: $(VENV)/.test
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m soak
 
 bench: $(VENV)/.test
-	for script in benchmarks/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python $$script; done
+	for script in benchmarks/[!_]*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python $$script; done
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix .

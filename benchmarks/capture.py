@@ -6,7 +6,7 @@ The model is a random-weight Llama of 12 layers and width 512 with the tokenizer
 are BBQ Religion contexts with their questions (mixed lengths). Bare means length-sorted batches of 1,024
 tokens through the body, no language-model head, nothing kept. Everything else ends with the activations of
 every layer on disk. SAELens's cache runner keeps one layer per run and wants another TransformerLens, so it
-runs in an environment of its own (benchmarks/saelens_peer.py).
+runs in an environment of its own (benchmarks/_saelens_peer.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from _results import publish
 
 from layerprobe import capture, load_model, read_prompts
 from layerprobe.cache.prompts import PromptTable
@@ -216,7 +217,7 @@ def saelens(python: str, model: Any, texts: list[str], repeats: int) -> float:
                 "tokens": tokens,
                 "threads": torch.get_num_threads(),
             }
-            script = Path(__file__).with_name("saelens_peer.py")
+            script = Path(__file__).with_name("_saelens_peer.py")
             done = subprocess.run(
                 [python, str(script)], input=json.dumps(job), capture_output=True, text=True, check=True
             )
@@ -276,11 +277,7 @@ def main() -> None:
                 lines.append(
                     f"| saelens, one layer of 12 | {middle:.2f} | {middle / base:.2f} | {ours:.2f} |"
                 )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"capture-{datetime.date.today()}-cpu.md").write_text(text)
+    publish("capture", lines)
 
 
 if __name__ == "__main__":

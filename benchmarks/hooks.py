@@ -16,17 +16,16 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import transformers
+from _results import publish
 
 from layerprobe.hooks.load import load_model
 
-RESULTS = Path(__file__).parent / "results"
 LAYERS, WIDTH, VOCAB, SHAPE = 8, 384, 8192, (4, 96)
 
 
@@ -174,10 +173,7 @@ def main() -> None:
         "`output_hidden_states` keeps references instead of copies, and its last entry is after the final "
         f"norm: it holds {LAYERS - 1} of the {LAYERS} `resid_post`.",
     ]
-    text = "\n".join(lines)
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"hooks-{date.today()}-{chosen.device.split(':')[0]}.md").write_text(text + "\n")
+    publish("hooks", lines, device=chosen.device.split(":")[0])
 
 
 if __name__ == "__main__":

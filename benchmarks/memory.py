@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "cache")]
 
+from _results import publish  # noqa: E402
 from test_scale import peak  # noqa: E402
 from tiny_models import tiny_model  # noqa: E402
 
@@ -52,11 +53,7 @@ def main() -> None:
         if real["folder"].exists():
             title = '`stories260K`, prompts of 20-60 words, `tokens="all"`:'
             lines += table(title, "tokens", [(n, real) for n in (500, 3_000, 12_000)], Path(place))
-    text = "\n".join(lines) + "\n"
-    print(text)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"memory-{datetime.date.today()}-cpu.md").write_text(text)
+    publish("memory", lines)
 
 
 if __name__ == "__main__":

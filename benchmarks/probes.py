@@ -19,11 +19,11 @@ import resource
 import statistics
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _results import publish
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -304,10 +304,7 @@ def main() -> None:
         "",
         *model,
     ]
-    out = Path(__file__).parent / "results" / f"probes-{today}-cpu.md"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text("\n".join(page) + "\n")
-    print(f"wrote {out}")
+    publish("probes", page)
 
 
 if __name__ == "__main__":

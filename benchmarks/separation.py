@@ -25,11 +25,10 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 
 import numpy as np
 import torch
+from _results import publish
 from sklearn import metrics
 
 from layerprobe.analyses.indices import cluster_indices
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def rows_of(n: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -129,9 +128,7 @@ def main() -> None:
             f"100,000 rows, all five indices: {seconds:.0f} s on one thread, {peak:.1f} GiB at the peak of "
             "the process; a matrix of all distances would take 37 GiB.",
         ]
-    print("\n".join(lines[-3:]))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"separation-{date.today().isoformat()}-cpu.md").write_text("\n".join(lines) + "\n")
+    publish("separation", lines)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from typing import IO
 
 import h5py
 import numpy as np
+from _results import publish
 
 from layerprobe.cache import writer as writing
 from layerprobe.cache.batches import make_plan
@@ -357,11 +358,7 @@ def main() -> None:
         middle = statistics.median(seconds)
         ratio = statistics.median(other / mine for other, mine in zip(base, seconds, strict=True))
         lines.append(f"| {name} | {size / LAYERS / middle / 1e9:.2f} | {ratio:.2f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"store-{datetime.date.today()}-cpu.md").write_text(text)
+    publish("store", lines)
 
 
 if __name__ == "__main__":

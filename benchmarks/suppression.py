@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import numpy as np
 import torch
+from _results import publish
 from tiny_models import WORDS, build, tiny_tokenizer
 
 from layerprobe.analyses.answer_task import AnswerTask
@@ -199,10 +200,7 @@ def main() -> None:
         "",
         f"The two sweeps agree to {max(gaps):.1e} logits.",
     ]
-    print("\n".join(lines))
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"suppression-{today}-cpu.md").write_text("\n".join(lines) + "\n")
+    publish("suppression", lines)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,7 @@ class Model(ModelFacts):
         lenses: lenses by name, besides `lens`, the logit lens: tuned ones that were trained or loaded.
     """
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._edits: list[Intervention] = []
+    _edits: tuple[Intervention, ...] = ()
 
     def forward(
         self,
@@ -146,7 +144,7 @@ class Model(ModelFacts):
         lengths = [len(row) for row in rows]
         self.check_texts(lengths, "texts")
         ids, mask = pad(rows, side="left", device=self.device)
-        aligned = [edit_texts.left_padded(edit, torch.tensor(lengths)) for edit in self._edits]
+        aligned = tuple(edit_texts.left_padded(edit, torch.tensor(lengths)) for edit in self._edits)
         with self._in_force(aligned):
             new = self.generate_ids(ids, mask, max_new_tokens=max_new_tokens, **options)[:, ids.shape[1] :]
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in new]
@@ -177,11 +175,11 @@ class Model(ModelFacts):
             LayerprobeError: a site, layer, head or shape that this model does not have, before anything runs.
         """
         checked = [edit_rules.checked(self, intervention) for intervention in interventions]
-        with self._in_force([*self._edits, *checked]):
+        with self._in_force((*self._edits, *checked)):
             yield self
 
     @contextmanager
-    def _in_force(self, edits: list[Intervention]) -> Iterator[None]:
+    def _in_force(self, edits: tuple[Intervention, ...]) -> Iterator[None]:
         before, self._edits = self._edits, edits
         try:
             yield
@@ -191,7 +189,7 @@ class Model(ModelFacts):
     @property
     def edits(self) -> tuple[Intervention, ...]:
         """The interventions in force, in order."""
-        return tuple(self._edits)
+        return self._edits
 
     def check_texts(self, lengths: Sequence[int] | np.ndarray, what: str = "texts") -> None:
         """Refuse edits in force that were made for other texts, see `edit_texts.check_texts`."""
