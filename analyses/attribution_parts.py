@@ -182,6 +182,7 @@ def _heads(model: Any, layer: int, z: Tensor, direction: Tensor) -> tuple[Tensor
     """Contributions [B, H] of the heads of a layer, and [B] of the biases on their way."""
     weight, bias = output_projection(model, layer)
     written = torch.einsum("bhe,hed->bhd", z.double(), weight)
+    direction = direction * model.anatomy.blocks[layer].branch_scale  # the stream gets that much of it
     constant = torch.zeros(len(z), dtype=torch.float64, device=z.device)
     norm = post_norm(model, layer)
     if norm is not None:

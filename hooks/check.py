@@ -177,7 +177,7 @@ def _head_sums(model: "Model") -> Finding:
             total = (torch.stack(each).sum(0) + none.double()).to(heads.dtype)
             if parts.attn_out not in (parts.attention, parts.o_proj):  # a post-norm of its own
                 total = model.engine.raw_module(str(parts.attn_out))(total)
-        pairs[f"attn_out[{layer}]"] = (total, out[SiteAt("attn_out", layer)])
+        pairs[f"attn_out[{layer}]"] = (total * parts.branch_scale, out[SiteAt("attn_out", layer)])
     return _worst(pairs, "head sums", _tolerance(model))
 
 

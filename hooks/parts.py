@@ -18,6 +18,8 @@ QUERY = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("wq", "wk",
 FUSED_QUERY = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "qkv")
 ROUTER = ("gate", "router")
 FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f", "ln_final")
+# The attribute of a block by which it multiplies what its sublayers return before adding it (Granite)
+BRANCH_SCALE = ("residual_multiplier", "residual_scale")
 # How a fused query-key-value projection orders its output, by config.model_type:
 # blocks: all queries, all keys, all values; per_head: q, k, v of head 0, then of head 1, ...;
 # per_group: the queries of one key/value head, its key, its value, then the next group.
@@ -41,13 +43,14 @@ class BlockParts:
     Attributes:
         block: the block itself.
         attention, mlp: the two sublayers.
-        attn_out, mlp_out: the module whose output is what the sublayer adds to the stream (a post-norm where
-            there is one).
+        attn_out, mlp_out: the module whose output, times `branch_scale`, is what the sublayer adds to the
+            stream (a post-norm where there is one).
         mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
             `mid_is_output`, whose output is it. None for parallel blocks.
         o_proj, down_proj: the output projections of attention and MLP.
         qkv: (query, key, value) projections, or the one fused projection.
         router: the mixture-of-experts router.
+        branch_scale: factor on what either sublayer returns.
     """
 
     block: str
@@ -61,6 +64,7 @@ class BlockParts:
     down_proj: str | None = None
     qkv: tuple[str, ...] = ()
     router: str | None = None
+    branch_scale: float = 1.0
 
 
 def child(module: nn.Module, names: tuple[str, ...], prefix: str) -> str | None:
@@ -106,7 +110,14 @@ def find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
         down_proj=down,
         qkv=_find_qkv(holder, holder_path),
         router=child(down_holder, ROUTER, down_prefix) if hasattr(down_holder, "experts") else None,
+        branch_scale=_branch_scale(block),
     )
+
+
+def _branch_scale(block: nn.Module) -> float:
+    """1 where branches are added as they are; a scale of 0 or one per channel is left to the self-check."""
+    found = (getattr(block, name, None) for name in BRANCH_SCALE)
+    return next((float(scale) for scale in found if isinstance(scale, (int, float)) and scale), 1.0)
 
 
 def _takes_residual(module: nn.Module) -> bool:

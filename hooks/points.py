@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class Point:
             change it in place.
         put: (module tensor, (batch, tokens), values) writes values into the tensor; None where `view` shares
             its memory.
+        scale: the site's values are this times what `view` shows: the model multiplies by it further on.
     """
 
     path: str
@@ -37,9 +39,19 @@ class Point:
     view: View
     in_place: bool = False
     put: Callable[[Tensor, tuple[int, int], Tensor], object] | None = None
+    scale: float = 1.0
+
+    def values(self, tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
+        """The site's values out of the module's tensor."""
+        seen = self.view(tensor, tokens)
+        return seen if self.scale == 1.0 else seen * self.scale
 
     def replaced(self, tensor: Tensor, tokens: tuple[int, int], values: Tensor) -> Tensor:
         """The module's tensor with the site's part replaced: a new tensor, or the same one for `in_place`."""
+        if self.scale != 1.0:
+            seen = self.view(tensor, tokens)
+            # what an edit leaves alone must not be rounded by a division and a multiplication
+            values = torch.where(values == seen * self.scale, seen, values / self.scale)
         target = tensor if self.in_place else tensor.clone()
         if self.put is not None:
             self.put(target, tokens, values)
@@ -123,9 +135,11 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
             Point(path, "out", _stream) if parts.mid_is_output else Point(path, "in", _stream, in_place=True)
         )
     if site == "attn_out":
-        return Point(_need(parts.attn_out, at, "no attention output was found"), "out", _stream)
+        path = _need(parts.attn_out, at, "no attention output was found")
+        return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_out":
-        return Point(_need(parts.mlp_out, at, "no MLP was found"), "out", _stream)
+        path = _need(parts.mlp_out, at, "no MLP was found")
+        return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_act":
         why = (
             "a mixture of experts has no single down projection"

@@ -42,6 +42,13 @@ _LLAMA: dict[str, Any] = {
 _OLD: dict[str, Any] = {k: v for k, v in _LLAMA.items() if k != "num_key_value_heads"}
 _MOE: dict[str, Any] = {**_LLAMA, "num_experts_per_tok": 2}
 _GEMMA: dict[str, Any] = {**_LLAMA, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
+# Granite's: what the embedding, each branch, the attention scores and the logits are scaled by
+_MULTIPLIERS: dict[str, Any] = {
+    "embedding_multiplier": 6.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.25,
+    "logits_scaling": 4.0,
+}
 
 # name -> (transformers configuration class, its settings): the one list that tests and the docs' table go by
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -100,6 +107,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "stablelm": ("StableLmConfig", {**_LLAMA, "use_qkv_bias": True}),
+    "granite": ("GraniteConfig", {**_LLAMA, **_MULTIPLIERS}),
+    "granite_moe": ("GraniteMoeConfig", {**_MOE, **_MULTIPLIERS, "num_local_experts": 4}),
     "bert": ("BertConfig", _OLD),
     "roberta": ("RobertaConfig", {**_OLD, "max_position_embeddings": 66}),
     "modernbert": ("ModernBertConfig", {**_OLD, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2}),

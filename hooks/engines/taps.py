@@ -102,12 +102,12 @@ class Taps:
         """Edit one site within its module's tensor, then offer the value to `select`."""
         point = self.points[at]
         for edit in self.edits.get(at, ()):
-            value = point.view(tensor, self._tokens)
+            value = point.values(tensor, self._tokens)
             edited = edit.apply(value, self._context)
             if edited is not value:
                 tensor = point.replaced(tensor, self._tokens, edited)
         if at in self._wanted:
-            value = point.view(tensor, self._tokens)
+            value = point.values(tensor, self._tokens)
             self.kept[at] = value if self.select is None else owned(self.select(at, value), value)
             self._wanted.discard(at)
         return tensor

@@ -128,7 +128,7 @@ class TransformerLensEngine(HuggingFaceEngine):
         # the block goes on with its own reference to the stream, so an edit between the sublayers is made in
         # place
         shared = at.site == "resid_mid" and name.endswith("hook_in")
-        return Point(name, BRIDGE, view, in_place=shared)
+        return Point(name, BRIDGE, view, in_place=shared, scale=super().point(at).scale)
 
     def _hook_name(self, at: SiteAt) -> str | None:
         layer = at.layer if at.layer is not None else 0

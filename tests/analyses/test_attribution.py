@@ -8,7 +8,18 @@ from layerprobe.analyses.attribution import attribution
 from layerprobe.analyses.attribution_parts import attribute, freeze_norm
 from layerprobe.hooks.errors import LayerprobeError
 
-FAMILIES = ["gpt2", "llama", "gemma2", "qwen2", "gpt_neox", "olmo2", "bloom", "opt_350m"]
+FAMILIES = [
+    "gpt2",
+    "llama",
+    "gemma2",
+    "qwen2",
+    "gpt_neox",
+    "olmo2",
+    "bloom",
+    "opt_350m",
+    "granite",
+    "granite_moe",
+]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -18,7 +18,7 @@ from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.interventions import ablate, patch
 from layerprobe.hooks.sites import SiteAt
 
-FAMILIES = ["gpt2", "llama", "gemma2", "qwen2"]
+FAMILIES = ["gpt2", "llama", "gemma2", "qwen2", "granite"]
 
 
 @cache

@@ -37,6 +37,7 @@ class Family:
     parallel: bool = False
     encoder: bool = False
     transposed: bool = False
+    scale: str | None = None  # the setting that each branch is multiplied by before it is added
 
 
 def norm(kind: str, weights: Weights, name: str | None, x: Tensor, eps: float) -> Tensor:
@@ -90,13 +91,15 @@ def modernbert_mlp(w: Weights, block: str, x: Tensor, config: Any) -> tuple[Tens
     return act, linear(w, f"{block}mlp.Wo", act), None
 
 
-def experts(w: Weights, block: str, x: Tensor, config: Any) -> tuple[None, Tensor, Tensor]:
+def experts(
+    w: Weights, block: str, x: Tensor, config: Any, moe: str = "mlp", router: str = "gate"
+) -> tuple[None, Tensor, Tensor]:
     """Mixture of experts, one token and expert at a time."""
-    logits = x @ w[f"{block}mlp.gate.weight"].T
+    logits = x @ w[f"{block}{moe}.{router}.weight"].T
     shares, chosen = logits.softmax(-1).topk(config.num_experts_per_tok, -1)
     if getattr(config, "norm_topk_prob", True):
         shares = shares / shares.sum(-1, keepdim=True)
-    gate_up, down = w[f"{block}mlp.experts.gate_up_proj"], w[f"{block}mlp.experts.down_proj"]
+    gate_up, down = w[f"{block}{moe}.experts.gate_up_proj"], w[f"{block}{moe}.experts.down_proj"]
     out = torch.zeros_like(x)
     for index in torch.cartesian_prod(*(torch.arange(n) for n in x.shape[:2])).tolist():
         b, t = index
@@ -168,6 +171,10 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA),
     **dict.fromkeys(("mixtral", "qwen3_moe"), like_llama(mlp=experts)),
     **dict.fromkeys(("gemma2", "gemma3"), _GEMMA),
+    "granite": like_llama(scale="residual_multiplier"),
+    "granite_moe": like_llama(
+        mlp=partial(experts, moe="block_sparse_moe", router="router"), scale="residual_multiplier"
+    ),
     "phi3": like_llama(qkv=("self_attn.qkv_proj",)),
     "stablelm": like_llama(norm="layer"),
     "cohere2": like_llama(norm="layer", norm2="input_layernorm", parallel=True),
@@ -287,10 +294,12 @@ def _block(
     heads = torch.einsum("bhqk,bkhd->bqhd", pattern, v.repeat_interleave(n // kv, 2))
     attn = linear(w, block + family.out, heads.flatten(2), family.transposed)
     attn = normed(name["post1"], attn) if name["post1"] else attn
+    scale = getattr(config, family.scale) if family.scale else 1.0
+    attn = scale * attn
     mid = normed(name["norm1"], x + attn) if family.encoder else x + attn
     mlp_in = mid if family.encoder else normed(name["norm2"], x if family.parallel else mid)
     act, mlp, router = family.mlp(w, block, mlp_in, config)
-    mlp = normed(name["post2"], mlp) if name["post2"] else mlp
+    mlp = scale * (normed(name["post2"], mlp) if name["post2"] else mlp)
     post = normed(name["norm2"], mid + mlp) if family.encoder else x + attn + mlp
     found = {
         "resid_pre": x,
