@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import tyro
 
 from ..hooks.errors import LayerprobeError
-from .cli_commands import Command, commands
+from .cli_commands import COMMANDS, Command
+from .study_options import Options
 
 MISTAKE = 2  # exit code for whatever the user can put right
 
@@ -55,7 +56,7 @@ def _main(args: list[str]) -> int:
     return 0
 
 
-def _parse(args: list[str]) -> Command | int:
+def _parse(args: list[str]) -> Options | int:
     """The command, or the exit code after help or a mistake has been printed."""
     mistake = misspelling(args)
     if mistake:
@@ -64,8 +65,8 @@ def _parse(args: list[str]) -> Command | int:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                Command,  # type: ignore[arg-type]
+            command: Options = tyro.cli(
+                Command,
                 prog="layerprobe",
                 args=spelled_out(args),
                 description="Where in a language model something is represented, layer by layer. "
@@ -76,6 +77,7 @@ def _parse(args: list[str]) -> Command | int:
                     tyro.conf.DisallowNone,
                 ),
             )
+            return command
     except SystemExit as stop:
         if stop.code in (0, None):
             return 0
@@ -95,7 +97,7 @@ def misspelling(args: Sequence[str]) -> str | None:
     """
     if not args or args[0].startswith("-"):
         return None
-    known = commands()
+    known = COMMANDS
     if args[0] not in known:
         return f"no command {args[0]!r}; {_nearest(args[0], list(known))}see: layerprobe --help"
     flags = ["--help", *("--" + name.replace("_", "-") for name in known[args[0]].model_fields)]

@@ -6,21 +6,13 @@ The options of a study's tables are the same models, so a flag and a line of stu
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field
+from pydantic import Field, create_model
 from tyro.conf import Positional, subcommand
 
-from .study_options import (
-    AlignmentQualityOptions,
-    BehaviourOptions,
-    CompareOptions,
-    DriftOptions,
-    Options,
-    ProbeOptions,
-    SeparationOptions,
-    SuppressionOptions,
-)
+from .study_kinds import KINDS, Kind
+from .study_options import Made, Options
 from .study_spec import CaptureSpec, ModelOptions, PromptColumns
 
 
@@ -82,26 +74,44 @@ class Info(Options):
     """HDF5 files."""
 
 
-class _OnStore(Options):
-    store: Positional[Path]
-    """The HDF5 file that `layerprobe capture` wrote."""
+class AnalysisCommand(Options):
+    """What every analysis takes on the command line."""
+
+    kind: ClassVar[str]
+
     out: Path
-    """Folder for the result tables (Parquet)."""
+    """Folder for the result tables (Parquet); several analyses may share one."""
     quiet: bool = False
     """No progress bars."""
 
 
-class Probe(ProbeOptions, _OnStore):
-    """Fit linear probes per site and layer of a store."""
+class _OnStore(AnalysisCommand):
+    store: Positional[Path]
+    """The HDF5 file that `layerprobe capture` wrote."""
 
 
-class Separate(SeparationOptions, _OnStore):
-    """Measure how far apart the classes of a label lie, per site and layer of a store."""
+class _OnStores(AnalysisCommand):
+    stores: Positional[tuple[str, ...]]
+    """NAME=STORE, one per model; the first is the reference."""
 
 
-class Suppress(SuppressionOptions, _OnStore):
-    """Read answer and foil through the lens, layer by layer, and test for late suppression."""
+class _WithModel(Options):
+    model: str | None = None
+    """The model that the store was captured from: a local folder, hub id, or a shipped model such as
+    demo:base (default: where the capture found it)."""
+    engine: Literal["huggingface", "transformer_lens", "nnsight"] = "huggingface"
+    """What runs the model."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    dtype: str | None = None
+    """float32, bfloat16 or float16; default: the checkpoint's own (float32 on a CPU)."""
+    device: str = "auto"
+    """Where the model runs: auto, cpu, cuda, cuda:1, mps."""
+    trust_remote_code: bool = False
+    """Run Python code that the model's repository ships."""
 
+
+class _Suppress(Options):
     target: str = "answer"
     """Label column with the answers, or one literal answer."""
     foil: str = "foil"
@@ -110,36 +120,28 @@ class Suppress(SuppressionOptions, _OnStore):
     """Another name for --by."""
 
 
-class _OnStores(Options):
-    stores: Positional[tuple[str, ...]]
-    """NAME=STORE, one per model; the first is the reference."""
-    out: Path
-    """Folder for the result tables (Parquet)."""
-    quiet: bool = False
-    """No progress bars."""
+# what a command has beside the options of its kind
+BESIDE: dict[str, tuple[type[Options], ...]] = {"suppress": (_Suppress,)}
 
 
-class Compare(CompareOptions, _OnStores):
-    """Compare models on the same prompts: compare base=a.h5 instruct=b.h5 --label COL --out DIR."""
-
-
-class Aqi(AlignmentQualityOptions, _OnStores):
-    """Alignment Quality Index of one model or several: aqi base=a.h5 instruct=b.h5 --label COL --out DIR."""
-
-
-class Behaviour(BehaviourOptions, _OnStores):
-    """What models answer on contrastive pairs: accuracies, misfired-alignment rates, McNemar's test."""
-
-
-class Drift(DriftOptions, _OnStore):
-    """Where a third kind of prompts lies between two reference clusters, per layer of a store."""
+def _analysis_command(kind: Kind) -> type[AnalysisCommand]:
+    """The command of a kind: its options, the store or stores it reads, and the model where it runs one."""
+    base = _OnStore if kind.options.per_model else _OnStores
+    model = (_WithModel,) if kind.options.runs_models else ()
+    made: Any = create_model(
+        kind.command.title().replace("-", ""),
+        __base__=(*BESIDE.get(kind.command, ()), kind.options, *model, base, Made),
+        __doc__=kind.options.__doc__,
+    )
+    made.kind = kind.name
+    return made  # type: ignore[no-any-return]
 
 
 class Report(Options):
     """Write the report again from the results in a folder."""
 
     folder: Positional[Path]
-    """Folder that `run`, `demo`, `probe`, `separate`, `suppress` or `compare` wrote."""
+    """Folder that `run`, `demo` or an analysis wrote (its --out)."""
 
 
 class Verify(Options):
@@ -160,25 +162,18 @@ class Merge(Options):
     """Copy the data into one file, instead of pointing at the shards."""
 
 
-Command = (
-    Annotated[Demo, subcommand("demo")]
-    | Annotated[Run, subcommand("run")]
-    | Annotated[Capture, subcommand("capture")]
-    | Annotated[Info, subcommand("info")]
-    | Annotated[Probe, subcommand("probe")]
-    | Annotated[Separate, subcommand("separate")]
-    | Annotated[Suppress, subcommand("suppress")]
-    | Annotated[Compare, subcommand("compare")]
-    | Annotated[Aqi, subcommand("aqi")]
-    | Annotated[Drift, subcommand("drift")]
-    | Annotated[Behaviour, subcommand("behaviour")]
-    | Annotated[Report, subcommand("report")]
-    | Annotated[Plan, subcommand("plan")]
-    | Annotated[Verify, subcommand("verify")]
-    | Annotated[Merge, subcommand("merge")]
-)
-
-
-def commands() -> dict[str, type[Options]]:
-    """Name on the command line -> its options."""
-    return {model.__name__.lower(): model for model in (get_args(m)[0] for m in get_args(Command))}
+#: name on the command line -> its options, in the order of the help text
+COMMANDS: dict[str, type[Options]] = {
+    "demo": Demo,
+    "run": Run,
+    "capture": Capture,
+    "info": Info,
+    **{kind.command: _analysis_command(kind) for kind in KINDS.values()},
+    "report": Report,
+    "plan": Plan,
+    "verify": Verify,
+    "merge": Merge,
+}
+Command: Any = Union[  # noqa: UP007
+    tuple(Annotated[model, subcommand(name)] for name, model in COMMANDS.items())  # type: ignore[misc]
+]

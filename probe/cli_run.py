@@ -11,29 +11,22 @@ from ..hooks.errors import LayerprobeError
 from . import cli_commands as commands
 from .study_inputs import load_prompts
 from .study_models import check_model, load_spec, model_source
-from .study_options import (
-    AlignmentQualityOptions,
-    AnalysisOptions,
-    BehaviourOptions,
-    CompareOptions,
-    DriftOptions,
-    ProbeOptions,
-    SeparationOptions,
-    SuppressionOptions,
-)
 from .study_spec import ModelOptions, ModelSpec, PromptsSpec
 
 if TYPE_CHECKING:
-    from ..analyses.result import AnalysisResult
     from ..cache.prompts import PromptTable
-    from ..cache.store import ActivationStore
     from .study import StudyRun
 
 
 def run_command(command: Any) -> None:
     """Do what was asked; the answer goes to stdout, progress to stderr."""
     _quiet_libraries()
-    DO[type(command).__name__](command)
+    if isinstance(command, commands.AnalysisCommand):
+        from .cli_analyse import run_analysis
+
+        run_analysis(command)
+    else:
+        DO[type(command)](command)
 
 
 def _quiet_libraries() -> None:
@@ -208,113 +201,13 @@ def _info(command: commands.Info) -> None:
     print("\n\n".join(describe(path) for path in command.store))
 
 
-def _options(kind: type[AnalysisOptions], command: Any) -> AnalysisOptions:
-    """The analysis's own part of a command."""
-    return kind(**{name: getattr(command, name) for name in kind.model_fields})
-
-
-def _on_store(command: Any, kind: str, options: AnalysisOptions) -> None:
-    from ..cache.store import open_store
-
-    store = open_store(command.store)
-    if not store.complete:
-        raise LayerprobeError(f"{command.store} is not complete; run its capture command again to finish it")
-    _analyse_and_save(kind, options, {store.model_name: store}, command)
-
-
-def _probe(command: commands.Probe) -> None:
-    _on_store(command, "linear_probe", _options(ProbeOptions, command))
-
-
-def _separate(command: commands.Separate) -> None:
-    _on_store(command, "separation", _options(SeparationOptions, command))
-
-
-def _suppress(command: commands.Suppress) -> None:
-    options = _options(SuppressionOptions, command)
-    if command.label is not None:
-        if command.by not in (None, command.label):
-            raise LayerprobeError("--label and --by are two names of one option here; give one of them")
-        options = options.model_copy(update={"by": command.label})
-    _on_store(command, "suppression", options)
-
-
-def _drift(command: commands.Drift) -> None:
-    _on_store(command, "drift", _options(DriftOptions, command))
-
-
-def _aqi(command: commands.Aqi) -> None:
-    named = _named_stores(command, least=1)
-    _analyse_and_save("alignment_quality", _options(AlignmentQualityOptions, command), named, command)
-
-
-def _behaviour(command: commands.Behaviour) -> None:
-    named = _named_stores(command, least=1)
-    _analyse_and_save("behaviour", _options(BehaviourOptions, command), named, command)
-
-
-def _compare(command: commands.Compare) -> None:
-    named = _named_stores(command, least=2)
-    _analyse_and_save("compare", _options(CompareOptions, command), named, command)
-
-
-def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
-    """The stores of NAME=STORE arguments."""
-    from ..cache.store import open_store
-
-    verb = type(command).__name__.lower()
-    named: dict[str, ActivationStore] = {}
-    for word in command.stores:
-        name, equals, path = word.partition("=")
-        if not equals and least == 1 and len(command.stores) == 1:
-            named[open_store(word).model_name] = open_store(word)  # one model needs no name
-            break
-        if not equals or not name or not path:
-            raise LayerprobeError(f"{verb} takes NAME=STORE, got {word!r}; for example base={word}")
-        if name in named:
-            raise LayerprobeError(f"two stores are named {name!r}; give each its own name")
-        named[name] = open_store(path)
-    if len(named) < least:
-        needed = "one store or more" if least == 1 else f"{least} stores or more"
-        raise LayerprobeError(f"{verb} needs {needed}, got {len(named)}: NAME=STORE ...")
-    return named
-
-
-def _analyse_and_save(
-    kind: str, options: AnalysisOptions, stores: dict[str, ActivationStore], command: Any
-) -> None:
-    from .study_analyses import analyse
-    from .study_facts import study_facts
-    from .study_inputs import fingerprint
-    from .study_results import ResultsFolder, result_name
-
-    result: AnalysisResult = analyse(options, stores, kind=kind, progress=not command.quiet)
-    asked = options.model_dump(mode="json", exclude_defaults=True)
-    about = [str(asked[k]) for k in ("label", "target", "foil", "by") if asked.get(k)]
-    name = result_name(kind, *about, *([] if len(stores) > 1 else stores))
-    folder = ResultsFolder(command.out)
-    folder.save(name, result, fingerprint([asked, list(stores)]), models=list(stores), options=asked)
-    line = shlex.join(["layerprobe", *sys.argv[1:]]) if sys.argv[1:] else "layerprobe"
-    title = f"{kind.replace('_', ' ').capitalize()}: {', '.join(stores)}"
-    folder.update(facts=study_facts(title, None, stores, command=line))
-    print(result.summary())
-    print(f"{folder.folder / name}.parquet; for a report: layerprobe report {command.out}", file=sys.stderr)
-
-
-DO: dict[str, Callable[[Any], None]] = {
-    "Demo": _demo,
-    "Run": _run,
-    "Capture": _capture,
-    "Info": _info,
-    "Probe": _probe,
-    "Separate": _separate,
-    "Suppress": _suppress,
-    "Compare": _compare,
-    "Aqi": _aqi,
-    "Drift": _drift,
-    "Behaviour": _behaviour,
-    "Report": _report,
-    "Plan": _plan,
-    "Verify": _verify,
-    "Merge": _merge,
+DO: dict[type[Any], Callable[[Any], None]] = {
+    commands.Demo: _demo,
+    commands.Run: _run,
+    commands.Capture: _capture,
+    commands.Info: _info,
+    commands.Report: _report,
+    commands.Plan: _plan,
+    commands.Verify: _verify,
+    commands.Merge: _merge,
 }

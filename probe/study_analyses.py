@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .. import analyses
 from ..hooks.errors import LayerprobeError
+from .study_kinds import KINDS
 from .study_options import AnalysisOptions
 from .study_results import result_name
 from .study_rows import rows_where
@@ -20,40 +20,66 @@ if TYPE_CHECKING:
     from .study_models import ModelPool
 
 
-PACKAGE = analyses.__name__
-
-
 def calls(item: Any, study: Study, *, taken: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(result name, models) of each call that one [[analysis]] table stands for."""
     models = item.models or tuple(study.models)
     used = set(taken)
-    about_what = [getattr(item, f, None) for f in ("label", "axis", "target", "foil", "by", "source")]
-    about_what = [w if isinstance(w, str) else "_".join(w or ()) for w in about_what]
-    filters = [f"{k}_{v}" for k, v in item.where.items()]
+    parts = result_parts(item)
     for chosen in [(m,) for m in models] if item.per_model else [models]:
         who = chosen[0] if item.per_model else None
-        name = result_name(item.kind, *about_what, *filters, who, taken=used)
+        name = result_name(item.kind, *parts, who, taken=used)
         used.add(name)
         yield name, chosen
 
 
+# options by which the results of two analyses of one kind are told apart in their names
+TOLD_APART = (
+    *("label", "dimensions", "scores", "axis", "across", "domain", "target", "foil", "by", "source"),
+    "method",
+)
+
+
+def result_parts(item: AnalysisOptions) -> list[str | None]:
+    """What tells this analysis from its like: columns, method, filter."""
+    named = [_short(getattr(item, field, None)) for field in TOLD_APART]
+    return [*named, *(f"{k}_{v}" for k, v in item.where.items())]
+
+
+def _short(value: str | tuple[str, ...] | None) -> str | None:
+    """One or several names as part of a file name; the usual method needs no saying."""
+    if value is None or value == "logistic":
+        return None
+    return value if isinstance(value, str) else "_".join(value[:4]) + ("_etc" if len(value) > 4 else "")
+
+
 def about(item: Any) -> str:
     """What an analysis asks, for a progress line."""
-    parts = [getattr(item, f, None) for f in ("label", "target")]
-    what = next((p for p in parts if p), None)
-    return item.kind.replace("_", " ") + (f" of {what!r}" if what else "")
+    what = [repr(w) for w in item.label_columns()] or [repr(w) for w in (getattr(item, "target", None),) if w]
+    return item.kind.replace("_", " ") + (f" of {', '.join(what)}" if what else "")
 
 
-def check_options(item: Any) -> None:
+def check_options(item: Any, kind: str | None = None) -> None:
     """Refuse an option that this kind of analysis does not take.
 
     Raises:
         LayerprobeError: naming it.
     """
-    accepted = inspect.signature(function_of(item.kind)).parameters
+    kind = kind or item.kind
+    accepted = accepted_by(kind)
     for name in ("n_permutations", "n_bootstrap"):
         if getattr(item, name) is not None and name not in accepted:
-            raise LayerprobeError(f"{item.kind} draws no {name.removeprefix('n_')}; leave {name} out")
+            raise LayerprobeError(f"{kind} draws no {name.removeprefix('n_')}; leave {name} out")
+    if item.group is not None and "groups" not in accepted:
+        raise LayerprobeError(f"{kind} splits no groups; leave group out")
+
+
+def accepted_by(kind: str) -> set[str]:
+    """Names of the keyword arguments that an analysis takes."""
+    parameters = inspect.signature(function_of(kind)).parameters
+    accepted = set(parameters)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        accepted |= accepted_by("linear_probe")  # what is passed on is passed on to it
+    return accepted
 
 
 def analyse(
@@ -73,48 +99,31 @@ def analyse(
         kind: which analysis; default: `item.kind`.
         progress: show a progress bar.
     """
-    function = function_of(kind or item.kind)  # type: ignore[attr-defined]
+    asked: str = kind or item.kind  # type: ignore[attr-defined]
+    function = function_of(asked)
     options = item.call_options()
     if item.group is not None:
         options["groups"] = None if item.group == "none" else item.group
-    accepted = inspect.signature(function).parameters
-    if "progress" in accepted:
+    if "progress" in accepted_by(asked):
         options["progress"] = progress
     chosen = {name: rows_where(store, item.where) for name, store in stores.items()}
-    if not item.per_model:
-        return function(chosen, **options)
-    name, store = next(iter(chosen.items()))
+    given: Any = next(iter(chosen.values())) if item.per_model else chosen
     if not item.runs_models:
-        return function(store, **options)
+        return function(given, **options)
     if pool is None:
-        raise LayerprobeError("this analysis runs the model: ask for it in a study.toml")
+        raise LayerprobeError(f"{asked} runs the model and was given none; ask for it in a study.toml")
+    # over several models, the last is the one that is read
+    name = list(chosen)[0 if item.per_model else -1]
     others = [options["source"]] if options.get("source", "contrast") != "contrast" else []
     with pool.loaded(name, *others) as (model, *rest):
         if rest:
             options["source"] = rest[0]
-        return function(store, model=model, **options)
-
-
-# kind -> (module below `layerprobe.analyses`, function); imported when called, for each is heavy
-ANALYSES = {
-    "linear_probe": ("linear_probe", "linear_probe"),
-    "separation": ("separation", "separation"),
-    "suppression": ("suppression", "suppression"),
-    "compare": ("comparison", "compare"),
-    "behaviour": ("behaviour_pairs", "behaviour"),
-    "attribution": ("attribution", "attribution"),
-    "ablation": ("ablation", "ablation"),
-    "patching": ("patching", "patching"),
-    "causal": ("patching_causal", "causal"),
-    "alignment_quality": ("alignment_quality", "aqi"),
-    "drift": ("drift", "drift"),
-    "topic_control": ("topic_control", "topic_control"),
-    "unsupervised": ("unsupervised", "unsupervised"),
-}
+        return function(given, model=model, **options)
 
 
 def function_of(kind: str) -> Callable[..., AnalysisResult]:
-    """The analysis behind a kind."""
-    module, name = ANALYSES[kind]
-    found: Callable[..., AnalysisResult] = getattr(import_module(f"{PACKAGE}.{module}"), name)
+    """The function behind a kind."""
+    module, _, name = KINDS[kind].function.partition(":")
+    package = __name__.removesuffix(".probe.study_analyses")
+    found: Callable[..., AnalysisResult] = getattr(import_module(f"{package}.{module}"), name)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..hooks.errors import LayerprobeError
 from . import study_spec
-from .study_options import KINDS, AnalysisOptions
+from .study_kinds import TABLES
 from .study_spec import Study
 
 SHIPPED = "demo:"
@@ -69,10 +70,13 @@ def _sentence(error: ValidationError) -> str:
         return f"{where} needs {option!r}; add it{more}"
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tag = str(first.get("ctx", {}).get("tag", ""))
-        kinds = list(analysis_kinds())
+        kinds = list(TABLES)
         return f"{where}: unknown kind {tag!r}; {_suggest(tag, kinds)}{more}"
     if first["type"] == "too_short":
         return f"{where} needs at least one of {option!r}; docs/study_file.md shows one to copy{more}"
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        return f"{where}, {option}: {first['input']!r} is unknown; {_suggest(first['input'], known)}{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = f", got {first['input']!r}" if not isinstance(first["input"], Mapping | list) else ""
     here = f"{where}, {option}: " if option else (f"{where}: " if where != "the study" else "")
@@ -93,7 +97,7 @@ def _place(loc: tuple[int | str, ...]) -> tuple[str, str]:
     if head == "models" and len(loc) > 1:
         return f"[models.{loc[1]}]", ".".join(map(str, loc[2:]))
     if head == "analysis" and len(loc) > 1:
-        rest = [str(p) for p in loc[2:] if str(p) not in analysis_kinds()]
+        rest = [str(p) for p in loc[2:] if str(p) not in TABLES]
         return f"[[analysis]] number {int(loc[1]) + 1}", ".".join(rest)
     if len(loc) > 1:
         return f"[{head}]", ".".join(map(str, loc[1:]))
@@ -101,7 +105,6 @@ def _place(loc: tuple[int | str, ...]) -> tuple[str, str]:
 
 
 def _options_at(loc: tuple[int | str, ...]) -> list[str]:
-    kinds = analysis_kinds()
     tables: dict[str, type[BaseModel]] = {
         "models": study_spec.ModelSpec,
         "prompts": study_spec.PromptsSpec,
@@ -109,13 +112,8 @@ def _options_at(loc: tuple[int | str, ...]) -> list[str]:
     }
     owner = tables.get(str(loc[0]), Study) if len(loc) > 1 else Study
     if loc[0] == "analysis" and len(loc) > 2:
-        owner = kinds.get(str(loc[2]), Study)
+        owner = TABLES.get(str(loc[2]), Study)
     return list(owner.model_fields)
-
-
-def analysis_kinds() -> dict[str, type[AnalysisOptions]]:
-    """kind -> the options of that analysis."""
-    return {kind.model_fields["kind"].default: kind for kind in KINDS}
 
 
 def anchored(study: Study, folder: Path) -> Study:

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..hooks.errors import LayerprobeError
-from .study_analyses import check_options
+from .study_checks import check_analyses
 from .study_file import SHIPPED
 from .study_models import LENS, check_model
-from .study_options import AnalysisOptions, Compare, Suppression
-from .study_rows import row_filter
 from .study_spec import ModelSpec, PromptsSpec, Study
 
 if TYPE_CHECKING:
@@ -123,11 +121,13 @@ def load_prompts(spec: PromptsSpec, labels: Iterable[str]) -> PromptTable:
 
 def filled_in(study: Study) -> Study:
     """The study with what a comparison may leave unsaid: it asks what probe and suppression ask."""
-    first_label = next((getattr(i, "label", None) for i in study.analysis if getattr(i, "label", None)), None)
-    first_lens = next((i for i in study.analysis if isinstance(i, Suppression)), None)
+    labels = (getattr(i, "label", None) for i in study.analysis)
+    first_label = next((label for label in labels if isinstance(label, str)), None)
+    first_lens = next((i for i in study.analysis if i.kind == "suppression"), None)
     analyses = []
     for item in study.analysis:
-        if isinstance(item, Compare) and item.label is None and item.target is None:
+        named = [getattr(item, name, None) for name in ("label", "target")]
+        if item.kind in ("compare", "two_by_two") and not any(named):
             asked: dict[str, Any] = {"label": first_label}
             if first_lens:
                 asked |= {field: getattr(first_lens, field) for field in ("target", "foil", "by")}
@@ -135,41 +135,6 @@ def filled_in(study: Study) -> Study:
             item = item.model_copy(update={k: v for k, v in asked.items() if v})
         analyses.append(item)
     return study.model_copy(update={"analysis": tuple(analyses)})
-
-
-def check_analyses(study: Study, prompts: PromptTable) -> None:
-    """Whatever the prompt table alone can show to be wrong: groups, filters, labels of one class."""
-    for number, item in enumerate(study.analysis, start=1):
-        try:
-            check_options(item)
-            _check_analysis(item, prompts)
-        except LayerprobeError as error:
-            raise LayerprobeError(f"[[analysis]] number {number} ({item.kind}): {error}") from None
-
-
-def _check_analysis(item: AnalysisOptions, prompts: PromptTable) -> None:
-    mask = row_filter(prompts.labels, item.where) if item.where else np.ones(len(prompts), dtype=bool)
-    if item.group is None and prompts.groups is None:
-        raise LayerprobeError(
-            "no groups: name the column of rows that belong together ([prompts] group = ...), "
-            'or say group = "none" to treat every prompt as its own group'
-        )
-    label = getattr(item, "label", None)
-    if label is not None:
-        values = prompts.labels[label][mask]
-        classes = {str(v) for v in values if v is not None and v == v}
-        if len(classes) < 2:
-            only = f"the one class {classes.pop()!r}" if classes else "no values"
-            raise LayerprobeError(
-                f"label {label!r} has {only} among {len(values)} rows; name one with two or more"
-                + (f", or loosen where = {item.where}" if item.where else "")
-            )
-    for name in ("target", "foil"):
-        answer = getattr(item, name, None)
-        if answer in prompts.labels and all(not str(v or "").strip() for v in prompts.labels[answer][mask]):
-            raise LayerprobeError(
-                f"{name} column {answer!r} is empty; name the column that holds the answers"
-            )
 
 
 def request_key(spec: ModelSpec, weights: Any, prompts_sha256: str, study: Study) -> str:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .study_options import Analysis, Names, Options
+from .study_kinds import Analysis
+from .study_options import Names, Options
 
 
 class ModelOptions(Options):

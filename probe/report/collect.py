@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...analyses.result import AnalysisResult
 
 ALL = "all prompts"
+SEVERAL = "probes_of_several_labels"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,16 @@ class Entry:
     result: AnalysisResult
     models: tuple[str, ...]
     options: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Which kind of section it belongs to: the result's kind, several labels at once apart from one."""
+        if self.result.kind == "linear_probe":
+            table = getattr(self.result, "table", None)
+            several = table is not None and "target" in table and table["target"].nunique() > 1
+            if several or self.options.get("kind") in ("preferences", "score_heads"):
+                return SEVERAL
+        return str(self.result.kind)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -126,7 +137,8 @@ def with_interval(row: Mapping[Any, Any], digits: int = 3) -> str:
         return f"– ({note})" if isinstance(note, str) and note else "–"
     if not missing(lo) and not missing(hi):
         return f"{value} [{number(lo, digits)}, {number(hi, digits)}]"
-    return f"{value} (no interval: {note})" if isinstance(note, str) and note else f"{value} (no interval)"
+    why = note.removeprefix("no interval: ") if isinstance(note, str) else ""
+    return f"{value} (no interval: {why})" if why else f"{value} (no interval)"
 
 
 def layer_ranges(layers: Iterable[int]) -> str:

@@ -18,14 +18,14 @@ def at_a_glance(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Any
     """The table at the top of the report; None where there is nothing of one model to put into it."""
     columns: list[tuple[str, dict[str, str]]] = []
     for kind, make in GLANCED.items():
-        for group in same_question(e for e in entries if e.result.kind == kind).values():
+        for group in same_question(e for e in entries if e.kind == kind).values():
             columns += make(group)
     columns = columns[:8]
     models = [n for n in names if any(n in cells for _, cells in columns)]
     if not models:
         return None
     body = [[m, *(cells.get(m, "–") for _, cells in columns)] for m in models]
-    filters = {where_words(e.options) for e in entries if e.result.kind in GLANCED}
+    filters = {where_words(e.options) for e in entries if e.kind in GLANCED}
     caption = "Estimates with 95 % intervals; chance is family-wise over all layers"
     caption += f"; prompts with {filters.pop()}" if len(filters) == 1 and all(filters) else ""
     return table(["model", *(title for title, _ in columns)], body, caption=caption)
@@ -54,7 +54,7 @@ def differenced(index: pd.DataFrame) -> list[str]:
 def difference_sentence(entries: Sequence[Entry]) -> list[str]:
     """The index of one kind of prompts minus the other's, all models in one sentence."""
     sentences = []
-    for group in same_question(e for e in entries if e.result.kind == "suppression").values():
+    for group in same_question(e for e in entries if e.kind == "suppression").values():
         rows = joined(group)
         index = rows[rows["metric"] == "suppression_index"]
         for subset in differenced(index):
@@ -84,7 +84,27 @@ def probe_sentence(group: list[Entry]) -> str:
     base = joined(group)
     words_alone = base["baseline_text"].dropna() if "baseline_text" in base else pd.Series(dtype=float)
     beside = f"; bag of words alone {number(words_alone.iloc[0])}" if len(words_alone) else ""
-    return f"Linear {title}: " + "; ".join(f"{m} {cell}" for m, cell in cells.items()) + beside + "."
+    fitted = {"contrast_probe": "Contrast", "token_probe": "Token"}.get(str(group[0].options.get("kind")))
+    return (
+        f"{fitted or 'Linear'} {title}: "
+        + "; ".join(f"{m} {cell}" for m, cell in cells.items())
+        + beside
+        + "."
+    )
+
+
+def nested_sentence(group: list[Entry]) -> str:
+    """What nested cross-validation gives, all models in one sentence; the range, for no layer is chosen."""
+    rows = joined(group)
+    metric = headline_metric(rows)
+    told = []
+    for model in ordered(rows["model"]):
+        mine = per_layer(rows[rows["model"] == model], metric).sort_values("estimate")
+        ends = [(with_interval(r), f"{r['site']}[{r['layer']}]") for r in mine.to_dict("records")]
+        if ends:
+            told.append(f"{model} from {ends[0][0]} at {ends[0][1]} to {ends[-1][0]} at {ends[-1][1]}")
+    label = group[0].options.get("label", "label")
+    return f"Cross-validated {words(metric)} of a probe for “{label}”: " + "; ".join(told) + "."
 
 
 def separation_sentence(group: list[Entry]) -> str:
@@ -149,7 +169,7 @@ def headline(entries: Sequence[Entry]) -> list[str]:
 def verdicts(entries: Sequence[Entry]) -> list[pd.DataFrame]:
     """The verdict frames of the suppression analyses; of the comparison where no suppression ran."""
     for kind in ("suppression", "comparison"):
-        frames = [e.result.frames.get("verdicts") for e in entries if e.result.kind == kind]
+        frames = [e.result.frames.get("verdicts") for e in entries if e.kind == kind]
         if any(frame is not None for frame in frames):
             return [frame for frame in frames if frame is not None]
     return []

@@ -22,11 +22,20 @@ TITLES = {
     "topic_control": "How much of the separation is topic?",
     "unsupervised": "Structure without labels",
     "similarity": "Similarity of representations",
+    "linear_probe_curves": "How much data does a probe of {label} need?",
+    "linear_probe_transfer": "Does a probe of {label} hold from one {across} to another?",
+    "leave_one_domain_out": "Does a probe of {label} hold on a {domain} it has not seen?",
+    "selectivity": "Does a probe read {label}, or remember words?",
+    "preferences": "What does the reward rest on?",
+    "refusal_direction": "Is there one direction of refusal?",
+    "comparison_factorial": "Is it the tuning or the template?",
+    "comparison_readout": "Which words does the difference point to?",
 }
 FRAMES = {
     "patching_causal": (
         ("verdicts", "every part: what it writes, what restoring it brings back alone, and what others do"),
     ),
+    "comparison_readout": (("tokens", "tokens that the mean difference points to, by layer"),),
     "patching": (("paths", "single paths between the parts that do most, and from them to the logits"),),
 }
 
@@ -37,7 +46,7 @@ def other_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[
 
 
 def _section(entry: Entry, several: bool) -> dict[str, Any]:
-    title = TITLES.get(entry.result.kind, words(entry.result.kind).capitalize())
+    title = _title(entry)
     if several and entry.models:
         title += f": {', '.join(entry.models)}"
     figures = []
@@ -60,6 +69,14 @@ def _section(entry: Entry, several: bool) -> dict[str, Any]:
     ]
     tables.append(frame_table(entry.result.table, caption=f"{entry.name}: every row"))
     return section(title, id=f"{entry.name.lower()}", sentences=sentences, figures=figures, tables=tables)
+
+
+def _title(entry: Entry) -> str:
+    """The question of a section, with the columns that it is about."""
+    title = TITLES.get(entry.result.kind, words(entry.result.kind).capitalize())
+    label = str(entry.options.get("label", "the label"))
+    named = {"label": f"“{label}”", **{k: str(entry.options.get(k, k)) for k in ("across", "domain")}}
+    return title.format(**named)
 
 
 def _component_maps(entry: Entry, title: str) -> list[dict[str, Any]]:

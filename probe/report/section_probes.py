@@ -38,12 +38,12 @@ def probe_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[
 def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     rows = joined(entries)
     options = entries[0].options
-    label, method = options.get("label", "label"), options.get("method", "logistic")
+    label, method = _label(entries), str(rows["method"].iloc[0]) if "method" in rows else "logistic"
     metric = headline_metric(rows)
     curves = per_layer(rows, metric)
     models = [n for n in names if (curves["model"] == n).any()] or ordered(curves["model"])
     where = where_words(options)
-    title = f"Can a linear probe read “{label}”?"
+    title = PROBES.get(str(options.get("kind")), "Can a linear probe read {}?").format(f"“{label}”")
     parts: dict[str, Any] = {
         "sentences": [s for e in entries for s in e.sentences()],
     }
@@ -52,12 +52,33 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
         parts["tables"] = [_layer_table(curves, models, metric, label)]
     else:
         parts["figures"] = []
+    nested = entries[0].kind == "nested_cv"
     parts["lead"] = (
-        f"Held-out {words(metric)} of a {words(method)} probe for “{label}” at every layer"
+        f"{'Cross-validated' if nested else 'Held-out'} {words(metric)} of a {words(method)} probe for "
+        f"“{label}” at every layer"
         + (f", on prompts with {where}" if where else "")
-        + ". A probe shows what can be read off the activations, not whether the model uses it."
+        + (NESTED if nested else ".")
+        + " A probe shows what can be read off the activations, not whether the model uses it."
     )
     return section(title, **parts)
+
+
+NESTED = (
+    "; every group is scored, by fits that have not seen it, and the intervals hold what another sample of "
+    "groups would change. No layer is chosen here and nothing is tested."
+)
+# where the analysis is not the plain probe
+PROBES = {
+    "nested_cv": "How well would a probe of {} do?",
+    "contrast_probe": "Can {} be read from pairs of statements, without its labels?",
+    "token_probe": "Can a probe over all tokens read {}?",
+}
+
+
+def _label(entries: Sequence[Entry]) -> str:
+    """The one label that was probed, as the study names it."""
+    label = entries[0].options.get("label", "label")
+    return label if isinstance(label, str) else ", ".join(label)
 
 
 def headline_metric(rows: pd.DataFrame) -> str:
@@ -86,7 +107,7 @@ def _figure(
     fig = panels(1, len(sites), titles=sites if len(sites) > 1 else (), y_title=words(metric))
     for column, site in enumerate(sites, start=1):
         here = rows[rows["site"] == site]
-        _null_band(fig, here, (1, column))
+        null_band(fig, here, (1, column), legend=column == 1)
         for model in models:
             mine = here[here["model"] == model]
             if len(mine):
@@ -104,17 +125,19 @@ def _figure(
                     legend=column == 1,
                     filled=flags,
                 )
-        _reference_lines(fig, here, metric, (1, column))
+        reference_lines(fig, here, metric, (1, column))
     best = [_reading(rows[rows["model"] == m], m, metric) for m in models]
     caption = (
         f"{words(metric)} by layer, with 95 % intervals"
         + (". Filled markers: family-wise p < 0.05" if "p_familywise" in rows else "")
-        + ". Grey band: central 95 % of the permutation null. Lines: chance and baselines without a model."
+        + (". Grey band: central 95 % of the permutation null" if "null_sd" in rows else "")
+        + ". Lines: chance and baselines without a model."
     )
     return figure(fig, name=f"probe {label} {method} {metric} {where}", caption=caption, alt=" ".join(best))
 
 
-def _null_band(fig: Any, rows: pd.DataFrame, at: tuple[int, int]) -> None:
+def null_band(fig: Any, rows: pd.DataFrame, at: tuple[int, int], *, legend: bool) -> None:
+    """Where the permutation null of these rows lies."""
     if not {"null_mean", "null_sd"} <= set(rows):
         return
     band = rows.assign(
@@ -122,18 +145,27 @@ def _null_band(fig: Any, rows: pd.DataFrame, at: tuple[int, int]) -> None:
     )
     band = band.groupby("layer", as_index=False).agg({"lo": "min", "hi": "max"}).dropna()
     if len(band):
-        grey_band(fig, band, name="permutation null", at=at, legend=at[1] == 1)
+        grey_band(fig, band, name="permutation null", at=at, legend=legend)
 
 
-def _reference_lines(fig: Any, rows: pd.DataFrame, metric: str, at: tuple[int, int]) -> None:
+def reference_lines(fig: Any, rows: pd.DataFrame, metric: str, at: tuple[int, int]) -> None:
+    """Chance, and what a bag of words, the length and the majority class reach."""
     if metric in CHANCE:
         level(fig, CHANCE[metric], label="chance", at=at, left=True)
+    drawn: list[tuple[float, str, str]] = []
     for column, (label, dash) in BASELINES.items():
         values = sorted(float(v) for v in rows[column].dropna().unique()) if column in rows else []
         for value in values[:1]:
             if metric in CHANCE and abs(value - CHANCE[metric]) < 1e-9:
                 continue  # the line of chance already says it
-            level(fig, value, label=f"{label} {value:.2f}", dash=dash, at=at)
+            alike = [i for i, (other, _, _) in enumerate(drawn) if abs(other - value) < 0.005]
+            if alike:  # two labels on one line cannot be read
+                other, said, dashes = drawn[alike[0]]
+                drawn[alike[0]] = (other, f"{said}, {label}", dashes)
+            else:
+                drawn.append((value, label, dash))
+    for value, label, dash in drawn:
+        level(fig, value, label=f"{label} {value:.2f}", dash=dash, at=at)
 
 
 def _reading(rows: pd.DataFrame, model: str, metric: str) -> str:
@@ -147,17 +179,17 @@ def _reading(rows: pd.DataFrame, model: str, metric: str) -> str:
 
 def _layer_table(rows: pd.DataFrame, models: Sequence[str], metric: str, label: str) -> dict[str, Any]:
     body = []
+    tested = "p_familywise" in rows and bool(rows["p_familywise"].notna().any())
     for (site, layer), here in rows.groupby(["site", "layer"], sort=True):
         cells = [f"{site}[{layer}]"]
         for model in models:
             mine = here[here["model"] == model].to_dict("records")
             cells.append(with_interval(mine[0]) if mine else "–")
-            p = mine[0].get("p_familywise") if mine else None
-            cells.append(number(p))
+            if tested:
+                cells.append(number(mine[0].get("p_familywise") if mine else None))
         body.append(cells)
-    columns = ["layer"] + [
-        c for m in models for c in (f"{m}: {words(metric)} [95 % interval]", f"{m}: family-wise p")
-    ]
+    of_model = (f": {words(metric)} [95 % interval]", *((": family-wise p",) if tested else ()))
+    columns = ["layer"] + [m + c for m in models for c in of_model]
     base = [
         f"{name} {number(rows[column].dropna().iloc[0])}"
         for column, (name, _) in BASELINES.items()
@@ -172,4 +204,6 @@ def above_chance(rows: pd.DataFrame) -> str:
     if "p_familywise" not in rows or rows["p_familywise"].isna().all():
         return "not tested"
     layers = rows[rows["p_familywise"] < 0.05]["layer"].dropna().astype(int)
-    return f"layers {layer_ranges(layers)}" if len(layers) else "no layer"
+    if not len(layers):
+        return "no layer"
+    return f"layer{'s' if layers.nunique() > 1 else ''} {layer_ranges(layers)}"

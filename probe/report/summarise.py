@@ -8,15 +8,23 @@ from typing import Any
 
 from ...hooks.errors import LayerprobeError
 from ..study_results import ResultsFolder, explain, plain
-from .collect import Entry, same_question, where_words, words
+from .collect import SEVERAL, Entry, same_question, where_words, words
 from .methods import notes_for
-from .overview import at_a_glance, difference_sentence, headline, probe_sentence, separation_sentence
+from .overview import (
+    at_a_glance,
+    difference_sentence,
+    headline,
+    nested_sentence,
+    probe_sentence,
+    separation_sentence,
+)
 from .parts import frame_table, section
 from .section_compare import compare_sections
 from .section_lens import lens_sections
 from .section_other import other_sections
 from .section_probes import probe_sections
 from .section_separation import separation_sections
+from .section_targets import target_sections, targets_sentence
 
 Sections = Callable[[Sequence[Entry], Sequence[str]], list[dict[str, Any]]]
 LEAD_SENTENCES = 2
@@ -26,7 +34,16 @@ SECTIONS: dict[str, Sections] = {
     "suppression": lens_sections,
     "comparison": compare_sections,
     "linear_probe": probe_sections,
+    SEVERAL: target_sections,
+    "nested_cv": probe_sections,
     "separation": separation_sections,
+}
+# One sentence for all models, per question.
+SENTENCES: dict[str, Callable[[list[Entry]], str]] = {
+    "linear_probe": probe_sentence,
+    SEVERAL: targets_sentence,
+    "nested_cv": nested_sentence,
+    "separation": separation_sentence,
 }
 
 
@@ -56,18 +73,18 @@ def summarise(out: str | Path) -> dict[str, Any]:
     """
     manifest, entries = read_entries(Path(out))
     facts = manifest.get("facts", {})
-    kinds = list(dict.fromkeys(e.result.kind for e in entries))
+    kinds = list(dict.fromkeys(e.kind for e in entries))
     names = [m["name"] for m in facts.get("models", [])]
     names += [m for e in entries for m in e.models if m not in names]
     names = list(dict.fromkeys(names))
     sections: list[dict[str, Any]] = []
     for kind in [k for k in SECTIONS if k in kinds] + [k for k in kinds if k not in SECTIONS]:
-        mine = [e for e in entries if e.result.kind == kind]
+        mine = [e for e in entries if e.kind == kind]
         sections += [
             {**part, "kind": kind} for part in _made(SECTIONS.get(kind, other_sections), mine, names)
         ]
     _unique_ids(sections)
-    notes = notes_for(kinds)
+    notes = notes_for([*kinds, *(str(e.options.get("kind")) for e in entries)])
     _say_once(sections)
     return plain(
         {
@@ -91,7 +108,7 @@ def _made(make: Sections, entries: Sequence[Entry], names: Sequence[str]) -> lis
     except Exception as error:  # one section that fails must not cost the report
         tables = [frame_table(e.result.table, caption=f"{e.name}: every row") for e in entries]
         note = f"This section could not be drawn: {explain(error)}"
-        return [section(words(entries[0].result.kind).capitalize(), tables=tables, notes=[note])]
+        return [section(words(entries[0].kind).capitalize(), tables=tables, notes=[note])]
 
 
 def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -102,8 +119,8 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
     for part in sections:
         if part["kind"] == "comparison":
             found += [{"section": part["id"], "sentence": line} for line in leading(part)]
-    for kind, sentence in (("linear_probe", probe_sentence), ("separation", separation_sentence)):
-        groups = same_question(e for e in entries if e.result.kind == kind).values()
+    for kind, sentence in SENTENCES.items():
+        groups = same_question(e for e in entries if e.kind == kind).values()
         parts = [s for s in sections if s["kind"] == kind]
         if len(parts) == len(groups):
             pairs = zip(parts, groups, strict=True)
@@ -122,7 +139,7 @@ def with_prompts(
     """Sentences of analyses on different rows say which rows, so that nobody sets them side by side."""
     filters: dict[str, set[str]] = {}
     for entry in entries:
-        filters.setdefault(entry.result.kind, set()).add(where_words(entry.options))
+        filters.setdefault(entry.kind, set()).add(where_words(entry.options))
     if len(set().union(*filters.values())) < 2:
         return list(found)
     told = []

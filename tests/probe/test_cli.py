@@ -9,7 +9,7 @@ from small_study import study_mapping, write_prompts
 from tiny_models import tiny_model
 
 from layerprobe.probe.cli import main
-from layerprobe.probe.cli_commands import commands
+from layerprobe.probe.cli_commands import COMMANDS
 from layerprobe.probe.study_file import check_study, study_toml
 
 HEAVY = [
@@ -55,7 +55,7 @@ def test_nothing_heavy_is_imported_before_a_command_is_understood():
     assert "demo" in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(commands()))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_explains_itself(capsys, name):
     code, out, err = run(capsys, name, "--help")
     assert code == 0
@@ -78,7 +78,7 @@ def test_the_commands_are_those_of_the_contract():
         "verify",
         "merge",
     ]
-    assert set(wanted) <= set(commands())
+    assert set(wanted) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def broken_studies(folder):
             "topic is one of a, b",
         ),
         "no groups": (lambda d: table(d, "prompts", group=None), 'group = "none"'),
-        "no model": (lambda d: {**d, "models": {"base": {"source": str(empty)}}}, "not a model folder"),
-        "no folder": (lambda d: {**d, "models": {"base": {"source": str(folder / "gone")}}}, "gone"),
-        "no shipped model": (lambda d: {**d, "models": {"base": {"source": "demo:big"}}}, "demo:base"),
+        "no model": (lambda d: table(d, "models", base={"source": str(empty)}), "not a model folder"),
+        "no folder": (lambda d: table(d, "models", base={"source": str(folder / "gone")}), "gone"),
+        "no shipped model": (lambda d: table(d, "models", base={"source": "demo:big"}), "demo:base"),
         "too long": (lambda d: d, "tokens"),
     }
 
@@ -214,3 +214,37 @@ def test_capture_info_probe_and_report_by_hand(capsys, tmp_path):
     code, _, err = run(capsys, "probe", tmp_path / "none.h5", "--label", "kind", *few)
     assert code == 2
     one_line(err)
+
+
+def test_analyses_that_run_the_model_find_it_where_the_capture_did(capsys, tmp_path):
+    prompts, store, out = write_prompts(tmp_path), tmp_path / "a.h5", tmp_path / "out"
+    code, _, err = run(
+        capsys, "capture", "--model", tiny_model("llama"), "--prompts", prompts, "--labels", "kind", "topic",
+        "score", "--group", "group", "--sites", "resid_post", "lens", "--lens-tokens", "answer", "foil",
+        "--out", store, "--quiet",
+    )  # fmt: skip
+    assert code == 0, err
+    draws = ["--n-permutations", 20, "--n-bootstrap", 20, "--out", out, "--quiet"]
+    few = ["--limit", 16, *draws]
+    code, _, err = run(capsys, "attribution", store, "--by", "topic", *few[:2], *few[4:])
+    assert code == 0, err
+    code, _, err = run(capsys, "ablation", store, "--model", tiny_model("llama"), *few)
+    assert code == 0, err
+    code, _, err = run(capsys, "patching", store, "--source", tiny_model("llama", seed=1), *few)
+    assert code == 0, err
+    code, _, err = run(capsys, "score-heads", store, "--scores", "score", *draws)
+    assert code == 0, err
+    code, _, err = run(capsys, "probe", store, "--label", "kind", "topic", *draws)
+    assert code == 0, err
+    results = json.loads((out / "results/manifest.json").read_text())["results"].values()
+    kinds = [entry["options"]["kind"] for entry in results]
+    assert kinds == ["attribution", "ablation", "patching", "score_heads", "linear_probe"]
+    assert run(capsys, "report", out)[0] == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Can the scores be read?" in page and "Can linear probes read “kind”, “topic”?" in page
+    code, _, err = run(capsys, "attribution", store, "--model", tmp_path / "gone", *few[:2], *few[4:])
+    assert code == 2
+    assert "gone" in one_line(err)
+    code, _, err = run(capsys, "nested-cv", store, "--label", "kind", *draws)
+    assert code == 2
+    assert "leave n_permutations out" in one_line(err)

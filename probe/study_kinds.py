@@ -1,0 +1,141 @@
+"""The one table of analyses: kind, options, the function behind it, the name on the command line.
+
+A new analysis is one line here and one class of options. Only pydantic is imported, so that
+`layerprobe --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import Field, create_model
+
+from .study_options import AnalysisOptions, InStudy, Made
+from .study_options_geometry import (
+    AlignmentQualityOptions,
+    DriftOptions,
+    SeparationOptions,
+    TopicControlOptions,
+    UnsupervisedOptions,
+)
+from .study_options_models import (
+    AblationOptions,
+    AttributionOptions,
+    BehaviourOptions,
+    CausalOptions,
+    CompareOptions,
+    PatchingOptions,
+    ReadoutOptions,
+    RefusalDirectionOptions,
+    SuppressionOptions,
+    TwoByTwoOptions,
+)
+from .study_options_probes import (
+    ContrastProbeOptions,
+    GeneralisationOptions,
+    LearningCurveOptions,
+    LeaveOneDomainOutOptions,
+    NestedCvOptions,
+    PreferencesOptions,
+    ProbeOptions,
+    RewardDecompositionOptions,
+    ScoreHeadsOptions,
+    SelectivityOptions,
+    TokenProbeOptions,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One analysis as studies and the command line know it."""
+
+    name: str
+    """`kind` in a study."""
+    options: type[AnalysisOptions]
+    """What it takes."""
+    function: str
+    """Where it is, below `layerprobe`: module:name; imported when called, for each is heavy."""
+    command: str
+    """What is typed after `layerprobe`."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("linear_probe", ProbeOptions, "analyses.linear_probe:linear_probe", "probe"),
+        Kind("separation", SeparationOptions, "analyses.separation:separation", "separate"),
+        Kind("suppression", SuppressionOptions, "analyses.suppression:suppression", "suppress"),
+        Kind("compare", CompareOptions, "analyses.comparison:compare", "compare"),
+        Kind(
+            "contrast_probe", ContrastProbeOptions, "analyses.contrast_probe:contrast_probe", "contrast-probe"
+        ),
+        Kind("token_probe", TokenProbeOptions, "analyses.token_probe:token_probe", "token-probe"),
+        Kind("nested_cv", NestedCvOptions, "analyses.nested_cv:nested_cv", "nested-cv"),
+        Kind(
+            "learning_curve",
+            LearningCurveOptions,
+            "analyses.linear_probe_curves:learning_curve",
+            "learning-curve",
+        ),
+        Kind("selectivity", SelectivityOptions, "analyses.selectivity:selectivity", "selectivity"),
+        Kind("generalisation", GeneralisationOptions, "probe.study_calls:generalisation", "generalisation"),
+        Kind(
+            "leave_one_domain_out",
+            LeaveOneDomainOutOptions,
+            "analyses.linear_probe_transfer:leave_one_domain_out",
+            "leave-one-domain-out",
+        ),
+        Kind("preferences", PreferencesOptions, "analyses.preferences:preference_dimensions", "preferences"),
+        Kind(
+            "reward_decomposition",
+            RewardDecompositionOptions,
+            "probe.study_calls:reward_decomposition",
+            "reward-decomposition",
+        ),
+        Kind("score_heads", ScoreHeadsOptions, "analyses.score_heads:score_heads", "score-heads"),
+        Kind("topic_control", TopicControlOptions, "analyses.topic_control:topic_control", "topic-control"),
+        Kind("unsupervised", UnsupervisedOptions, "analyses.unsupervised:unsupervised", "unsupervised"),
+        Kind("alignment_quality", AlignmentQualityOptions, "analyses.alignment_quality:aqi", "aqi"),
+        Kind("drift", DriftOptions, "analyses.drift:drift", "drift"),
+        Kind("two_by_two", TwoByTwoOptions, "probe.study_calls:two_by_two", "two-by-two"),
+        Kind("readout", ReadoutOptions, "probe.study_calls:readout", "readout"),
+        Kind("behaviour", BehaviourOptions, "analyses.behaviour_pairs:behaviour", "behaviour"),
+        Kind("attribution", AttributionOptions, "analyses.attribution:attribution", "attribution"),
+        Kind("ablation", AblationOptions, "analyses.ablation:ablation", "ablation"),
+        Kind("patching", PatchingOptions, "analyses.patching:patching", "patching"),
+        Kind("causal", CausalOptions, "analyses.patching_causal:causal", "causal"),
+        Kind(
+            "refusal_direction",
+            RefusalDirectionOptions,
+            "probe.study_calls:refusal_direction",
+            "refusal-direction",
+        ),
+    )
+}
+
+
+def _in_study(kind: Kind) -> type[AnalysisOptions]:
+    """The options of a kind as an [[analysis]] table has them."""
+    field: dict[str, Any] = {"kind": (Literal[kind.name], kind.name)}
+    made: Any = create_model(  # type: ignore[call-overload]
+        kind.options.__name__.removesuffix("Options"),
+        __base__=(kind.options, InStudy, Made),
+        __doc__=kind.options.__doc__,
+        **field,
+    )
+    return made  # type: ignore[no-any-return]
+
+
+#: kind -> the model of its [[analysis]] table
+TABLES: dict[str, type[AnalysisOptions]] = {name: _in_study(kind) for name, kind in KINDS.items()}
+
+if TYPE_CHECKING:
+
+    class Analysis(AnalysisOptions, InStudy):
+        """Any of TABLES, told apart by `kind`."""
+
+        kind: str
+
+else:
+    Analysis: Any = Annotated[Union[tuple(TABLES.values())], Field(discriminator="kind")]  # noqa: UP007

@@ -1,0 +1,137 @@
+"""Every public analysis is a kind of study and a command; options are the function's own; sections speak."""
+
+import inspect
+import json
+import re
+
+import pytest
+from small_study import study_mapping
+
+import layerprobe as lp
+from layerprobe.analyses.linear_probe_methods import METHODS
+from layerprobe.analyses.token_probe_pool import POOLS
+from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.probe.cli_commands import COMMANDS
+from layerprobe.probe.study_analyses import accepted_by, function_of
+from layerprobe.probe.study_kinds import KINDS, TABLES
+from layerprobe.probe.study_options_probes import ProbeOptions, TokenProbeOptions
+
+FEW = {"n_permutations": 20, "n_bootstrap": 20}
+# what is no analysis of stores: parts of others, files, edits, arrays alone
+NO_KIND = {
+    "read_result",
+    "AnalysisResult",
+    "online_codelength",
+    "reward_head",
+    "bbq_pairs",
+    "pairs_from_table",
+}
+NO_KIND |= {"known_pairs", "selected_gap", "ablate_everywhere"}
+COMMON = {"kind", "models", "group", "where", "n_permutations", "n_bootstrap"}
+
+
+def test_every_public_analysis_is_a_kind():
+    public = {n for n, home in lp._HOME.items() if home.startswith("analyses.")} - NO_KIND
+    called = {kind.function.partition(":")[2] for kind in KINDS.values()}
+    renamed = {"generalisation_matrix": "generalisation", "mean_difference_readout": "readout"}
+    assert {renamed.get(name, name) for name in public} <= called
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_options_are_the_arguments_of_the_function(kind):
+    asked = set(TABLES[kind].model_fields) - COMMON
+    assert asked <= accepted_by(kind), asked - accepted_by(kind)
+    needed = {
+        name
+        for name, p in inspect.signature(function_of(kind)).parameters.items()
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+    }
+    assert needed - {"model"} <= set(TABLES[kind].model_fields)
+    assert KINDS[kind].command in COMMANDS
+
+
+def test_the_methods_offered_are_those_there_are():
+    assert set(ProbeOptions.model_fields["method"].annotation.__args__) == set(METHODS)
+    assert set(TokenProbeOptions.model_fields["method"].annotation.__args__) == set(POOLS)
+
+
+ANALYSES = [
+    {"kind": "nested_cv", "label": "kind", "repeats": 2},
+    {"kind": "preferences", "dimensions": ["kind", "mood"], **FEW},
+    {"kind": "score_heads", "scores": "score", "layers": [0, 2], **FEW},
+    {"kind": "contrast_probe", "label": "kind", "side": "kind", "pair": "statement", "layers": 1, **FEW},
+    {"kind": "learning_curve", "label": "kind", "n_draws": 1, "layers": [1]},
+    {"kind": "leave_one_domain_out", "label": "kind", "domain": "half", "models": ["base"], "layers": [1]},
+    {"kind": "readout", "top_k": 3},
+]
+
+
+@pytest.fixture(scope="module")
+def mapping(tmp_path_factory):
+    asked = study_mapping(tmp_path_factory.mktemp("kinds"))
+    return {**asked, "capture": {"sites": ["resid_post"]}, "analysis": ANALYSES}
+
+
+@pytest.fixture(scope="module")
+def run(mapping, tmp_path_factory):
+    return lp.run_study(mapping, out=tmp_path_factory.mktemp("out"), progress=False)
+
+
+def test_each_is_computed_and_shown_with_figure_table_and_sentences(run):
+    assert run.failures == {}
+    report = json.loads((run.out / "results.json").read_text())
+    sections = {part["title"]: part for part in report["sections"]}
+    for title in (
+        "How well would a probe of “kind” do?",
+        "Which preference dimensions can be read?",
+        "Can the scores be read?",
+        "Can “kind” be read from pairs of statements, without its labels?",
+        "How much data does a probe of “kind” need?: base",
+        "Does a probe of “kind” hold on a half it has not seen?",
+        "Which words does the difference point to?",
+    ):
+        part = sections[title]
+        assert part["figures"] and part["tables"] and part["sentences"], title
+        assert not part["notes"], part["notes"]
+    methods = " ".join(note["text"] for note in report["methods"])
+    assert "Nested cross-validation" in methods and "Contrast pairs" in methods
+
+
+def test_labels_that_cannot_be_read_are_said_first(run):
+    said = next(line for line in run.findings().splitlines() if line.startswith("Preference dimensions"))
+    for model in re.findall(r"(base|tuned) ([^|]*)", said):
+        assert "not above chance" in model[1].split(";")[0]
+        assert "mood" in model[1].split(";")[0]
+    read = next(line for line in run.findings().splitlines() if line.startswith("Score heads"))
+    assert "score R² 0." in read
+
+
+@pytest.mark.parametrize(
+    "item, says",
+    [
+        ({"kind": "preferences", "dimensions": ["kind", "mod"]}, "did you mean 'mood'?"),
+        ({"kind": "preference", "dimensions": ["kind"]}, "did you mean 'preferences'?"),
+        ({"kind": "preferences", "dimension": ["kind"]}, "did you mean 'dimensions'?"),
+        ({"kind": "nested_cv", "label": "kind", "method": "logistc"}, "did you mean 'logistic'?"),
+        ({"kind": "nested_cv", "label": "kind", "n_permutations": 3}, "leave n_permutations out"),
+        ({"kind": "score_heads", "scores": ["kind"]}, "scores are numbers"),
+        ({"kind": "linear_probe", "label": "kind", "sites": "resid_pots"}, "did you mean 'resid_post'?"),
+        ({"kind": "linear_probe", "label": "kind", "positive": "lat"}, "did you mean 'late'?"),
+        ({"kind": "token_probe", "label": "kind"}, 'tokens = "all"'),
+        ({"kind": "contrast_probe", "label": "kind", "side": "kind"}, "[prompts] pair"),
+        ({"kind": "two_by_two"}, "WEIGHTS-TEMPLATE"),
+        ({"kind": "reward_decomposition", "dimensions": ["kind"]}, "'final_norm' is not captured"),
+    ],
+)
+def test_a_mistake_is_answered_before_anything_is_done(mapping, tmp_path, item, says):
+    with pytest.raises(LayerprobeError) as raised:
+        lp.run_study({**mapping, "analysis": [item]}, out=tmp_path / "out", progress=False)
+    assert says in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_group_may_not_lie_in_two_domains(run):
+    from layerprobe.probe.study_calls import generalisation
+
+    with pytest.raises(LayerprobeError, match="groups have rows in more than one 'mood'"):
+        generalisation(run.stores["base"], label="kind", across="mood")
