@@ -76,7 +76,7 @@ def contrast_probe(
         def widen(x: Floats) -> Floats:
             return np.concatenate([x, side_codes[task.rows, None]], axis=1)
 
-        return Method(fit, np.ones(1), ("binary",), False), widen
+        return Method(fit, np.ones(1), ("binary",), False, stacked=False), widen
 
     return probe_task(store, label, method, build, groups=groups, seed=seed, drop_last=True, **options)
 
@@ -113,46 +113,51 @@ def pair_rows(pairs: Any, sides: Any) -> Any:
 
 
 def _fit(problem: Problem, partners: Any, method: str, restarts: int, seed: int) -> Fits:
-    weights, biases, ok, left = [], [], [], []
-    for fold in range(problem.masks.shape[1]):
+    x, y, _ = problem.tensors()
+    weights, biases, left = [], [], []
+    for fold in range(problem.n_folds):
         mine = partners[(problem.masks[partners, fold] > 0).all(axis=1)]
         if len(mine) < 4:
             raise LayerprobeError(
                 f"{len(mine)} pairs lie wholly in one training fold; put both rows in one group"
             )
-        low, high = problem.x[mine[:, 0], :-1], problem.x[mine[:, 1], :-1]
-        means = low.mean(axis=0), high.mean(axis=0)
-        scale = np.concatenate([low - means[0], high - means[1]]).std(axis=0)
-        scale = np.where(scale > 1e-8, scale, 1.0)
+        low, high = x[mine[:, 0], :-1], x[mine[:, 1], :-1]
+        means = low.mean(0), high.mean(0)
+        scale = torch.cat([low - means[0], high - means[1]]).std(0, correction=0)
+        scale = torch.where(scale > 1e-8, scale, 1.0)
         a, b = (low - means[0]) / scale, (high - means[1]) / scale
-        w, shift, gradient = (*_crc(a, b), 0.0) if method == "crc" else _ccs(a, b, restarts, seed)
-        truth = problem.y[mine[:, 1]] * 2 - 1
+        w, shift, gradient = _crc(a, b) if method == "crc" else _ccs(a, b, restarts, seed)
+        truth = y[mine[:, 1]] * 2.0 - 1
         if ((b - a) @ w * truth).mean() < 0:
             w, shift = -w, -shift
         w = w / scale
         # score = w·x + bias of the row's side; the column of sides (±1) carries half the difference of means
-        of_side = np.array([shift - w @ means[0], shift - w @ means[1]])
-        weights.append(np.append(w, (of_side[1] - of_side[0]) / 2))
+        of_side = torch.stack([shift - w @ means[0], shift - w @ means[1]])
+        weights.append(torch.cat([w, of_side.diff() / 2]))
         biases.append(of_side.mean())
-        ok.append(gradient < 1e-3)
         left.append(gradient)
-    return Fits(
-        np.array(weights)[:, None], np.array(biases)[:, None], np.array(ok)[:, None], np.array(left)[:, None]
+    gradients = torch.stack(left)[:, None]
+    return Fits.solved(
+        problem, torch.stack(weights)[:, None], torch.stack(biases)[:, None], gradients, gradients < 1e-3
     )
 
 
-def _crc(a: Floats, b: Floats) -> tuple[Floats, float]:
-    _, _, axes = np.linalg.svd(b - a, full_matrices=False)
-    return axes[0], 0.0
+Direction = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""[width] weight, bias, and what is left of the gradient."""
 
 
-def _ccs(a: Floats, b: Floats, restarts: int, seed: int) -> tuple[Floats, float, float]:
+def _crc(a: torch.Tensor, b: torch.Tensor) -> Direction:
+    none = a.new_zeros(())
+    return torch.linalg.svd(b - a, full_matrices=False)[2][0], none, none
+
+
+def _ccs(low: torch.Tensor, high: torch.Tensor, restarts: int, seed: int) -> Direction:
     """Lowest of several minima of (p₊ − (1 − p₋))² + min(p₊, p₋)², mean over pairs."""
-    low, high = torch.from_numpy(a), torch.from_numpy(b)
-    generator = torch.Generator().manual_seed(seed)
-    w = torch.randn(a.shape[1], restarts, generator=generator, dtype=torch.float64) / a.shape[1] ** 0.5
+    width = low.shape[1]
+    generator = torch.Generator().manual_seed(seed)  # the same starts on every device
+    w = (torch.randn(width, restarts, generator=generator, dtype=low.dtype) / width**0.5).to(low.device)
     w.requires_grad_()
-    shift = torch.zeros(restarts, dtype=torch.float64, requires_grad=True)
+    shift = low.new_zeros(restarts, requires_grad=True)
     optimiser = torch.optim.LBFGS([w, shift], max_iter=200, history_size=10, line_search_fn="strong_wolfe")
 
     def losses() -> torch.Tensor:
@@ -170,5 +175,5 @@ def _ccs(a: Floats, b: Floats, restarts: int, seed: int) -> tuple[Floats, float,
     closure()
     with torch.no_grad():
         best = int(losses().argmin())
-        gradient = float(w.grad[:, best].abs().max()) if w.grad is not None else np.inf
-        return w[:, best].numpy().copy(), float(shift[best]), gradient
+        assert w.grad is not None
+        return w[:, best].clone(), shift[best].clone(), w.grad[:, best].abs().max()

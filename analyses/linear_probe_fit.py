@@ -3,12 +3,14 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .linear_probe_methods import Method
 from .linear_probe_problem import Fits, Floats, Problem
 from .linear_probe_task import Task
 from .metrics import DEFAULT_METRICS, LOWER_IS_BETTER, Predicted, row_log_loss, score
+from .solvers.arrays import Array, on_host
 from .solvers.logistic import solve_logistic
 
 
@@ -39,50 +41,102 @@ class LayerFit:
 
 
 def fit_layer(
-    x: Floats, task: Task, method: Method, *, strengths: Floats, class_weight: str | None = None
+    x: Array, task: Task, method: Method, *, strengths: Floats, class_weight: str | None = None
 ) -> LayerFit:
     """Fit and score a probe on the rows of one layer.
 
     Args:
-        x: [rows, width] activations of the task's rows.
+        x: [rows, width] activations of the task's rows; numpy, or torch on the device that computes.
         task: labels and splits.
         method: how to fit.
         strengths: to choose from, strong regularisation first.
         class_weight: `None`, or `balanced` (every class weighs the same in the fit).
     """
-    n_folds = int(task.fold.max()) + 1
-    train = task.train
-    seen = np.stack([train & (task.fold != fold) for fold in range(n_folds)], axis=1).astype(np.float64)
-    inner = method.fit(_problem(x, task, seen, class_weight), strengths)
-    out_of_fold = _out_of_fold(inner, x, task, len(strengths))
+    inner = method.fit(_problem(x, task, _inner_masks(task), class_weight), strengths)
+    out_of_fold = _out_of_fold(inner, x, task)
     chosen = choose_strength(out_of_fold, task, method)
-    final = method.fit(
-        _problem(x, task, train[:, None].astype(np.float64), class_weight), strengths[[chosen]]
-    )
-    margin = np.where(_like(task.test, out_of_fold[chosen]), final.margins(x, 0)[0], out_of_fold[chosen])
+    final = method.fit(_final_problem(x, task, class_weight), strengths[[chosen]])
+    return _scored(task, method, strengths, chosen, inner, out_of_fold, final, final.margins(x, 0))
+
+
+def fit_layers(
+    x: torch.Tensor, task: Task, method: Method, *, strengths: Floats, class_weight: str | None = None
+) -> list[LayerFit]:
+    """The same for several layers of one width, side by side: what a GPU is kept busy by.
+
+    Args:
+        x: [layers, rows, width] on the device that computes.
+        task: as `fit_layer`.
+        method: as `fit_layer`.
+        strengths: as `fit_layer`.
+        class_weight: as `fit_layer`.
+    """
+    if not method.stacked:
+        return [fit_layer(layer, task, method, strengths=strengths, class_weight=class_weight) for layer in x]
+    inner = method.fit(_problem(x, task, _inner_masks(task), class_weight), strengths)
+    out_of_fold = _out_of_fold(inner, x, task)
+    chosen = [choose_strength(margins, task, method) for margins in out_of_fold]
+    final = method.fit(_final_problem(x, task, class_weight), strengths[chosen][:, None])
+    held_out = final.margins(x, 0)
+    return [
+        _scored(
+            task,
+            method,
+            strengths,
+            chosen[layer],
+            inner.of_layer(layer),
+            out_of_fold[layer],
+            final.of_layer(layer),
+            held_out[layer],
+        )
+        for layer in range(len(x))
+    ]
+
+
+def _inner_masks(task: Task) -> Floats:
+    folds = np.arange(int(task.fold.max()) + 1)
+    return (task.train[:, None] & (task.fold[:, None] != folds)).astype(np.float64)
+
+
+def _final_problem(x: Array, task: Task, class_weight: str | None) -> Problem:
+    return _problem(x, task, task.train[:, None].astype(np.float64), class_weight)
+
+
+def _scored(
+    task: Task,
+    method: Method,
+    strengths: Floats,
+    chosen: int,
+    inner: Fits,
+    out_of_fold: Floats,
+    final: Fits,
+    held_out: Floats,
+) -> LayerFit:
+    """One layer's result from the fits that left a fold out and the one on all training rows."""
+    margin = np.where(_like(task.test, out_of_fold[chosen]), held_out[0], out_of_fold[chosen])
     predicted = predict(margin, task, method)
     primary = DEFAULT_METRICS[task.kind][0]
     by_fold = np.array(
         [
             float(score(primary, task.y[task.fold == fold], predicted.rows(task.fold == fold))[0])
-            for fold in range(n_folds)
+            for fold in range(int(task.fold.max()) + 1)
         ]
     )
     sign = -1 if primary in LOWER_IS_BETTER else 1
     return LayerFit(
-        weight=final.weight[0, 0],
-        bias=final.bias[0, 0],
+        weight=on_host(final.weight[0, 0]),
+        bias=on_host(final.bias[0, 0]),
         predicted=predicted,
         strength=float(strengths[chosen]),
         converged=bool(final.converged.all() and inner.converged[:, chosen].all()),
         gradient=float(max(final.gradient.max(), inner.gradient[:, chosen].max())),
         inner=sign * float(np.nanmean(by_fold)),
         inner_by_fold=sign * by_fold,
-        fold_cosine=_fold_cosine(inner.weight[:, chosen]),
+        fold_cosine=_fold_cosine(on_host(inner.weight[:, chosen])),
     )
 
 
-def _problem(x: Floats, task: Task, masks: Floats, class_weight: str | None) -> Problem:
+def _problem(x: Array, task: Task, masks: Floats, class_weight: str | None) -> Problem:
     if class_weight == "balanced" and task.n_classes:
         given = masks
         masks = masks.copy()
@@ -96,15 +150,17 @@ def _like(rows: NDArray[np.bool_], values: Floats) -> NDArray[np.bool_]:
     return rows if values.ndim == 1 else rows[:, None]
 
 
-def _out_of_fold(fits: Fits, x: Floats, task: Task, n_strengths: int) -> Floats:
-    """[strengths, rows (, classes)] margins of training rows by their fold's fit; 0 for held-out rows."""
+def _out_of_fold(fits: Fits, x: Array, task: Task) -> Floats:
+    """[..., strengths, rows (, classes)] margins of training rows by their fold's fit; 0 for held-out
+    rows."""
     out: Floats | None = None
-    for fold in range(fits.weight.shape[0]):
-        mine = task.fold == fold
-        margins = fits.margins(x[mine], fold)
+    rows = x.ndim - 1  # the axis of margins after layers and strengths
+    for fold in range(int(task.fold.max()) + 1):
+        mine = np.flatnonzero(task.fold == fold)
+        margins = fits.margins(x[..., mine, :], fold)
         if out is None:
-            out = np.zeros((n_strengths, len(x), *margins.shape[2:]))
-        out[:, mine] = margins
+            out = np.zeros((*margins.shape[:rows], len(task.fold), *margins.shape[rows + 1 :]))
+        np.moveaxis(out, rows, 0)[mine] = np.moveaxis(margins, rows, 0)
     assert out is not None
     return out
 

@@ -4,58 +4,80 @@ The difference of class means, turned by the inverse of the covariance within cl
 for Gaussian classes of one shape (Marks & Tegmark 2310.06824 use it so).
 """
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
 
 from .linear_probe_problem import Fits, Floats, Problem
-from .solvers.ridge import decompose
+from .solvers.arrays import inner_products, square_root
+
+Shrinkage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""[...] share of the mean variance from residuals [..., rows, width] and the roots of their scatter."""
 
 
 def fit_lda(problem: Problem, strengths: Floats) -> Fits:
     """LDA with the covariance as it is (its smallest directions lifted by a millionth of the mean one)."""
-    return _fit(problem, lambda residuals: 1e-6)
+    return _fit(problem, lambda residuals, roots: residuals.new_full(residuals.shape[:-2], 1e-6))
 
 
 def fit_shrunk_lda(problem: Problem, strengths: Floats) -> Fits:
     """LDA with the covariance shrunk towards the mean variance by Ledoit & Wolf's (2004) estimate."""
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
-    return _fit(problem, lambda residuals: float(ledoit_wolf_shrinkage(residuals, assume_centered=True)))
+    return _fit(problem, ledoit_wolf)
 
 
-def _fit(problem: Problem, shrinkage) -> Fits:  # type: ignore[no-untyped-def]
+def ledoit_wolf(residuals: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
+    """[...] how far to shrink the covariance of centred rows (Ledoit & Wolf 2004).
+
+    Args:
+        residuals: [..., rows, width].
+        roots: [..., rank] singular values of the residuals: they say all that is needed of the covariance.
+    """
+    n, width = residuals.shape[-2:]
+    spectrum = roots**2 / n
+    total, square = spectrum.sum(-1), (spectrum**2).sum(-1)
+    fourth = (residuals**2).sum(-1).pow(2).sum(-1)
+    error = (fourth / n - square) / (n * width)
+    distance = (square - total**2 / width) / width
+    return (torch.minimum(error, distance) / distance.clamp(min=1e-300)).clamp(0, 1)
+
+
+def _fit(problem: Problem, shrinkage: Shrinkage) -> Fits:
+    rows, labels, masks = problem.tensors()
     weights, biases = [], []
-    for fold in range(problem.masks.shape[1]):
-        seen = problem.masks[:, fold] > 0
-        x, y, u = problem.x[seen], problem.y[seen], problem.masks[seen, fold]
-        member = np.eye(problem.n_classes)[y] * u[:, None]
-        mean = (member / member.sum(axis=0)).T @ x
-        residuals = (x - mean[y]) * np.sqrt(u / u.mean())[:, None]
-        turned = solve_shrunk(residuals, mean.T, shrinkage(residuals)).T
-        share = member.sum(axis=0) / member.sum()
-        bias = -0.5 * (turned * mean).sum(axis=1) + np.log(share)
+    for fold in range(problem.n_folds):
+        seen = masks[:, fold] > 0
+        x, y, u = rows[..., seen, :], labels[seen], masks[seen, fold]
+        member = torch.nn.functional.one_hot(y, problem.n_classes) * u[:, None]
+        mean = (member / member.sum(0)).T @ x
+        residuals = (x - mean[..., y, :]) * (u / u.mean()).sqrt()[:, None]
+        turned = solve_shrunk(residuals, mean.mT, shrinkage).mT
+        share = member.sum(0) / member.sum()
+        bias = -0.5 * (turned * mean).sum(-1) + share.log()
         if problem.n_classes == 2:
-            turned, bias = turned[1] - turned[0], bias[1] - bias[0]
+            turned, bias = turned[..., 1, :] - turned[..., 0, :], bias[..., 1] - bias[..., 0]
         weights.append(turned)
         biases.append(bias)
-    done = np.ones((len(weights), 1), dtype=bool)
-    return Fits(np.stack(weights)[:, None], np.stack(biases)[:, None], done, np.zeros(done.shape))
+    layers = rows.ndim - 2
+    return Fits.closed_form(problem, torch.stack(weights, dim=layers), torch.stack(biases, dim=layers))
 
 
-def solve_shrunk(residuals: Floats, vectors: Floats, shrinkage: float) -> Floats:
+def solve_shrunk(residuals: torch.Tensor, vectors: torch.Tensor, shrinkage: Shrinkage) -> torch.Tensor:
     """Σ⁻¹ vectors for Σ = (1 − shrinkage) · RᵀR / n + shrinkage · mean variance · I.
 
     Args:
-        residuals: R [rows, width], centred.
-        vectors: [width, count].
-        shrinkage: above 0 and at most 1.
+        residuals: R [..., rows, width], centred.
+        vectors: [..., width, count].
+        shrinkage: gives a share of at most 1.
 
     Returns:
-        [width, count]. Decomposes the smaller side of R.
+        [..., width, count]. Decomposes the smaller side of R.
     """
-    n, width = residuals.shape
-    floor = max(shrinkage * float((residuals**2).sum()) / (n * width), 1e-300)
-    parts = decompose(torch.from_numpy(residuals))
-    v, s = parts.to_weight.numpy(), parts.s.numpy()
-    along = v.T @ vectors
-    return vectors / floor + v @ (along * (1 / ((1 - shrinkage) * s**2 / n + floor) - 1 / floor)[:, None])
+    n, width = residuals.shape[-2:]
+    wide = n <= width
+    roots, inverse, axes = square_root(inner_products(residuals if wide else residuals.mT), 1e-13)
+    v = residuals.mT @ (axes * inverse[..., None, :]) if wide else axes
+    share = shrinkage(residuals, roots)[..., None]
+    floor = (share * (residuals**2).sum((-2, -1))[..., None] / (n * width)).clamp(min=1e-300)
+    along = v.mT @ vectors
+    gain = 1 / ((1 - share) * roots**2 / n + floor) - 1 / floor
+    return vectors / floor[..., None] + v @ (along * gain[..., None])

@@ -1,19 +1,22 @@
 """Ways to fit a linear probe: each fits many folds × strengths at once and gives raw-space weights.
 
 A method is a function of rows, labels, fold masks and strengths. Everything it estimates, centre and scale
-included, comes from the rows that the fold's mask lets it see.
+included, comes from the rows that the fold's mask lets it see. Leading axes of the rows are layers, fitted
+side by side; strengths are then [strengths] or [layers, strengths].
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
 from .linear_probe_lda import fit_lda, fit_shrunk_lda
 from .linear_probe_problem import Fits, Floats, Problem, moments, spread
-from .solvers.logistic import solve_logistic
+from .solvers.arrays import to_tensor
+from .solvers.logistic import LogisticFit, solve_logistic
 from .solvers.ridge import solve_ridge
 from .solvers.row_space import row_factor, row_space
 
@@ -32,116 +35,135 @@ class Method:
     """Tasks it can do."""
     probabilistic: bool
     """Whether its margins are log-odds; else Platt's sigmoid is fitted on out-of-fold training margins."""
+    stacked: bool = True
+    """Whether it fits layers side by side; else it is given one at a time."""
 
 
 def fit_logistic(problem: Problem, strengths: Floats) -> Fits:
     """Logistic regression, binary or softmax, scaled within the fold; strengths are scikit-learn's C."""
-    n_folds, n_strengths = problem.masks.shape[1], len(strengths)
+    x, y, masks = problem.tensors()
     mean, scale, varies = spread(problem)
-    if problem.x.shape[1] > len(problem.x):
+    if x.shape[-1] > x.shape[-2]:
         return _logistic_in_row_space(problem, strengths, mean, scale)
-    columns = n_folds * n_strengths
     fit = solve_logistic(
-        problem.x,
-        np.broadcast_to(problem.y[:, None], (len(problem.y), columns)),
-        np.tile(1 / strengths, n_folds),
-        row_weights=problem.masks,
+        x,
+        y[:, None].expand(-1, problem.n_folds * strengths.shape[-1]),
+        _penalties(x, strengths, problem.n_folds),
+        row_weights=masks,
         centre=mean,
         scale=scale,
-        fold=np.repeat(np.arange(n_folds), n_strengths),
+        fold=_fold_of_column(problem, strengths),
         n_classes=problem.n_classes,
         tol=problem.tol,
     )
-    shape = (n_folds, n_strengths)
-    weight = fit.weight.reshape(*shape, *fit.weight.shape[1:])
+    weight, bias, gradient, converged = _by_fold(problem, fit)
     # what a fold cannot have seen it gives no weight, not even one within the tolerance
-    per_fold = (n_folds, *[1] * (weight.ndim - 2), -1)
-    unseen = np.where(varies.reshape(per_fold), 0.0, weight)
-    bias = fit.bias.reshape(*shape, *fit.bias.shape[1:]) + (unseen * mean.reshape(per_fold)).sum(axis=-1)
-    return Fits(
-        weight - unseen,
-        bias,
-        fit.converged.reshape(shape),
-        fit.gradient.reshape(shape),
-    )
+    unseen = torch.where(_along(varies, weight), 0.0, weight)
+    bias = bias + (unseen * _along(mean, weight)).sum(-1)
+    return Fits.solved(problem, weight - unseen, bias, gradient, converged)
 
 
 def fit_logistic_unscaled(problem: Problem, strengths: Floats) -> Fits:
     """Logistic regression on centred, unscaled features: every fold and strength shares one Gram matrix."""
-    n_folds, n_strengths = problem.masks.shape[1], len(strengths)
-    space = row_space(problem.x)
+    x, y, masks = problem.tensors()
+    space = row_space(x)
     fit = solve_logistic(
         space.coordinates,
-        torch.from_numpy(np.repeat(problem.y[:, None], n_folds * n_strengths, axis=1)),
-        np.tile(1 / strengths, n_folds),
-        row_weights=problem.masks,
-        fold=np.repeat(np.arange(n_folds), n_strengths),
+        y[:, None].expand(-1, problem.n_folds * strengths.shape[-1]),
+        _penalties(x, strengths, problem.n_folds),
+        row_weights=masks,
+        fold=_fold_of_column(problem, strengths),
         n_classes=problem.n_classes,
         tol=problem.tol,
         diagonal=True,
     )
     weight, bias = space.lift(fit.weight, fit.bias)
-    shape = (n_folds, n_strengths)
-    parts = (weight, bias, fit.converged, fit.gradient)
-    return Fits(*(part.numpy().reshape(*shape, *part.shape[1:]) for part in parts))
+    return Fits.solved(problem, *_by_fold(problem, replace(fit, weight=weight, bias=bias)))
 
 
-def _logistic_in_row_space(problem: Problem, strengths: Floats, mean: Floats, scale: Floats) -> Fits:
+def _logistic_in_row_space(
+    problem: Problem, strengths: Floats, mean: torch.Tensor, scale: torch.Tensor
+) -> Fits:
     """The same minimum through each fold's Gram matrix: an L2 solution is in the rows' span, w = Zᵀa."""
+    x, y, masks = problem.tensors()
+    layers = x.ndim - 2
     parts = []
-    for fold in range(problem.masks.shape[1]):
-        seen = problem.masks[:, fold] > 0
-        z = (problem.x[seen] - mean[fold]) / scale[fold]
-        factor = row_factor(z)
+    for fold in range(problem.n_folds):
+        seen = masks[:, fold] > 0
+        middle, width = mean[..., fold, :], scale[..., fold, :]
+        factor = row_factor((x[..., seen, :] - middle[..., None, :]) / width[..., None, :])
         fit = solve_logistic(
             factor.coordinates,
-            torch.from_numpy(np.repeat(problem.y[seen, None], len(strengths), axis=1)),
-            1 / strengths,
-            row_weights=problem.masks[seen, fold : fold + 1],
+            y[seen, None].expand(-1, strengths.shape[-1]),
+            _penalties(x, strengths),
+            row_weights=masks[seen, fold : fold + 1],
             n_classes=problem.n_classes,
             tol=problem.tol,
             basis_width=FEW_ROWS,
         )
         on_z, bias = factor.lift(fit.weight, fit.bias)
-        weight = on_z.numpy() / scale[fold]
-        parts.append(
-            (weight, bias.numpy() - weight @ mean[fold], fit.converged.numpy(), fit.gradient.numpy())
-        )
-    return Fits(*(np.stack(part) for part in zip(*parts, strict=True)))
+        shape = (*middle.shape[:layers], *[1] * (on_z.ndim - layers - 1), -1)
+        weight = on_z / width.reshape(shape)
+        shift = (weight * middle.reshape(shape)).sum(-1)
+        parts.append((weight, bias - shift, fit.gradient, fit.converged))
+    return Fits.solved(problem, *(torch.stack(part, dim=layers) for part in zip(*parts, strict=True)))
+
+
+def _penalties(x: torch.Tensor, strengths: Floats, n_folds: int = 1) -> torch.Tensor:
+    """[..., folds · strengths] 1 / C, fold-major; strengths are [..., strengths]."""
+    return 1 / to_tensor(strengths, like=x).repeat(*[1] * (strengths.ndim - 1), n_folds)
+
+
+def _fold_of_column(problem: Problem, strengths: Floats) -> NDArray[np.int64]:
+    return np.repeat(np.arange(problem.n_folds), strengths.shape[-1])
+
+
+def _by_fold(problem: Problem, fit: LogisticFit) -> tuple[torch.Tensor, ...]:
+    """Weight, bias, gradient and convergence with columns as folds × strengths."""
+    layers, folds = problem.x.ndim - 2, (problem.n_folds, -1)
+    return tuple(
+        part.unflatten(layers, folds) for part in (fit.weight, fit.bias, fit.gradient, fit.converged)
+    )
+
+
+def _along(per_fold: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """[..., folds, width] with axes of length 1 where a weight has strengths and classes."""
+    *lead, width = per_fold.shape
+    return per_fold.reshape(*lead, *[1] * (weight.ndim - per_fold.ndim), width)
 
 
 def fit_mass_mean(problem: Problem, strengths: Floats) -> Fits:
     """Difference of class means, threshold half-way (Marks & Tegmark 2310.06824)."""
-    positive = problem.masks * (problem.y == 1)[:, None]
-    negative = problem.masks * (problem.y == 0)[:, None]
-    high = (positive / positive.sum(axis=0)).T @ problem.x
-    low = (negative / negative.sum(axis=0)).T @ problem.x
+    x, y, masks = problem.tensors()
+    positive, negative = (masks * (y == code)[:, None] for code in (1, 0))
+    high = (positive / positive.sum(0)).T @ x
+    low = (negative / negative.sum(0)).T @ x
     weight = high - low
-    bias = -(weight * (high + low)).sum(axis=1) / 2
-    done = np.ones((len(weight), 1), dtype=bool)
-    return Fits(weight[:, None], bias[:, None], done, np.zeros(done.shape))
+    return Fits.closed_form(problem, weight, -(weight * (high + low)).sum(-1) / 2)
 
 
 def fit_ridge(problem: Problem, strengths: Floats) -> Fits:
     """Ridge regression scaled within the fold; classes are regressed on as ±1; strengths are 1 / alpha."""
+    x, y, masks = problem.tensors()
     if problem.n_classes > 2:
-        targets = 2 * np.eye(problem.n_classes)[problem.y] - 1
+        targets = 2 * torch.nn.functional.one_hot(y, problem.n_classes).double() - 1
     else:
-        targets = (2 * problem.y - 1 if problem.n_classes else problem.y)[:, None].astype(np.float64)
+        targets = (2 * y - 1 if problem.n_classes else y)[:, None].double()
     mean, scale = moments(problem)
+    layers = x.ndim - 2
     weights, biases = [], []
-    for fold in range(problem.masks.shape[1]):
-        seen = problem.masks[:, fold] > 0
-        z = (problem.x[seen] - mean[fold]) / scale[fold]
-        path = solve_ridge(z, targets[seen], 1 / strengths, row_weights=problem.masks[seen, fold])
-        weight = path.weight / scale[fold]
+    for fold in range(problem.n_folds):
+        seen = masks[:, fold] > 0
+        middle, width = (part[..., fold, :][..., None, :] for part in (mean, scale))
+        z = (x[..., seen, :] - middle) / width
+        path = solve_ridge(z, targets[seen], _penalties(x, strengths), row_weights=masks[seen, fold])
+        weight = path.weight / width[..., None, :]
         weights.append(weight)
-        biases.append(path.bias - weight @ mean[fold])
-    weight, bias = np.stack(weights), np.stack(biases)
+        biases.append(path.bias - (weight * middle[..., None, :]).sum(-1))
+    weight, bias = torch.stack(weights, dim=layers), torch.stack(biases, dim=layers)
     if problem.n_classes <= 2:
-        weight, bias = weight[:, :, 0], bias[:, :, 0]
-    shape = weight.shape[:2]
-    return Fits(weight, bias, np.ones(shape, dtype=bool), np.zeros(shape))
+        weight, bias = weight[..., 0, :], bias[..., 0]
+    return Fits.solved(problem, weight, bias)
 
 
 METHODS: dict[str, Method] = {

@@ -78,7 +78,7 @@ def preference_dimensions(
         def fit(problem: Problem, strengths: Floats) -> Fits:
             return one_epoch(problem, seed=seed)
 
-        return Method(fit, np.ones(1), ("binary", "multinomial"), True), None
+        return Method(fit, np.ones(1), ("binary", "multinomial"), True, stacked=False), None
 
     chosen = {"metrics": METRICS, **options}
     name = "logistic" if recipe == "converged" else "mrmbench_published"
@@ -88,32 +88,36 @@ def preference_dimensions(
 def one_epoch(problem: Problem, *, seed: int, rate: float = 5e-5, batch: int = 16) -> Fits:
     """A linear layer after one pass of AdamW over the rows, on raw features, as published."""
     classes = 1 if problem.n_classes == 2 else problem.n_classes
-    x, y = torch.from_numpy(problem.x).float(), torch.from_numpy(problem.y)
+    rows, y, masks = problem.tensors()
+    x = rows.float()
     weights, biases = [], []
-    for fold in range(problem.masks.shape[1]):
-        generator = torch.Generator().manual_seed(seed)
+    for fold in range(problem.n_folds):
+        generator = torch.Generator().manual_seed(seed)  # the same start and order on every device
         bound = x.shape[1] ** -0.5
-        w = ((torch.rand(classes, x.shape[1], generator=generator) * 2 - 1) * bound).requires_grad_()
-        b = ((torch.rand(classes, generator=generator) * 2 - 1) * bound).requires_grad_()
+        w = (torch.rand(classes, x.shape[1], generator=generator) * 2 - 1) * bound
+        b = (torch.rand(classes, generator=generator) * 2 - 1) * bound
+        w, b = w.to(x.device).requires_grad_(), b.to(x.device).requires_grad_()
         optimiser = torch.optim.AdamW([w, b], lr=rate)
-        seen = torch.from_numpy(np.flatnonzero(problem.masks[:, fold] > 0))
-        for rows in seen[torch.randperm(len(seen), generator=generator)].split(batch):
-            margin = x[rows] @ w.T + b
+        seen = torch.nonzero(masks[:, fold] > 0)[:, 0]
+        order = torch.randperm(len(seen), generator=generator).to(x.device)
+        for mine in seen[order].split(batch):
+            margin = x[mine] @ w.T + b
             if classes == 1:
-                loss = torch.nn.functional.binary_cross_entropy_with_logits(margin[:, 0], y[rows].float())
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(margin[:, 0], y[mine].float())
             else:
-                loss = torch.nn.functional.cross_entropy(margin, y[rows])
+                loss = torch.nn.functional.cross_entropy(margin, y[mine])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        weights.append(w.detach().double().numpy()[0] if classes == 1 else w.detach().double().numpy())
-        biases.append(b.detach().double().numpy()[0] if classes == 1 else b.detach().double().numpy())
-    shape = (len(weights), 1)
-    return Fits(
-        np.stack(weights)[:, None],
-        np.stack(biases)[:, None],
-        np.zeros(shape, dtype=bool),
-        np.full(shape, np.nan),
+        weights.append(w.detach().double()[0] if classes == 1 else w.detach().double())
+        biases.append(b.detach().double()[0] if classes == 1 else b.detach().double())
+    unknown = rows.new_full((len(weights), 1), torch.nan)
+    return Fits.solved(
+        problem,
+        torch.stack(weights)[:, None],
+        torch.stack(biases)[:, None],
+        unknown,
+        torch.zeros_like(unknown, dtype=torch.bool),
     )
 
 

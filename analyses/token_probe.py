@@ -61,7 +61,13 @@ def token_probe(
             width = problem.x.shape[1] // view.tokens_padded - 1
             return fit_pooled(problem, grid, pool, width, steps=steps, seed=seed)
 
-        return Method(fit, np.asarray(strengths, dtype=np.float64), ("binary",), True), None  # type: ignore[arg-type]
+        return Method(
+            fit,  # type: ignore[arg-type]
+            np.asarray(strengths, dtype=np.float64),
+            ("binary",),
+            True,
+            stacked=False,
+        ), None
 
     if not isinstance(label, (str, list)):
         label = view.of_rows(label)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from .linear_probe_problem import Floats, Problem
+from .solvers.arrays import Array, giver, to_numpy, to_tensor
 
 LOW = -1e30
 
@@ -29,7 +30,7 @@ def _mean(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
 
 
 def _last(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
-    return s[torch.arange(len(s)), mask.sum(1).long() - 1, 0]
+    return s[torch.arange(len(s), device=s.device), mask.sum(1).long() - 1, 0]
 
 
 def _attention(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
@@ -46,7 +47,7 @@ def _rolling(s: torch.Tensor, mask: torch.Tensor, window: float) -> torch.Tensor
     size = min(int(window), s.shape[1])
     total = torch.cumsum(torch.nn.functional.pad(s[:, :, 0] * mask, (1, 0)), dim=1)
     sums = total[:, size:] - total[:, :-size]
-    ends = torch.arange(size, s.shape[1] + 1)
+    ends = torch.arange(size, s.shape[1] + 1, device=s.device)
     lengths = mask.sum(1)
     whole = ends[None] <= lengths[:, None]
     best = torch.where(whole, sums / size, LOW).amax(1)
@@ -78,28 +79,28 @@ POOLS = {
 class TokenFits:
     """Fits of a pooled probe, scoring like `linear_probe_problem.Fits`; rows are padded prompts."""
 
-    weight: Floats
+    weight: Array
     """[folds, strengths, heads, width] in raw space; [folds, strengths, width] with one head."""
-    bias: Floats
+    bias: Array
     """[folds, strengths]: added after pooling."""
     converged: NDArray[np.bool_]
     gradient: Floats
     pool: Pool
     width: int
 
-    def margins(self, x: Floats, fold: int) -> Floats:
+    def margins(self, x: Array, fold: int) -> Floats:
         """[strengths, prompts] scores of padded prompts [prompts, tokens · (width + 1)]."""
         rows, mask = unpack(x, self.width)
         out = []
         for weight, bias in zip(self.weight[fold], self.bias[fold], strict=True):
-            vectors = torch.from_numpy(np.atleast_2d(weight))
-            out.append((self.pool.pool(rows @ vectors.T, mask, self.pool.setting) + float(bias)).numpy())
-        return np.stack(out)
+            vectors = torch.atleast_2d(to_tensor(weight, like=rows))
+            out.append(self.pool.pool(rows @ vectors.T, mask, self.pool.setting) + float(bias))
+        return to_numpy(torch.stack(out))
 
 
-def unpack(x: Floats, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def unpack(x: Array, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Padded prompts as tokens [prompts, tokens, width] and mask [prompts, tokens]."""
-    packed = torch.from_numpy(np.ascontiguousarray(x)).reshape(len(x), -1, width + 1)
+    packed = to_tensor(x).reshape(len(x), -1, width + 1)
     return packed[:, :, :-1], packed[:, :, -1]
 
 
@@ -108,10 +109,11 @@ def fit_pooled(
 ) -> TokenFits:
     """Minimise pooled logistic loss + ‖w‖² / (2 C n) by L-BFGS, one fit per fold × strength."""
     rows, mask = unpack(problem.x, width)
-    y = torch.from_numpy(problem.y.astype(np.float64))
+    y = to_tensor(problem.y, like=rows)
+    masks = to_tensor(problem.masks, like=rows)
     weights, biases, gradients = [], [], []
-    for fold in range(problem.masks.shape[1]):
-        u = torch.from_numpy(problem.masks[:, fold])
+    for fold in range(problem.n_folds):
+        u = masks[:, fold]
         real = (mask * (u > 0)[:, None])[:, :, None]
         count = real.sum()
         centre = (rows * real).sum((0, 1)) / count
@@ -124,21 +126,22 @@ def fit_pooled(
             raw = w / scale
             # centring shifts every token's score alike; where the pool passes a shift on, it goes to the bias
             heads = raw[:1] if pool.pool is _attention else raw
-            weights.append(raw.numpy())
+            weights.append(raw)
             biases.append(b - float((heads @ centre).sum()))
             gradients.append(gradient)
-    shape = (problem.masks.shape[1], len(strengths))
-    weight = np.stack(weights).reshape(*shape, pool.heads, width)
+    shape = (problem.n_folds, len(strengths))
+    give = giver(problem.x)
+    weight = give(torch.stack(weights).reshape(*shape, pool.heads, width))
     left = np.array(gradients).reshape(shape)
-    bias = np.array(biases).reshape(shape)
+    bias = give(rows.new_tensor(biases).reshape(shape))
     return TokenFits(weight[:, :, 0] if pool.heads == 1 else weight, bias, left < 1e-3, left, pool, width)
 
 
 def _descend(z, mask, y, u, pool, strength, steps, seed):  # type: ignore[no-untyped-def]
     generator = torch.Generator().manual_seed(seed)
-    w = 0.01 * torch.randn(pool.heads, z.shape[2], generator=generator, dtype=torch.float64)
-    w.requires_grad_()
-    b = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    w = 0.01 * torch.randn(pool.heads, z.shape[2], generator=generator, dtype=z.dtype)
+    w = w.to(z.device).requires_grad_()
+    b = z.new_zeros(1, requires_grad=True)
     optimiser = torch.optim.LBFGS([w, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:

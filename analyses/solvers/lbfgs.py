@@ -30,13 +30,13 @@ class History:
 
     def keep(self, columns: torch.Tensor) -> None:
         """Forget all columns but these."""
-        self.steps = [step[:, columns] for step in self.steps]
-        self.changes = [change[:, columns] for change in self.changes]
+        self.steps = [step[..., columns, :] for step in self.steps]
+        self.changes = [change[..., columns, :] for change in self.changes]
 
 
 def per_column(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Inner product of each column's parameters: [p, columns, classes] twice → [columns]."""
-    return torch.linalg.vecdot(a, b, dim=0).sum(-1)
+    """Inner product of each column's parameters: [..., p, columns, classes] twice → [..., columns]."""
+    return torch.linalg.vecdot(a, b, dim=-3).sum(-1)
 
 
 def direction(
@@ -45,9 +45,9 @@ def direction(
     """The quasi-Newton descent direction of every column (Nocedal 1980, two loops).
 
     Args:
-        gradient: [p, columns, classes].
+        gradient: [..., p, columns, classes].
         history: of steps and gradient changes.
-        precondition: applies an approximate inverse Hessian to [p, columns, classes].
+        precondition: applies an approximate inverse Hessian to [..., p, columns, classes].
     """
     q = gradient.clone()
     used = []
@@ -56,10 +56,10 @@ def direction(
         # a column that did not move has nothing to say: rho = 0 leaves it out
         rho = torch.where(curvature > 1e-300, 1 / curvature.clamp(min=1e-300), torch.zeros_like(curvature))
         alpha = rho * per_column(step, q)
-        q.addcmul_(alpha[None, :, None], change, value=-1)
+        q.addcmul_(alpha[..., None, :, None], change, value=-1)
         used.append((step, change, rho, alpha))
     q = precondition(q)
     for step, change, rho, alpha in reversed(used):
         beta = rho * per_column(change, q)
-        q.addcmul_((alpha - beta)[None, :, None], step)
+        q.addcmul_((alpha - beta)[..., None, :, None], step)
     return -q

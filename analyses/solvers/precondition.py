@@ -19,11 +19,11 @@ class Curvature:
     """Variance of every fold's rows along shared orthonormal directions, and the mean one outside."""
 
     values: torch.Tensor
-    """[folds, directions] per unit of row weight."""
+    """[..., folds, directions] per unit of row weight."""
     vectors: torch.Tensor | None
-    """[width, directions]; None: the coordinate axes themselves."""
+    """[..., width, directions]; None: the coordinate axes themselves."""
     rest: torch.Tensor
-    """[folds] mean variance of a direction outside; unused where the directions are complete."""
+    """[..., folds] mean variance of a direction outside; unused where the directions are complete."""
 
     def solve(
         self, gradient: torch.Tensor, bend: torch.Tensor, l2: torch.Tensor, fold: torch.Tensor
@@ -31,19 +31,19 @@ class Curvature:
         """The inverse applied to a gradient.
 
         Args:
-            gradient: [width, columns, classes].
-            bend: [columns] total curvature of the loss, Σ u · p(1 − p).
-            l2: [columns].
+            gradient: [..., width, columns, classes].
+            bend: [..., columns] total curvature of the loss, Σ u · p(1 − p).
+            l2: [..., columns].
             fold: [columns] index into `values`.
         """
-        inside = (self.values[fold].T * bend + l2)[:, :, None]
+        inside = (self.values[..., fold, :].mT * bend[..., None, :] + l2[..., None, :])[..., None]
         if self.vectors is None:
             return gradient / inside
-        along = (self.vectors.T @ gradient.flatten(1)).view(-1, *gradient.shape[1:])
-        if self.vectors.shape[1] == self.vectors.shape[0]:
-            return (self.vectors @ (along / inside).flatten(1)).view_as(gradient)
-        outside = (self.rest[fold] * bend + l2)[None, :, None]
-        back = (self.vectors @ (along * (1 / inside - 1 / outside)).flatten(1)).view_as(gradient)
+        along = (self.vectors.mT @ gradient.flatten(-2)).unflatten(-1, gradient.shape[-2:])
+        if self.vectors.shape[-1] == self.vectors.shape[-2]:
+            return (self.vectors @ (along / inside).flatten(-2)).view_as(gradient)
+        outside = (self.rest[..., fold] * bend + l2)[..., None, :, None]
+        back = (self.vectors @ (along * (1 / inside - 1 / outside)).flatten(-2)).view_as(gradient)
         return back.addcdiv_(gradient, outside)
 
 
@@ -59,30 +59,31 @@ def curvature(
     """Directions and variances of scaled rows.
 
     Args:
-        x: [rows, width].
+        x: [..., rows, width].
         weights: [rows, folds].
-        centre: [1 or folds, width].
-        scale: [1 or folds, width].
+        centre: [..., 1 or folds, width].
+        scale: [..., 1 or folds, width].
         basis_width: up to this width all eigenvectors are taken, above it the leading ones, by random
             projection with one power step (Halko, Martinsson & Tropp 2011).
         diagonal: the columns of x are orthogonal already.
     """
     share = (weights / weights.sum(0).clamp(min=1e-12)).T
     # the median: a feature that is constant in one fold has scale 1 there
-    z = (x - centre.mean(0)) / scale.median(0).values
+    z = (x - centre.mean(-2, keepdim=True)) / scale.median(-2, keepdim=True).values
+    none_outside = z.new_zeros(*z.shape[:-2], len(share))
     if diagonal:
-        return Curvature(_variance(share, z), None, z.new_zeros(len(share)))
+        return Curvature(_variance(share, z), None, none_outside)
     everyone = share.mean(0).sqrt()[:, None]
-    if z.shape[1] <= basis_width:
+    if z.shape[-1] <= basis_width:
         half = z * everyone
-        vectors = torch.linalg.eigh(inner_products(half.T))[1]
-        return Curvature(_variance(share, z @ vectors), vectors, z.new_zeros(len(share)))
-    rank = min(SKETCH_RANK, *z.shape)
+        vectors = torch.linalg.eigh(inner_products(half.mT))[1]
+        return Curvature(_variance(share, z @ vectors), vectors, none_outside)
+    rank = min(SKETCH_RANK, *z.shape[-2:])
     vectors = _leading(z * everyone, rank)
     values = _variance(share, z @ vectors)
-    total = _variance(share, z).sum(1)
-    left = max(1, min(z.shape) - rank)
-    return Curvature(values, vectors, (total - values.sum(1)).clamp(min=0) / left)
+    total = _variance(share, z).sum(-1)
+    left = max(1, min(z.shape[-2:]) - rank)
+    return Curvature(values, vectors, (total - values.sum(-1)).clamp(min=0) / left)
 
 
 def _variance(share: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
@@ -90,9 +91,9 @@ def _variance(share: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 
 def _leading(z: torch.Tensor, rank: int) -> torch.Tensor:
-    """[width, rank] orthonormal, near the leading right singular vectors, rotated to be uncorrelated."""
+    """[..., width, rank] orthonormal, near the leading right singular vectors, rotated to be uncorrelated."""
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(z.shape[1], rank, generator=generator, dtype=z.dtype).to(z.device)
-    span = torch.linalg.qr(z.T @ (z @ start))[0]
+    start = torch.randn(z.shape[-1], rank, generator=generator, dtype=z.dtype).to(z.device)
+    span = torch.linalg.qr(z.mT @ (z @ start))[0]
     inside = z @ span
-    return span @ torch.linalg.eigh(inside.T @ inside)[1]
+    return span @ torch.linalg.eigh(inside.mT @ inside)[1]

@@ -5,14 +5,14 @@ same one.
 
 The smaller of XᵀX [width, width] and XXᵀ [rows, rows] is decomposed once. All held-out predictions follow
 exactly from the hat matrix, because leaving rows out of a penalised least-squares fit changes the others by a
-closed form.
+closed form. Leading axes of the rows are layers, decomposed side by side.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from .arrays import Array, giver, inner_products, to_tensor
+from .arrays import Array, giver, inner_products, square_root, to_tensor
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class RidgePath:
     """Fits of every penalty and target."""
 
     weight: Array
-    """[penalties, targets, width]."""
+    """[..., penalties, targets, width]."""
     bias: Array
-    """[penalties, targets]."""
+    """[..., penalties, targets]."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Decomposition:
     """Weighted, centred rows as U · diag(s) · Vᵀ; V is kept implicitly where rows < width."""
 
     u: torch.Tensor
-    """[rows, rank] left singular vectors of √u · (x − mean)."""
+    """[..., rows, rank] left singular vectors of √u · (x − mean)."""
     s: torch.Tensor
-    """[rank] singular values."""
+    """[..., rank] singular values."""
     to_weight: torch.Tensor
-    """[width, rank]: V, so that w = V · coefficients."""
+    """[..., width, rank]: V, so that w = V · coefficients."""
     mean: torch.Tensor
-    """[width] weighted mean of the rows."""
+    """[..., width] weighted mean of the rows."""
     root: torch.Tensor
     """[rows] √u."""
 
@@ -45,30 +45,29 @@ def decompose(rows: Array, *, row_weights: Array | None = None) -> Decomposition
     """Centre and decompose rows once; everything below takes the result.
 
     Args:
-        rows: [rows, width].
+        rows: [..., rows, width].
         row_weights: [rows].
     """
     x = to_tensor(rows)
-    u = x.new_ones(len(x)) if row_weights is None else to_tensor(row_weights, like=x)
+    u = x.new_ones(x.shape[-2]) if row_weights is None else to_tensor(row_weights, like=x)
     mean = (u @ x) / u.sum()
     root = u.sqrt()
-    z = (x - mean) * root[:, None]
-    small = inner_products(z if len(z) <= z.shape[1] else z.T)
-    values, vectors = torch.linalg.eigh(small)
-    kept = values > values[-1].clamp(min=1e-300) * 1e-13
-    s, vectors = values[kept].sqrt(), vectors[:, kept]
-    if len(z) <= z.shape[1]:
-        return Decomposition(vectors, s, z.T @ (vectors / s), mean, root)
-    return Decomposition(z @ (vectors / s), s, vectors, mean, root)
+    z = (x - mean[..., None, :]) * root[:, None]
+    wide = z.shape[-2] <= z.shape[-1]
+    s, inverse, vectors = square_root(inner_products(z if wide else z.mT), 1e-13)
+    scaled = vectors * inverse[..., None, :]
+    if wide:
+        return Decomposition(vectors, s, z.mT @ scaled, mean, root)
+    return Decomposition(z @ scaled, s, vectors, mean, root)
 
 
 def solve_ridge(rows: Array, targets: Array, alphas: Array, *, row_weights: Array | None = None) -> RidgePath:
     """Fit every penalty and target at once.
 
     Args:
-        rows: [rows, width], numpy or torch.
+        rows: [..., rows, width], numpy or torch.
         targets: [rows, targets].
-        alphas: [penalties], positive.
+        alphas: [..., penalties], positive.
         row_weights: [rows].
 
     >>> import numpy as np
@@ -82,12 +81,13 @@ def solve_ridge(rows: Array, targets: Array, alphas: Array, *, row_weights: Arra
 def ridge_path(parts: Decomposition, targets: Array, alphas: Array, *, give_like: Array = None) -> RidgePath:
     """The same from a decomposition that is already there."""
     y, level = _centred(parts, targets)
-    penalties = to_tensor(alphas, like=parts.s).reshape(-1)
-    projected = parts.u.T @ (y * parts.root[:, None])
-    shrunk = parts.s / (parts.s**2 + penalties[:, None])  # [penalties, rank]
-    weight = torch.einsum("dr,ar,rt->atd", parts.to_weight, shrunk, projected)
+    penalties = torch.atleast_1d(to_tensor(alphas, like=parts.s))[..., None]
+    projected = parts.u.mT @ (y * parts.root[:, None])
+    s = parts.s[..., None, :]
+    shrunk = s / (s**2 + penalties)  # [..., penalties, rank]
+    weight = torch.einsum("...dr,...ar,...rt->...atd", parts.to_weight, shrunk, projected)
     give = giver(parts.u if give_like is None else give_like)
-    return RidgePath(give(weight), give(level - weight @ parts.mean))
+    return RidgePath(give(weight), give(level - (weight * parts.mean[..., None, None, :]).sum(-1)))
 
 
 def _centred(parts: Decomposition, targets: Array) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,32 +110,35 @@ def leave_out_predictions(
     Args:
         parts: of the rows.
         targets: [rows, targets]; permuted or control targets are just more columns.
-        alphas: [penalties].
+        alphas: [..., penalties].
         fold: [rows] fold of each; default: each row by itself (leave-one-out).
 
     Returns:
-        [penalties, rows, targets] predictions.
+        [..., penalties, rows, targets] predictions.
     """
     y, level = _centred(parts, targets)
-    penalties = to_tensor(alphas, like=parts.s).reshape(-1)
+    penalties = torch.atleast_1d(to_tensor(alphas, like=parts.s))
     root, total = parts.root[:, None], (parts.root**2).sum()
-    kept = parts.s**2 / (parts.s**2 + penalties[:, None])
-    projected = parts.u.T @ (y * root)
-    out = y.new_empty(len(penalties), *y.shape)
+    square = parts.s[..., None, :] ** 2
+    kept = square / (square + penalties[..., None])
+    projected = parts.u.mT @ (y * root)
+    out = y.new_empty(*kept.shape[:-1], *y.shape)
     folds = None if fold is None else to_tensor(fold, like=parts.u, dtype=torch.long)
-    for index in range(len(penalties)):
+    for index in range(penalties.shape[-1]):
         # in √u-weighted space the smoother is symmetric: H = UkUᵀ + rrᵀ/Σu
-        residual = y * root - parts.u @ (kept[index][:, None] * projected)
+        k = kept[..., index, None, :]
+        residual = y * root - parts.u @ (k.mT * projected)
         if folds is None:
-            leverage = (parts.u**2 * kept[index]).sum(1) + parts.root**2 / total
-            left = residual / (1 - leverage).clamp(min=1e-12)[:, None]
+            leverage = (parts.u**2 * k).sum(-1) + parts.root**2 / total
+            left = residual / (1 - leverage).clamp(min=1e-12)[..., None]
         else:
             left = torch.empty_like(residual)
             for value in torch.unique(folds):
                 mine = torch.nonzero(folds == value)[:, 0]
-                block = (parts.u[mine] * kept[index]) @ parts.u[mine].T
+                u = parts.u[..., mine, :]
+                block = (u * k) @ u.mT
                 block = block + torch.outer(parts.root[mine], parts.root[mine]) / total
                 eye = torch.eye(len(mine), dtype=block.dtype, device=block.device)
-                left[mine] = torch.linalg.solve(eye - block, residual[mine])
-        out[index] = y + level - left / root
+                left[..., mine, :] = torch.linalg.solve(eye - block, residual[..., mine, :])
+        out[..., index, :, :] = y + level - left / root
     return out

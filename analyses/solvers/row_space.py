@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .arrays import Array, inner_products, to_tensor
+from .arrays import Array, inner_products, square_root, to_tensor
 
 
 @dataclass(frozen=True)
@@ -14,26 +14,28 @@ class RowSpace:
     """One decomposition that folds × strengths × targets × relabellings of a layer share."""
 
     coordinates: torch.Tensor
-    """[rows, rank] with the same inner products as the centred rows; columns orthogonal."""
+    """[..., rows, rank] with the same inner products as the centred rows; columns orthogonal."""
     centred: torch.Tensor
-    """[rows, width] the rows less their mean."""
+    """[..., rows, width] the rows less their mean."""
     to_rows: torch.Tensor
-    """[rows, rank]; the axes of the coordinates are `centredᵀ @ to_rows`, orthonormal, and never formed: for
-    a few hundred weights two thin products cost less than that one square one."""
+    """[..., rows, rank]; the axes of the coordinates are `centredᵀ @ to_rows`, orthonormal, and never formed:
+    for a few hundred weights two thin products cost less than that one square one."""
     mean: torch.Tensor
-    """[width] what was subtracted from the rows."""
+    """[..., width] what was subtracted from the rows."""
 
     def lift(self, weight: Array, bias: Array) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw-space weight [..., width] and bias of a weight [..., rank] on coordinates."""
-        raw = to_tensor(weight, like=self.mean) @ self.to_rows.T @ self.centred
-        return raw, to_tensor(bias, like=self.mean) - raw @ self.mean
+        """Raw-space weight [..., columns (, classes), width] and bias of one [..., rank] on coordinates."""
+        flat, shape = _flat(to_tensor(weight, like=self.mean), self.mean.ndim - 1)
+        raw = flat @ self.to_rows.mT @ self.centred
+        shift = (raw @ self.mean[..., None])[..., 0].view(shape)
+        return raw.view(*shape, -1), to_tensor(bias, like=self.mean) - shift
 
 
 def row_space(rows: Array) -> RowSpace:
     """Decompose the smaller of XXᵀ and XᵀX of the centred rows, once.
 
     Args:
-        rows: [rows, width], numpy or torch.
+        rows: [..., rows, width], numpy or torch.
 
     >>> import numpy as np
     >>> space = row_space(np.random.default_rng(0).normal(size=(5, 40)))
@@ -41,16 +43,20 @@ def row_space(rows: Array) -> RowSpace:
     ((5, 4), (5, 4))
     """
     x = to_tensor(rows)
-    mean = x.mean(0)
-    z = x - mean
-    wide = z.shape[1] > z.shape[0]
-    values, vectors = torch.linalg.eigh(inner_products(z if wide else z.T))
-    kept = values > values[-1].clamp(min=1e-300) * 1e-12
-    root, vectors = values[kept].sqrt(), vectors[:, kept]
+    mean = x.mean(-2)
+    z = x - mean[..., None, :]
+    wide = z.shape[-1] > z.shape[-2]
+    root, inverse, vectors = square_root(inner_products(z if wide else z.mT), 1e-12)
+    root, inverse = root[..., None, :], inverse[..., None, :]
     if wide:
-        return RowSpace(vectors * root, z, vectors / root, mean)
+        return RowSpace(vectors * root, z, vectors * inverse, mean)
     coordinates = z @ vectors
-    return RowSpace(coordinates, z, coordinates / root**2, mean)
+    return RowSpace(coordinates, z, coordinates * inverse**2, mean)
+
+
+def _flat(weight: torch.Tensor, layer_axes: int) -> tuple[torch.Tensor, torch.Size]:
+    """Weight [..., columns · classes, width], and its shape without the width."""
+    return weight.flatten(layer_axes, -2), weight.shape[:-1]
 
 
 @dataclass(frozen=True)
@@ -58,24 +64,22 @@ class RowFactor:
     """A square root of the rows' inner products, for one fit: cheaper than eigenvectors and as exact."""
 
     coordinates: torch.Tensor
-    """[rows, rank] with the inner products of the rows, plus `constant` for every pair."""
+    """[..., rows, rank] with the inner products of the rows, plus `constant` for every pair."""
     z: torch.Tensor
-    """[rows, width]."""
+    """[..., rows, width]."""
     to_rows: torch.Tensor | None
-    """[rows, rank] coefficients of each axis on the rows; None: the inverse of a triangular factor."""
-    constant: float
-    """Squared value of a constant feature that was added. Centring takes it out again."""
+    """[..., rows, rank] coefficients of each axis on the rows; None: the inverse of a triangular factor."""
+    constant: torch.Tensor
+    """[...] squared value of a constant feature that was added. Centring takes it out again."""
 
     def lift(self, weight: Array, bias: Array) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight [columns (, classes), width] on z and bias of a weight [columns (, classes), rank]."""
-        flat = to_tensor(weight, like=self.z)
-        shape = flat.shape[:-1]
-        flat = flat.reshape(-1, flat.shape[-1])
+        """Weight [..., columns (, classes), width] on z and bias of one [..., columns (, classes), rank]."""
+        flat, shape = _flat(to_tensor(weight, like=self.z), self.z.ndim - 2)
         if self.to_rows is not None:
-            on_rows = flat @ self.to_rows.T
+            on_rows = flat @ self.to_rows.mT
         else:
-            on_rows = torch.linalg.solve_triangular(self.coordinates.T, flat.T, upper=True).T
-        shift = self.constant * on_rows.sum(1)
+            on_rows = torch.linalg.solve_triangular(self.coordinates.mT, flat.mT, upper=True).mT
+        shift = self.constant[..., None] * on_rows.sum(-1)
         return (on_rows @ self.z).view(*shape, -1), to_tensor(bias, like=self.z) + shift.view(shape)
 
 
@@ -83,7 +87,7 @@ def row_factor(rows: Array) -> RowFactor:
     """Cholesky factor of the rows' Gram matrix; its eigenvectors where rows repeat or depend on one another.
 
     Args:
-        rows: [rows, width], centred or not.
+        rows: [..., rows, width], centred or not.
 
     >>> import numpy as np
     >>> z = np.random.default_rng(0).normal(size=(5, 40))
@@ -95,15 +99,15 @@ def row_factor(rows: Array) -> RowFactor:
     z = to_tensor(rows)
     gram = inner_products(z)
     # centred rows sum to zero, so their Gram matrix is singular; a constant feature mends that
-    level = float(gram.diagonal().mean())
-    lower, failed = torch.linalg.cholesky_ex(gram + level)
-    pivots = lower.diagonal() ** 2
-    if not failed and pivots.min() > 1e-8 * pivots.max():
+    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1)
+    lower, failed = torch.linalg.cholesky_ex(gram + level[..., None, None])
+    pivots = lower.diagonal(dim1=-2, dim2=-1) ** 2
+    if not failed.any() and (pivots.amin(-1) > 1e-8 * pivots.amax(-1)).all():
         return RowFactor(lower, z, None, level)
-    values, vectors = torch.linalg.eigh(gram)
-    kept = values > values[-1].clamp(min=1e-300) * 1e-12
-    root, vectors = values[kept].sqrt(), vectors[:, kept]
-    return RowFactor(vectors * root, z, vectors / root, 0.0)
+    root, inverse, vectors = square_root(gram, 1e-12)
+    return RowFactor(
+        vectors * root[..., None, :], z, vectors * inverse[..., None, :], torch.zeros_like(level)
+    )
 
 
 @dataclass(frozen=True)
