@@ -1,7 +1,7 @@
 """Layers side by side on an accelerator, as many at a time as its memory holds."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -9,6 +9,7 @@ from ..hooks.errors import LayerprobeError
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
+Key = TypeVar("Key")
 
 SPARE = 0.8
 """Share of the free memory that is planned with."""
@@ -116,9 +117,9 @@ def _unless_full(work: Callable[[Sequence[Item]], list[Out]], batch: Sequence[It
         ) from error
 
 
-def alike(items: Sequence[Item], key: Callable[[Item], Any]) -> Iterator[list[int]]:
-    """Indices of items with the same key, in order of first appearance: layers of one width."""
-    groups: dict[Any, list[int]] = {}
-    for index, item in enumerate(items):
-        groups.setdefault(key(item), []).append(index)
-    yield from groups.values()
+def alike(items: Sequence[Item], keys: Sequence[Key]) -> dict[Key, list[Item]]:
+    """Items by key, such as layers by width; both in order of first appearance."""
+    groups: dict[Key, list[Item]] = {}
+    for item, key in zip(items, keys, strict=True):
+        groups.setdefault(key, []).append(item)
+    return groups

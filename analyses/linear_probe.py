@@ -38,6 +38,7 @@ def linear_probe(
     n_bootstrap: int = 1000,
     baselines: bool = True,
     seed: int = 0,
+    device: Any = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> AnalysisResult:
@@ -68,7 +69,10 @@ def linear_probe(
         n_bootstrap: cluster-bootstrap draws.
         baselines: whether to fit the bag of words (majority and length are always there).
         seed: of splits, draws and relabellings.
-        threads: layers at a time.
+        device: `None` or `cpu`: layers in parallel, one thread each; `cuda`, `cuda:1`, …: layers side by side
+            on a GPU, as many as its memory holds; `auto`: a GPU where there is one. The same minimum in
+            double precision everywhere.
+        threads: layers at a time on the CPU.
         progress: show a bar.
 
     Returns:
@@ -113,6 +117,7 @@ def linear_probe(
         n_bootstrap=n_bootstrap,
         baselines=baselines,
         seed=seed,
+        device=device,
         threads=threads,
         progress=progress,
     )

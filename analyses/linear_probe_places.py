@@ -50,6 +50,11 @@ def list_places(store: Any, sites: str | list[str] | None, layers: list[int] | N
     return places
 
 
+def width_at(store: Any, place: Place) -> int:
+    """Features of a place's rows."""
+    return int(store.activations(place.site, place.layer, rows=slice(0, 1)).shape[-1])
+
+
 def rows_at(store: Any, place: Place, task: Task) -> NDArray[np.float64]:
     """[rows, width] activations of a task's rows, in double precision, all finite."""
     x = np.asarray(store.activations(place.site, place.layer))

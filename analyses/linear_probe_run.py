@@ -1,23 +1,25 @@
 """The loop of a probe analysis: labels × places, one split, shared draws, one correction over all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
 
 from ..hooks.errors import LayerprobeError
 from .baselines import Baselines, fit_baselines
 from .directions import Directions
 from .duplicates import near_duplicate_note
+from .layer_batches import alike, bytes_per_layer, find_device, how_many_fit, over_batches
 from .layer_threads import one_blas_thread, over_layers
 from .linear_probe_collect import directions_of, scores_frame, stack_directions, texts_frame
-from .linear_probe_fit import LayerFit, fit_layer
+from .linear_probe_fit import LayerFit, fit_layer, fit_layers
 from .linear_probe_inference import Inference, add_p_values, best_layers, infer, make_inference
 from .linear_probe_methods import Method
-from .linear_probe_places import Place, list_places, rows_at
+from .linear_probe_places import Place, list_places, rows_at, width_at
 from .linear_probe_problem import Floats
 from .linear_probe_task import Task, make_task
 from .metrics import DEFAULT_METRICS
@@ -58,6 +60,7 @@ def probe_task(
     n_bootstrap: int = 1000,
     baselines: bool = True,
     seed: int = 0,
+    device: str | torch.device | None = None,
     threads: int | None = None,
     progress: bool = False,
     drop_last: bool = False,
@@ -72,6 +75,7 @@ def probe_task(
     """
     if class_weight not in (None, "balanced"):
         raise LayerprobeError(f"class_weight={class_weight!r}, expected None or 'balanced'")
+    where = find_device(device)
     several = isinstance(label, list) and bool(label) and all(one in store.label_names for one in label)
     places = list_places(store, sites, layers)
     probed = []
@@ -102,9 +106,11 @@ def probe_task(
         with one_blas_thread():
             base = fit_baselines(store, task, words=baselines)
         work = _Work(store, task, found, prepare, grid, class_weight, drop_last)
-        fits = over_layers(
-            work, places, threads=threads, progress=progress, description=f"{name}: {task.name}"
-        )
+        bar: dict[str, Any] = {"progress": progress, "description": f"{name}: {task.name}"}
+        if where is None:
+            fits = over_layers(work, places, threads=threads, **bar)
+        else:
+            fits = _side_by_side(work, places, where, bar)
         probed.append(Probed(task, fits, inference, base))
     return _result(store, name, places, probed, seed)
 
@@ -125,11 +131,58 @@ class _Work:
     drop_last: bool
 
     def __call__(self, place: Place) -> LayerFit:
+        return self._finished(
+            fit_layer(
+                self._rows(place),
+                self.task,
+                self.method,
+                strengths=self.strengths,
+                class_weight=self.class_weight,
+            )
+        )
+
+    def together(self, places: Sequence[Place], device: torch.device) -> list[LayerFit]:
+        """The same at places of one width, side by side on a device."""
+        x = torch.empty(0, device=device)
+        for index, place in enumerate(places):
+            rows = torch.from_numpy(self._rows(place))
+            if index == 0:
+                x = torch.empty(len(places), *rows.shape, dtype=rows.dtype, device=device)
+            x[index] = rows
+        fits = fit_layers(
+            x,
+            self.task,
+            self.method,
+            strengths=self.strengths,
+            class_weight=self.class_weight,
+        )
+        return [self._finished(fit) for fit in fits]
+
+    def _rows(self, place: Place) -> Floats:
         x = rows_at(self.store, place, self.task)
-        if self.prepare is not None:
-            x = self.prepare(x)
-        fit = fit_layer(x, self.task, self.method, strengths=self.strengths, class_weight=self.class_weight)
+        return x if self.prepare is None else self.prepare(x)
+
+    def _finished(self, fit: LayerFit) -> LayerFit:
         return fit.without_last() if self.drop_last else fit
+
+
+def _side_by_side(
+    work: _Work, places: list[Place], device: torch.device, bar: dict[str, Any]
+) -> list[LayerFit]:
+    """Fits of all places in their order, those of one width together."""
+    task = work.task
+    columns = (int(task.fold.max()) + 1) * len(work.strengths) * max(1, task.n_classes)
+    found: dict[Place, LayerFit] = {}
+    widths = [width_at(work.store, place) for place in places]
+    for width, mine in alike(places, widths).items():
+        fits = over_batches(
+            lambda batch: work.together(batch, device),
+            mine,
+            at_a_time=how_many_fit(device, bytes_per_layer(len(task.rows), width, columns)),
+            **bar,
+        )
+        found |= dict(zip(mine, fits, strict=True))
+    return [found[place] for place in places]
 
 
 def _result(store: Any, name: str, places: list[Place], probed: list[Probed], seed: int) -> AnalysisResult:
