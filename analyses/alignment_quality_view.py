@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .wording import bounds, number, p_value
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -33,17 +35,17 @@ def summarise(result: "AnalysisResult") -> list[str]:
         if row["p_familywise"] > 0.05 and not part:
             chance.add(row["model"])
         sentences.append(
-            f"{row['model']}{part}: AQI of {row['target']} is {row['estimate']:.3g} "
-            f"[{row['lo']:.3g}, {row['hi']:.3g}] on held-out groups, {verdict} ({row['null_mean']:.3g} under "
-            f"permuted labels, z = {row['z']:.1f}, family-wise p = {row['p_familywise']:.3g}; sd over "
-            f"pooling seeds {row['seed_sd']:.2g}; {row['n']} rows in {row['n_groups']} groups)."
+            f"{row['model']}{part}: AQI of {row['target']} is {number(row['estimate'])}"
+            f"{bounds(row)} on held-out groups, {verdict} ({number(row['null_mean'])} under permuted "
+            f"labels, z = {row['z']:.1f}, family-wise p {p_value(row['p_familywise'])}; sd over pooling "
+            f"seeds {number(row['seed_sd'])}; {row['n']} rows in {row['n_groups']} groups)."
         )
     sentences += _weights(result.frames.get("weights"), chance)
     for _, row in table[compared].iterrows():
         off = row["lo"] > 0 or row["hi"] < 0
         sentences.append(
-            f"{row['model']} − {row['reference']} ({row['subset']}): AQI differs by {row['estimate']:.3g} "
-            f"[{row['lo']:.3g}, {row['hi']:.3g}]" + ("." if off else "; the interval covers zero.")
+            f"{row['model']} − {row['reference']} ({row['subset']}): AQI differs by "
+            f"{number(row['estimate'])}{bounds(row)}" + ("." if off else "; the interval covers zero.")
         )
     return sentences
 
@@ -85,8 +87,8 @@ def draw(result: "AnalysisResult") -> "Figure":
         table = table[table["reference"].isna()]
     figure = make_subplots(rows=1, cols=2, subplot_titles=["AQI (grey: permuted labels)", "layer weights"])
     weights = result.frames.get("weights")
-    for number, (model, part) in enumerate(table.groupby("model", sort=False)):
-        colour = COLOURS[number % len(COLOURS)]
+    for count, (model, part) in enumerate(table.groupby("model", sort=False)):
+        colour = COLOURS[count % len(COLOURS)]
         bars = None
         if "lo" in part:
             bars = {

@@ -22,6 +22,7 @@ from .resampling import (
 from .result import AnalysisResult, tidy
 from .suppression import trajectory_of
 from .trajectories import Variants
+from .wording import p_value
 
 
 def parse_answer(text: str, options: Sequence[str]) -> str | None:
@@ -263,12 +264,12 @@ def summarise(result: AnalysisResult) -> list[str]:
         mar, test = rows.loc["mar_conditional"], rows.loc["mcnemar"]
         span = f" [{mar['lo']:.1%}, {mar['hi']:.1%}]" if "lo" in mar and not pd.isna(mar["lo"]) else ""
         where = "" if subset == "all" else f" where {subset}"
-        adjusted = f" (q = {test['q']:.3g} over {tests} tests)" if tests > 1 else ""
+        adjusted = f" (q {p_value(test['q'])} over {tests} tests)" if tests > 1 else ""
         sentences.append(
             f"{model}{where} ({method}, {counts.n:.0f} pairs): right on {value['accuracy_target']:.1%} of "
             f"targets and {value['accuracy_contrast']:.1%} of contrasts. Both members of a pair are right in "
             f"{counts.a:.0f}, only the target in {counts.b:.0f}, only the contrast in {counts.c:.0f}, "
             f"neither in {counts.d:.0f}: misfired-alignment rate {mar['estimate']:.1%}{span}, its reverse "
-            f"(BR) {value['br_conditional']:.1%}, exact McNemar p = {test['p']:.3g}{adjusted}."
+            f"(BR) {value['br_conditional']:.1%}, exact McNemar p {p_value(test['p'])}{adjusted}."
         )
     return sentences

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .suppression_view import COLOURS, add_band, in_one_order, interval, on_prompts, records, verdict_sentence
+from .wording import bounds, p_value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -65,7 +66,7 @@ def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
     part = known
     low = part.iloc[int(part["estimate"].to_numpy(dtype=float).argmin())]
     first = part.sort_values("layer").iloc[0]
-    place, value = f"{low['site']}[{low['layer']}]", f"{low['estimate']:.3f}{interval(low)}"
+    place, value = f"{low['site']}[{low['layer']}]", f"{low['estimate']:.3f}{bounds(low)}"
     if len(part) == 1:
         return f"{model} against {low['reference']}: {SIMILARITIES[metric]} is {value} at {place}{missing}."
     start = (
@@ -100,7 +101,7 @@ def _transfer(model: str, rows: pd.DataFrame) -> str:
     return (
         f"{model} against {name}: of the {len(readable)} of {len(moved)} layers where {name}'s own probe is "
         f"above chance, its transfer AUROC is lowest at {place[0]}[{place[1]}], "
-        f"{low['estimate']:.3f}{interval(low)} (there {name}'s probe has {at_home} in {name} itself, and "
+        f"{low['estimate']:.3f}{bounds(low)} (there {name}'s probe has {at_home} in {name} itself, and "
         f"{model}'s own {own.loc[place, 'estimate']:.3f} in {model})."
     )
 
@@ -118,8 +119,8 @@ def _class_change(model: str, part: pd.DataFrame) -> str:
     )
     return (
         f"{model} against {top['reference']}: the class difference of {top['target']!r} changes most at "
-        f"layer {top['layer']}, by {top['estimate']:.2f}{interval(top)} of its own length (family-wise p = "
-        f"{top['p_familywise']:.3g}); {found}."
+        f"layer {top['layer']}, by {top['estimate']:.2f}{interval(top)} of its own length (family-wise p "
+        f"{p_value(top['p_familywise'])}); {found}."
     )
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .attribution import component_map
+from .wording import p_value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -38,7 +39,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
         ordered = result.frames["paths"].sort_values("effect", key=abs, ascending=False, kind="stable")
         strongest = "; ".join(
             f"{row['sender']} → {row['receiver']} {row['effect']:+.2f} [{row['lo']:.2f}, {row['hi']:.2f}] "
-            f"(family-wise p = {row['p_familywise']:.3g})"
+            f"(family-wise p {p_value(row['p_familywise'])})"
             for _, row in ordered.head(3).iterrows()
         )
         sentences.append(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .indices import INDICES
+from .wording import bounds, number, p_value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -41,14 +42,13 @@ def summarise(result: "AnalysisResult") -> list[str]:
 
 
 def _sentence(row: Any, title: str, space: str, looked: int) -> str:
-    interval = f" [{row['lo']:.3g}, {row['hi']:.3g}]" if pd.notna(row.get("lo")) else ""
-    value = f"{title} of {row['target']} is {row['estimate']:.3g}{interval} at {place(row)} ({space})"
+    value = f"{title} of {row['target']} is {number(row['estimate'])}{bounds(row)} at {place(row)} ({space})"
     rows = f"{row['n']} rows in {row['n_groups']} groups"
     if pd.isna(row.get("z")):
         return f"{value}; no null was drawn ({rows})."
     against = (
-        f"{row['null_mean']:.3g} under permuted labels, z = {row['z']:.1f}, family-wise "
-        f"p = {row['p_familywise']:.3g}; {rows}"
+        f"{number(row['null_mean'])} under permuted labels, z = {row['z']:.1f}, family-wise "
+        f"p {p_value(row['p_familywise'])}; {rows}"
     )
     if row["p_familywise"] <= 0.05:
         return f"{value}, its clearest of {looked}: separated beyond chance ({against})."
@@ -66,8 +66,8 @@ def _left_out(result: "AnalysisResult") -> list[str]:
         title = INDICES[worst["metric"]].title
         sentences.append(
             f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: {worst['share']:.0%} of "
-            f"the variance) leaving them out moves the raw {title} from {worst['estimate']:.3g} to "
-            f"{worst['without']:.3g}."
+            f"the variance) leaving them out moves the raw {title} from {number(worst['estimate'])} to "
+            f"{number(worst['without'])}."
         )
     return sentences
 
@@ -85,8 +85,8 @@ def draw(result: "AnalysisResult") -> "Figure":
     series = ["model", "site"] if "model" in lead else ["site"]
     for column, name in enumerate(names, start=1):
         part = lead[lead["metric"] == name]
-        for number, (key, line) in enumerate(part.groupby(series, sort=False)):
-            _curve(figure, line, " ".join(map(str, key)), COLOURS[number % len(COLOURS)], column)
+        for count, (key, line) in enumerate(part.groupby(series, sort=False)):
+            _curve(figure, line, " ".join(map(str, key)), COLOURS[count % len(COLOURS)], column)
         if INDICES[name].scale == "log" and (part["estimate"] > 0).all():
             figure.update_yaxes(type="log", row=1, col=column)
         figure.update_xaxes(title_text="layer", row=1, col=column)

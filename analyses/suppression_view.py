@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .wording import p_value
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -70,7 +72,7 @@ def verdict_sentence(row: Any, model: str) -> str:
     done = "overridden" if row["verdict"] == "override" else "weakened by half or more"
     return (
         f"{model}{where}: the answer is represented and then {done}; {leads} ({index}, family-wise "
-        f"p = {row['p_familywise']:.3g}, handoff in {row['handoff_rate']:.0%} of prompts). "
+        f"p {p_value(row['p_familywise'])}, handoff in {row['handoff_rate']:.0%} of prompts). "
         f"The lead is lost at layer {row['onset_layer']:.0f}{span}: {timing}."
     )
 
