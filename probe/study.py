@@ -186,7 +186,7 @@ def _capture(
 def _made_from(item: Any, keys: Mapping[str, str]) -> str:
     from .. import __version__
 
-    asked = item.model_dump(mode="json", exclude={"models"})
+    asked = item.model_dump(mode="json", exclude={"models", "device"})
     return fingerprint({"analysis": asked, "stores": dict(keys), "layerprobe": __version__})
 
 

@@ -71,6 +71,23 @@ def check_options(item: Any, kind: str | None = None) -> None:
             raise LayerprobeError(f"{kind} draws no {name.removeprefix('n_')}; leave {name} out")
     if item.group is not None and "groups" not in accepted:
         raise LayerprobeError(f"{kind} splits no groups; leave group out")
+    if getattr(item, "device", None) is not None:
+        check_device(item.device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that there is not, before a night's capture rather than after it."""
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise LayerprobeError(f"device={device!r} is unknown; choose from cpu, cuda, cuda:1 ...") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise LayerprobeError(
+            f"device={device!r}: this machine has {torch.cuda.device_count()} CUDA devices; leave it out to "
+            "compute on the CPU"
+        )
 
 
 def accepted_by(kind: str) -> set[str]:

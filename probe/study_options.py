@@ -102,6 +102,13 @@ class PlacesOptions(AnalysisOptions):
     """Default: every captured layer."""
 
 
+class SolvedOptions(PlacesOptions):
+    """For analyses whose linear algebra can run on an accelerator."""
+
+    device: str | None = None
+    """Where the analysis computes: cpu (the default), cuda, cuda:1. Models run where [models] says."""
+
+
 class InStudy(Options):
     """What every [[analysis]] table has beside the options of its kind."""
 

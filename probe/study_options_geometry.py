@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .study_options import AnalysisOptions, Names, PlacesOptions
+from .study_options import AnalysisOptions, Names, PlacesOptions, SolvedOptions
 
 
-class SeparationOptions(PlacesOptions):
+class SeparationOptions(SolvedOptions):
     """How far the classes of a label lie apart, per site and layer."""
 
     label: str

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .study_options import AnalysisOptions, Names, PlacesOptions
+from .study_options import AnalysisOptions, Names, PlacesOptions, SolvedOptions
 
 Method = Literal["logistic", "logistic_unscaled", "ridge", "mass_mean", "mass_mean_covariance", "shrunk_lda"]
 
 
-class _FittedOptions(PlacesOptions):
+class _FittedOptions(SolvedOptions):
     held_out: float | str | None = None
     """Share of the groups that is scored and never fitted on, or the name of a split (default: 0.3)."""
     n_folds: int | None = Field(default=None, ge=2)
@@ -88,7 +88,7 @@ class LearningCurveOptions(PlacesOptions):
     """Random subsets of groups per size (default: 3)."""
 
 
-class SelectivityOptions(PlacesOptions):
+class SelectivityOptions(SolvedOptions):
     """Does a probe read a property, or memorise word types? Against random labels, one per word type."""
 
     label: str
@@ -110,7 +110,7 @@ class GeneralisationOptions(PlacesOptions):
     """How the probe is fitted."""
 
 
-class LeaveOneDomainOutOptions(PlacesOptions):
+class LeaveOneDomainOutOptions(SolvedOptions):
     """Fit on all domains but one, score on that one, for each."""
 
     label: str

@@ -58,7 +58,7 @@ def test_the_methods_offered_are_those_there_are():
 ANALYSES = [
     {"kind": "nested_cv", "label": "kind", "repeats": 2},
     {"kind": "preferences", "dimensions": ["kind", "mood"], **FEW},
-    {"kind": "score_heads", "scores": "score", "layers": [0, 2], **FEW},
+    {"kind": "score_heads", "scores": "score", "layers": [0, 2], "device": "cpu", **FEW},
     {"kind": "contrast_probe", "label": "kind", "side": "kind", "pair": "statement", "layers": 1, **FEW},
     {"kind": "learning_curve", "label": "kind", "n_draws": 1, "layers": [1]},
     {"kind": "leave_one_domain_out", "label": "kind", "domain": "half", "models": ["base"], "layers": [1]},
@@ -119,6 +119,8 @@ def test_labels_that_cannot_be_read_are_said_first(run):
         ({"kind": "linear_probe", "label": "kind", "positive": "lat"}, "did you mean 'late'?"),
         ({"kind": "token_probe", "label": "kind"}, 'tokens = "all"'),
         ({"kind": "contrast_probe", "label": "kind", "side": "kind"}, "[prompts] pair"),
+        ({"kind": "linear_probe", "label": "kind", "device": "cudo"}, "choose from cpu, cuda"),
+        ({"kind": "linear_probe", "label": "kind", "device": "cuda:99"}, "CUDA devices"),
         ({"kind": "two_by_two"}, "WEIGHTS-TEMPLATE"),
         ({"kind": "reward_decomposition", "dimensions": ["kind"]}, "'final_norm' is not captured"),
     ],
