@@ -1,11 +1,14 @@
 """Layers side by side on an accelerator, as many at a time as its memory holds."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
+from .solvers.arrays import Array
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -47,6 +50,11 @@ def find_device(device: str | torch.device | None) -> torch.device | None:
                 "or 'auto' for whatever there is"
             )
     return found
+
+
+def on_device(rows: NDArray[Any], device: torch.device | None) -> Array:
+    """Rows as they are for the CPU (`None`), else as a tensor on the device."""
+    return rows if device is None else torch.from_numpy(np.ascontiguousarray(rows)).to(device)
 
 
 def bytes_per_layer(rows: int, width: int, columns: int) -> int:

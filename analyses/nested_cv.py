@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..hooks.errors import LayerprobeError
+from .layer_batches import find_device, on_device
 from .layer_threads import over_layers
 from .linear_probe_methods import find_method
 from .linear_probe_places import Place, list_places, rows_at
@@ -42,6 +43,7 @@ def nested_cv(
     kind: str | None = None,
     level: float = 0.95,
     seed: int = 0,
+    device: Any = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> AnalysisResult:
@@ -65,6 +67,7 @@ def nested_cv(
         kind: as `linear_probe`.
         level: nominal coverage.
         seed: of the divisions.
+        device: as `linear_probe`; every division's fits run together there, one layer after another.
         threads: layers at a time.
         progress: show a bar.
 
@@ -86,6 +89,7 @@ def nested_cv(
     """
     if n_folds < 4:
         raise LayerprobeError(f"n_folds={n_folds}: a fit leaves out up to three folds; pass 4 or more")
+    where = find_device(device)
     if repeats < 1:
         raise LayerprobeError(f"repeats={repeats}, expected 1 or more (10 is a start)")
     task = make_task(
@@ -106,9 +110,11 @@ def nested_cv(
     places = list_places(store, sites, layers)
 
     def work(place: Place) -> NestedScore:
-        return nested_score(rows_at(store, place, task), task, found, grid, chosen, folds)
+        x = on_device(rows_at(store, place, task), where)
+        return nested_score(x, task, found, grid, chosen, folds)
 
-    scores = over_layers(work, places, threads=threads, progress=progress, description=f"nested: {task.name}")
+    one = threads if where is None else 1
+    scores = over_layers(work, places, threads=one, progress=progress, description=f"nested: {task.name}")
     common = {
         "model": store.model_name,
         "dataset": store.dataset_name,

@@ -17,6 +17,7 @@ from .linear_probe_fit import one_standard_error, probabilities, row_losses
 from .linear_probe_methods import Method
 from .linear_probe_problem import Fits, Floats, Problem
 from .linear_probe_task import Task
+from .solvers.arrays import Array
 
 Subset = tuple[int, ...]
 MEAN_METRICS = ("accuracy", "log_loss", "brier", "mse")
@@ -37,12 +38,12 @@ class NestedScore:
 
 
 def nested_score(
-    x: Floats, task: Task, method: Method, strengths: Floats, metric: str, folds: NDArray[np.int64]
+    x: Array, task: Task, method: Method, strengths: Floats, metric: str, folds: NDArray[np.int64]
 ) -> NestedScore:
     """Score a probe at one place.
 
     Args:
-        x: [rows, width].
+        x: [rows, width], numpy, or torch on the device that computes.
         task: its labels and groups; its own split plays no part.
         method: how to fit.
         strengths: to choose from, inside each training set.
@@ -81,7 +82,7 @@ class _Repeat:
     """Every fit that one division into folds needs: without one fold, without two, and without three."""
 
     def __init__(
-        self, x: Floats, task: Task, method: Method, strengths: Floats, fold: NDArray[np.int64], n_folds: int
+        self, x: Array, task: Task, method: Method, strengths: Floats, fold: NDArray[np.int64], n_folds: int
     ) -> None:
         self.x, self.task, self.method, self.fold, self.n_folds = x, task, method, fold, n_folds
         self.several = len(strengths) > 1

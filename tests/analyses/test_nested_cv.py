@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from planted_probes import planted_store
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -153,3 +154,16 @@ def test_other_tasks_and_bad_input():
     ]:
         with pytest.raises(LayerprobeError, match=message):
             nested_cv(store, label="three", **change)
+
+
+@pytest.mark.parametrize("width", [6, 120])
+def test_the_same_on_tensors(width, monkeypatch):
+    rng = np.random.default_rng(3)
+    y = np.tile([0, 1], 35)
+    store = lp.from_arrays({"resid_post": rng.normal(size=(2, 70, width)) + y[:, None]}, labels={"y": y})
+    options = {"label": "y", "groups": None, "repeats": 1, "strengths": [0.01, 1.0]}
+    one = nested_cv(store, **options).table
+    monkeypatch.setattr("layerprobe.analyses.nested_cv.find_device", lambda given: torch.device("cpu"))
+    other = nested_cv(store, device="stacked", **options).table
+    np.testing.assert_allclose(one["estimate"], other["estimate"], atol=1e-6)
+    np.testing.assert_allclose(one["standard_error"], other["standard_error"], atol=1e-6)
