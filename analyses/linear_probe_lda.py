@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import torch
 
-from .linear_probe_problem import Fits, Floats, Problem
+from .linear_probe_problem import Fits, Floats, Problem, spread
 from .solvers.arrays import inner_products, square_root
+
+LEAST = 1e-6
+"""Least share of the mean variance that every direction is given."""
 
 Shrinkage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """[...] share of the mean variance from residuals [..., rows, width] and the roots of their scatter."""
@@ -17,12 +20,12 @@ Shrinkage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def fit_lda(problem: Problem, strengths: Floats) -> Fits:
     """LDA with the covariance as it is (its smallest directions lifted by a millionth of the mean one)."""
-    return _fit(problem, lambda residuals, roots: residuals.new_full(residuals.shape[:-2], 1e-6))
+    return _fit(problem, lambda residuals, roots: residuals.new_full(residuals.shape[:-2], LEAST))
 
 
 def fit_shrunk_lda(problem: Problem, strengths: Floats) -> Fits:
-    """LDA with the covariance shrunk towards the mean variance by Ledoit & Wolf's (2004) estimate."""
-    return _fit(problem, ledoit_wolf)
+    """LDA with the correlations within classes shrunk by Ledoit & Wolf's (2004) estimate."""
+    return _fit(problem, lambda residuals, roots: ledoit_wolf(residuals, roots).clamp(min=LEAST))
 
 
 def ledoit_wolf(residuals: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
@@ -43,19 +46,31 @@ def ledoit_wolf(residuals: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
 
 def _fit(problem: Problem, shrinkage: Shrinkage) -> Fits:
     rows, labels, masks = problem.tensors()
+    middle, scale, varies = spread(problem)
     weights, biases = [], []
     for fold in range(problem.n_folds):
         seen = masks[:, fold] > 0
-        x, y, u = rows[..., seen, :], labels[seen], masks[seen, fold]
+        centre, unit = middle[..., fold, :], scale[..., fold, :]
+        y, u = labels[seen], masks[seen, fold]
+        z = (
+            (rows[..., seen, :] - centre[..., None, :])
+            / unit[..., None, :]
+            * varies[..., fold, :][..., None, :]
+        )
         member = torch.nn.functional.one_hot(y, problem.n_classes) * u[:, None]
-        mean = (member / member.sum(0)).T @ x
-        residuals = (x - mean[..., y, :]) * (u / u.mean()).sqrt()[:, None]
-        turned = solve_shrunk(residuals, mean.mT, shrinkage).mT
+        mean = (member / member.sum(0)).T @ z
+        residuals = (z - mean[..., y, :]) * (u / u.mean()).sqrt()[:, None]
+        # one dimension a thousand times the others would take all of the shrinkage: each in its own spread
+        within = (residuals**2).mean(-2).sqrt().clamp(min=LEAST**0.5)[..., None, :]
+        mean = mean / within
+        turned = solve_shrunk(residuals / within, mean.mT, shrinkage).mT
         share = member.sum(0) / member.sum()
         bias = -0.5 * (turned * mean).sum(-1) + share.log()
+        weight = turned / within / unit[..., None, :]
+        bias = bias - (weight * centre[..., None, :]).sum(-1)
         if problem.n_classes == 2:
-            turned, bias = turned[..., 1, :] - turned[..., 0, :], bias[..., 1] - bias[..., 0]
-        weights.append(turned)
+            weight, bias = weight[..., 1, :] - weight[..., 0, :], bias[..., 1] - bias[..., 0]
+        weights.append(weight)
         biases.append(bias)
     layers = rows.ndim - 2
     return Fits.closed_form(problem, torch.stack(weights, dim=layers), torch.stack(biases, dim=layers))
@@ -65,7 +80,7 @@ def solve_shrunk(residuals: torch.Tensor, vectors: torch.Tensor, shrinkage: Shri
     """Σ⁻¹ vectors for Σ = (1 − shrinkage) · RᵀR / n + shrinkage · mean variance · I.
 
     Args:
-        residuals: R [..., rows, width], centred.
+        residuals: R [..., rows, width], centred, features in units of their spread.
         vectors: [..., width, count].
         shrinkage: gives a share of at most 1.
 
@@ -77,7 +92,8 @@ def solve_shrunk(residuals: torch.Tensor, vectors: torch.Tensor, shrinkage: Shri
     roots, inverse, axes = square_root(inner_products(residuals if wide else residuals.mT), 1e-13)
     v = residuals.mT @ (axes * inverse[..., None, :]) if wide else axes
     share = shrinkage(residuals, roots)[..., None]
-    floor = (share * (residuals**2).sum((-2, -1))[..., None] / (n * width)).clamp(min=1e-300)
+    # where nothing varies within classes there is no mean variance to lift directions by
+    floor = (share * (residuals**2).sum((-2, -1))[..., None] / (n * width)).clamp(min=1e-12)
     along = v.mT @ vectors
     gain = 1 / ((1 - share) * roots**2 / n + floor) - 1 / floor
     return vectors / floor[..., None] + v @ (along * gain[..., None])
