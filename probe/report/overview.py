@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.suppression_view import interval, lost_in_part, on_prompts, subset_words, verdict_sentence
+from ...analyses.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
 from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import table
 from .section_probes import above_chance, headline_metric, per_layer
@@ -59,7 +59,7 @@ def difference_sentence(entries: Sequence[Entry]) -> list[str]:
         index = rows[rows["metric"] == "suppression_index"]
         for subset in differenced(index):
             here = index[index["subset"] == subset].drop_duplicates("model").to_dict("records")
-            each = "; ".join(f"{r['model']} {number(r['estimate'], 2)}{interval(r)}" for r in here)
+            each = "; ".join(f"{r['model']} {with_interval(r, 2)}" for r in here)
             sentences.append(f"Suppression index{on_prompts(subset)}: {each}.")
     return sentences
 
@@ -140,8 +140,8 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
 
 
 def headline(entries: Sequence[Entry]) -> list[str]:
-    """What the suppression analyses concluded: a sentence per override or lead lost in part, one for all that
-    show neither.
+    """What the suppression analyses concluded: one sentence for all that show nothing, which is said first,
+    then one per override or lead lost in part.
     """
     rows = [row for frame in verdicts(entries) for row in frame.to_dict("records")]
     if not rows:
@@ -160,9 +160,9 @@ def headline(entries: Sequence[Entry]) -> list[str]:
     least = min(row["final"] for row in none)
     anywhere = "" if found else " anywhere"
     return [
-        *found,
         f"No evidence of suppression{anywhere} (an override, or half the lead lost): {listed}; there the "
         f"answer ends with a lead of {number(least, 2)} logits or more, and the largest index is {largest}.",
+        *found,
     ]
 
 

@@ -28,6 +28,7 @@ def render(report: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["numbers"] = numbers
+    environment.filters["unbroken"] = unbroken
     figures = {f["id"]: f["plotly"] for s in report["sections"] for f in s["figures"]}
     page = environment.get_template("report.html.j2").render(
         report=report,
@@ -38,6 +39,16 @@ def render(report: dict[str, Any]) -> str:
         figures=Markup(script_json(figures)),
     )
     return page
+
+
+def unbroken(cell: str) -> str:
+    """A cell whose intervals and places stay on one line, so that it can break before them.
+
+    >>> unbroken("0.90 [0.85, 0.95] at layer 3").replace("\\u00a0", "_")
+    '0.90 [0.85,_0.95] at layer_3'
+    """
+    cell = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\u00a0\\2]", cell)
+    return re.sub(r"\b(layers?|z|p) (?=[\d−-])", "\\1\u00a0", cell)
 
 
 def script_json(value: Any) -> str:

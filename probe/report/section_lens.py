@@ -25,6 +25,14 @@ INDICES = (
     "crossing_layer",
     "divergence_layer",
 )
+# what a reader needs first; the rest is behind a fold
+FIRST = (
+    "suppression_index",
+    "peak_logit_difference",
+    "final_logit_difference",
+    "handoff_rate",
+    "onset_layer",
+)
 
 
 def lens_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -53,13 +61,22 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
         + (f", on prompts with {where}" if where else "")
         + ". A model that holds the answer in its middle layers and loses it late has the answer suppressed."
     )
-    tables = [t for t in (_index_table(rows, models, subsets), _curve_table(curves, models, subsets)) if t]
+    rest = tuple(metric for metric in INDICES if metric not in FIRST)
+    caption = (
+        "Suppression by model and kind of prompt, estimate [95 % interval]; a plain index also holds the "
+        "lead that any model loses late; kinds of prompts and models are compared by differences"
+    )
+    made = [
+        _index_table(rows, models, subsets, FIRST, caption=caption),
+        _index_table(rows, models, subsets, rest, caption="Further measures of the loss", folded=True),
+        _curve_table(curves, models, subsets),
+    ]
     return section(
         "Is the answer represented, and then suppressed?",
         lead=lead,
         sentences=[s for e in entries for s in e.sentences()],
         figures=figures,
-        tables=tables,
+        tables=[t for t in made if t],
     )
 
 
@@ -169,8 +186,16 @@ def _differences(
     return figure(fig, name=f"logit difference {answer} {foil} {where}", caption=caption, alt=alt)
 
 
-def _index_table(rows: pd.DataFrame, models: Sequence[str], subsets: Sequence[str]) -> dict[str, Any] | None:
-    metrics = [m for m in INDICES if (rows["metric"] == m).any()]
+def _index_table(
+    rows: pd.DataFrame,
+    models: Sequence[str],
+    subsets: Sequence[str],
+    among: Sequence[str],
+    *,
+    caption: str,
+    folded: bool = False,
+) -> dict[str, Any] | None:
+    metrics = [m for m in among if (rows["metric"] == m).any()]
     if not metrics:
         return None
     body = []
@@ -184,11 +209,7 @@ def _index_table(rows: pd.DataFrame, models: Sequence[str], subsets: Sequence[st
             ns = here.get("n", pd.Series(dtype=float)).dropna()
             body.append([*cells, number(ns.max(), 0) if len(ns) else "–"])
     columns = ["model", "prompts", *(words(m) for m in metrics), "n"]
-    caption = (
-        "Suppression by model and kind of prompt, estimate [95 % interval]; a plain index also holds the "
-        "lead that any model loses late; kinds of prompts and models are compared by differences"
-    )
-    return table(columns, body, caption=caption)
+    return table(columns, body, caption=caption, folded=folded)
 
 
 def _curve_table(

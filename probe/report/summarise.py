@@ -28,6 +28,7 @@ from .section_targets import target_sections, targets_sentence
 
 Sections = Callable[[Sequence[Entry], Sequence[str]], list[dict[str, Any]]]
 LEAD_SENTENCES = 2
+LEAD = 5
 LENS_KINDS = ("suppression", "comparison")
 # In the order in which a reader wants them.
 SECTIONS: dict[str, Sections] = {
@@ -111,8 +112,11 @@ def _made(make: Sections, entries: Sequence[Entry], names: Sequence[str]) -> lis
         return [section(words(entries[0].kind).capitalize(), tables=tables, notes=[note])]
 
 
-def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The summary at the top: what the suppression analyses concluded, then what each section leads with."""
+def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The summary at the top: what the suppression analyses concluded, then what each section leads with.
+
+    At most `LEAD` of them are marked as the lead; the page folds the others.
+    """
     lens = next((s["id"] for s in sections if s["kind"] in LENS_KINDS), "summary")
     concluded = [*headline(entries), *difference_sentence(entries)]
     found = [{"section": lens, "sentence": line} for line in concluded]
@@ -130,7 +134,25 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
         if part["id"] in said or part["kind"] in LENS_KINDS:
             continue
         found += [{"section": part["id"], "sentence": line} for line in leading(part)]
-    return with_prompts(found, entries, {part["id"]: part["kind"] for part in sections})
+    told = with_prompts(found, entries, {part["id"]: part["kind"] for part in sections})
+    chosen = lead(told, len(concluded), {part["id"] for part in sections if part["kind"] == "comparison"})
+    return [{**finding, "lead": i in chosen} for i, finding in enumerate(told)]
+
+
+def lead(found: Sequence[Mapping[str, str]], concluded: int, compared: set[str]) -> set[int]:
+    """Which few findings the page opens with: conclusions first, then the first sentence of each section.
+
+    The last of the conclusions, which sets the kinds of prompts against each other, is always among them;
+    what a comparison adds to it comes after all else.
+    """
+    first = list(range(concluded))
+    if len(first) > LEAD - 1:
+        first = [*first[: LEAD - 2], first[-1]]
+    opening = {found[i]["section"]: i for i in reversed(range(concluded, len(found)))}
+    openers = sorted(i for section, i in opening.items() if section not in compared)
+    later = [i for i in range(len(found)) if i not in first and i not in openers]
+    later.sort(key=lambda i: found[i]["section"] in compared)
+    return set([*first, *openers, *later][:LEAD])
 
 
 def with_prompts(

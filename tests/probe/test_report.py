@@ -15,7 +15,7 @@ from layerprobe.probe.report import write_report
 from layerprobe.probe.report.collect import Entry, number, with_interval
 from layerprobe.probe.report.overview import headline
 from layerprobe.probe.report.parts import slug
-from layerprobe.probe.report.summarise import with_prompts
+from layerprobe.probe.report.summarise import lead, with_prompts
 
 
 class Page(HTMLParser):
@@ -130,6 +130,24 @@ def test_every_sentence_of_the_summary_carries_a_number(run):
         assert re.search(r"\d", finding["sentence"]), finding
 
 
+def test_the_page_opens_with_five_findings_at_most_and_folds_the_rest(run, html):
+    found = json.loads((run.out / "results.json").read_text())["findings"]
+    opening = [f for f in found if f["lead"]]
+    assert 1 <= len(opening) <= 5 < len(found)
+    assert len({f["section"] for f in opening}) >= 3
+    head = html[html.index('id="summary"') : html.index("</section>")]
+    before, _, folded = head.partition("<details>")
+    assert before.count("<li>") == len(opening)
+    assert folded.partition("</details>")[0].count("<li>") == len(found) - len(opening)
+
+
+def test_conclusions_and_what_sets_them_against_each_other_always_lead():
+    found = [{"section": "lens"}] * 6 + [{"section": s} for s in ("compare", "a", "a", "b", "c")]
+    assert lead(found, 6, {"compare"}) == {0, 1, 2, 5, 7}
+    assert lead(found[6:], 0, {"compare"}) == {1, 3, 4, 2, 0}
+    assert lead([], 0, set()) == set()
+
+
 def test_json_holds_the_report_without_drawing_instructions(run):
     report = json.loads((run.out / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
     assert {"title", "facts", "findings", "glance", "sections", "methods", "limits"} <= set(report)
@@ -189,5 +207,5 @@ def test_a_lead_lost_in_part_is_not_called_no_evidence():
     flat = {**row, "index": 0.1, "index_lo": -0.1, "index_hi": 0.2, "final": 9.9, "model": "plain"}
     result = SimpleNamespace(kind="suppression", frames={"verdicts": pd.DataFrame([row, flat])})
     told = headline([Entry("s", result, ("tuned", "plain"), {})])
-    assert "tuned on benign prompts: below the threshold for a verdict (30% of the lead is lost" in told[0]
-    assert told[1].startswith("No evidence of suppression") and "tuned" not in told[1]
+    assert "tuned on benign prompts: below the threshold for a verdict (30% of the lead is lost" in told[1]
+    assert told[0].startswith("No evidence of suppression") and "tuned" not in told[0]
