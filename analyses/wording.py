@@ -36,9 +36,9 @@ def bounds(row: Any) -> str:
 def p_value(p: float) -> str:
     """A p-value with its sign; three decimals, four where it is small.
 
-    >>> [p_value(p) for p in (0.0472, 1.0, 0.0004998, 0.00001)]
-    ['= 0.047', '= 1.000', '= 0.0005', '< 0.0001']
+    >>> [p_value(p) for p in (0.0472, 1.0, 0.00498, 0.0004998, 0.00001)]
+    ['= 0.047', '= 1.000', '= 0.005', '= 0.0005', '< 0.0001']
     """
     if p < 0.00005:
         return "< 0.0001"
-    return f"= {p:.3f}" if p >= 0.0095 else f"= {p:.4f}"
+    return f"= {p:.3f}" if p >= 0.0095 else f"= {p:.4f}".rstrip("0")
