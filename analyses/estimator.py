@@ -63,6 +63,13 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has 1 class ({self.classes_[0]!r}), expected 2 or more classes")
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown; choose from {', '.join(METHODS)}")
+        if len(self.classes_) > 2 and "multinomial" not in METHODS[self.method].kinds:
+            raise ValueError(
+                f"Only binary classification is supported by method={self.method!r}. y has "
+                f"{len(self.classes_)} classes; choose another method."
+            )
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
         method = METHODS[self.method]
         strengths = np.sort(np.atleast_1d(np.asarray(self.strengths, dtype=np.float64)))

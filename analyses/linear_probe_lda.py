@@ -15,36 +15,45 @@ LEAST = 1e-6
 """Least share of the mean variance that every direction is given."""
 
 Shrinkage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""[...] share of the mean variance from residuals [..., rows, width] and the roots of their scatter."""
+"""[...] share of the mean variance from residuals [..., rows, width] and the roots [..., rank] of their
+scatter."""
 
 
 def fit_lda(problem: Problem, strengths: Floats) -> Fits:
     """LDA with the covariance as it is (its smallest directions lifted by a millionth of the mean one)."""
-    return _fit(problem, lambda residuals, roots: residuals.new_full(residuals.shape[:-2], LEAST))
+    return _fit(problem, lambda weights: lambda residuals, roots: roots.new_full(roots.shape[:-1], LEAST))
 
 
 def fit_shrunk_lda(problem: Problem, strengths: Floats) -> Fits:
     """LDA with the correlations within classes shrunk by Ledoit & Wolf's (2004) estimate."""
-    return _fit(problem, lambda residuals, roots: ledoit_wolf(residuals, roots).clamp(min=LEAST))
+    return _fit(
+        problem,
+        lambda weights: lambda residuals, roots: ledoit_wolf(residuals, roots, weights).clamp(min=LEAST),
+    )
 
 
-def ledoit_wolf(residuals: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
+def ledoit_wolf(
+    residuals: torch.Tensor, roots: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """[...] how far to shrink the covariance of centred rows (Ledoit & Wolf 2004).
 
     Args:
-        residuals: [..., rows, width].
+        residuals: [..., rows, width], each times the root of its weight over the mean weight.
         roots: [..., rank] singular values of the residuals: they say all that is needed of the covariance.
+        weights: [rows] how many rows each stands for. Default: one.
     """
-    n, width = residuals.shape[-2:]
-    spectrum = roots**2 / n
+    rows, width = residuals.shape[-2:]
+    u = residuals.new_ones(rows) if weights is None else weights
+    n = u.sum()
+    spectrum = roots**2 / rows
     total, square = spectrum.sum(-1), (spectrum**2).sum(-1)
-    fourth = (residuals**2).sum(-1).pow(2).sum(-1)
-    error = (fourth / n - square) / (n * width)
+    fourth = ((residuals**2).sum(-1).pow(2) * u.mean() / u).mean(-1)
+    error = (fourth - square) / (n * width)
     distance = (square - total**2 / width) / width
     return (torch.minimum(error, distance) / distance.clamp(min=1e-300)).clamp(0, 1)
 
 
-def _fit(problem: Problem, shrinkage: Shrinkage) -> Fits:
+def _fit(problem: Problem, shrinkage: Callable[[torch.Tensor], Shrinkage]) -> Fits:
     rows, labels, masks = problem.tensors()
     middle, scale, varies = spread(problem)
     weights, biases = [], []
@@ -63,7 +72,7 @@ def _fit(problem: Problem, shrinkage: Shrinkage) -> Fits:
         # one dimension a thousand times the others would take all of the shrinkage: each in its own spread
         within = (residuals**2).mean(-2).sqrt().clamp(min=LEAST**0.5)[..., None, :]
         mean = mean / within
-        turned = solve_shrunk(residuals / within, mean.mT, shrinkage).mT
+        turned = solve_shrunk(residuals / within, mean.mT, shrinkage(u)).mT
         share = member.sum(0) / member.sum()
         bias = -0.5 * (turned * mean).sum(-1) + share.log()
         weight = turned / within / unit[..., None, :]

@@ -8,11 +8,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from layerprobe.analyses.estimator import LinearProbe
+from layerprobe.analyses.linear_probe_methods import METHODS
 
 
-@pytest.mark.parametrize("method", ["logistic", "ridge"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_scikit_learn_accepts_it(method):
     check_estimator(LinearProbe(method))
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(ValueError, match="'nope' is unknown; choose from logistic"):
+        LinearProbe("nope").fit([[0.0], [1.0]], [0, 1])
 
 
 def test_it_equals_a_scaled_logistic_regression():
