@@ -1,6 +1,7 @@
 """Linear probes against scikit-learn: the same objective, both sides warmed up, interleaved, medians.
 
     python benchmarks/probes.py            # prints tables, writes benchmarks/results/probes-<date>-cpu.md
+    python benchmarks/probes.py --only scaling calls                     # some tables: prints only
 
 One layer of 2,000 rows is timed on one thread, and many layers for us. The grid of C is that of
 `linear_probe`. Rows come with two spectra: *decaying* has the eigenvalues (k^-1.2, standardised) that
@@ -14,6 +15,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import argparse
 import datetime
 import resource
 import statistics
@@ -180,7 +182,8 @@ def fold_scores(y: np.ndarray, scores: np.ndarray, fold: np.ndarray) -> float:
 
 def our_null(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Fold-wise AUROC of refitted ridge probes under every relabelling; labels [rows, relabellings]."""
-    predicted = leave_out_predictions(decompose(x), 2.0 * labels - 1, [10.0], fold=fold)[0]
+    targets = torch.from_numpy(2.0 * labels - 1)
+    predicted = leave_out_predictions(decompose(x), targets, [10.0], fold=fold)[0]
     null = torch.zeros(labels.shape[1], dtype=torch.float64)
     truth = torch.from_numpy(labels).double()
     for f in range(FOLDS):
@@ -261,15 +264,32 @@ def call_rows() -> list[str]:
     return lines
 
 
+#: what can be asked for alone, in the order in which it runs
+TABLES = {
+    "scaling": scaling_rows,
+    "calls": call_rows,
+    "model": whole_model_rows,
+    "permutations": partial(permutation_rows, [1024, 4096]),
+    "logistic": logistic_rows,
+}
+
+
 def main() -> None:
-    """Run everything and write the page."""
+    """Run everything and write the page, or some tables and print them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(TABLES), help="tables to make (default: all)")
+    only = parser.parse_args().only
     with one_blas_thread():
         x, y, fold = layer(64)
         ours(x, y, fold), theirs(x, y, fold, "logistic", 1e-4, range(1))  # warm up both sides
-        scaling, calls = scaling_rows(), call_rows()
-        model = whole_model_rows()
-        permutations = permutation_rows([1024, 4096])
-        logistic = logistic_rows()
+        made = {name: make() for name, make in TABLES.items() if not only or name in only}
+    if only:
+        for name, lines in made.items():
+            print(f"\n## {name}", *lines, sep="\n")
+        return
+    scaling, calls, model, permutations, logistic = (made[name] for name in TABLES)
     today = datetime.date.today().isoformat()
     page = [
         f"# Probes against scikit-learn, {today}",
