@@ -1,5 +1,6 @@
 """Probes on every token of a prompt: the label may be readable at some token, and nobody knows at which."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from .linear_probe_problem import Floats, Problem
 from .linear_probe_run import probe_task
 from .resampling import STORED
 from .result import AnalysisResult
-from .token_probe_pool import POOLS, Pool, TokenFits, fit_pooled
+from .token_probe_pool import POOLS, TokenFits, fit_pooled
 
 
 def token_probe(
@@ -22,7 +23,7 @@ def token_probe(
     groups: Any = STORED,
     setting: float | None = None,
     strengths: ArrayLike = (0.01, 1.0, 100.0),
-    steps: int = 100,
+    steps: int = 400,
     seed: int = 0,
     **options: Any,
 ) -> AnalysisResult:
@@ -48,7 +49,7 @@ def token_probe(
     if method not in POOLS:
         raise LayerprobeError(f"method={method!r} is unknown; choose from {', '.join(POOLS)}")
     base = POOLS[method]
-    pool = Pool(base.heads, base.pool, base.setting if setting is None else setting)
+    pool = base if setting is None else replace(base, setting=setting)
     view = PromptView(store)
 
     def build(task: Any) -> tuple[Method, None]:

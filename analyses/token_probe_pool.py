@@ -11,6 +11,8 @@ from .linear_probe_problem import Floats, Problem
 from .solvers.arrays import Array, giver, to_numpy, to_tensor
 
 LOW = -1e30
+RESTART = 20
+"""Steps between fresh starts of the search where the loss has kinks."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Pool:
     """Scores [prompts, tokens, heads] and mask [prompts, tokens], a setting → [prompts]."""
     setting: float = 0.0
     """Window of `rolling`, rate of `exponential`."""
+    smooth: bool = True
+    """Whether its gradient vanishes at a minimum; where a maximum is taken it need not."""
 
 
 def _mean(s: torch.Tensor, mask: torch.Tensor, _: float) -> torch.Tensor:
@@ -68,9 +72,9 @@ POOLS = {
     "mean": Pool(1, _mean),
     "last": Pool(1, _last),
     "attention": Pool(2, _attention),
-    "multimax": Pool(4, _multimax),
-    "rolling": Pool(1, _rolling, 5),
-    "exponential": Pool(1, _exponential, 0.3),
+    "multimax": Pool(4, _multimax, smooth=False),
+    "rolling": Pool(1, _rolling, 5, smooth=False),
+    "exponential": Pool(1, _exponential, 0.3, smooth=False),
 }
 """`attention`: the second score vector is the query; `multimax`: four vectors, the sum of their maxima."""
 
@@ -107,11 +111,15 @@ def unpack(x: Array, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 def fit_pooled(
     problem: Problem, strengths: Floats, pool: Pool, width: int, *, steps: int, seed: int
 ) -> TokenFits:
-    """Minimise pooled logistic loss + ‖w‖² / (2 C n) by L-BFGS, one fit per fold × strength."""
+    """Minimise pooled logistic loss + ‖w‖² / (2 C n) by L-BFGS, one fit per fold × strength.
+
+    Converged means that the gradient has vanished (below 1e-3) or, where the pool takes a maximum and there
+    need be no such place, that starting the search anew lowers the loss by less than a part in 10⁵.
+    """
     rows, mask = unpack(problem.x, width)
     y = to_tensor(problem.y, like=rows)
     masks = to_tensor(problem.masks, like=rows)
-    weights, biases, gradients = [], [], []
+    weights, biases, gradients, done = [], [], [], []
     for fold in range(problem.n_folds):
         u = masks[:, fold]
         real = (mask * (u > 0)[:, None])[:, :, None]
@@ -122,19 +130,24 @@ def fit_pooled(
         seen = u > 0
         z = (rows[seen] - centre) / scale
         for strength in strengths:
-            w, b, gradient = _descend(z, mask[seen], y[seen], u[seen], pool, float(strength), steps, seed)
+            w, b, gradient, settled = _descend(
+                z, mask[seen], y[seen], u[seen], pool, float(strength), steps, seed
+            )
             raw = w / scale
             # centring shifts every token's score alike; where the pool passes a shift on, it goes to the bias
             heads = raw[:1] if pool.pool is _attention else raw
             weights.append(raw)
             biases.append(b - float((heads @ centre).sum()))
             gradients.append(gradient)
+            done.append(settled)
     shape = (problem.n_folds, len(strengths))
     give = giver(problem.x)
     weight = give(torch.stack(weights).reshape(*shape, pool.heads, width))
     left = np.array(gradients).reshape(shape)
     bias = give(rows.new_tensor(biases).reshape(shape))
-    return TokenFits(weight[:, :, 0] if pool.heads == 1 else weight, bias, left < 1e-3, left, pool, width)
+    return TokenFits(
+        weight[:, :, 0] if pool.heads == 1 else weight, bias, np.array(done).reshape(shape), left, pool, width
+    )
 
 
 def _descend(z, mask, y, u, pool, strength, steps, seed):  # type: ignore[no-untyped-def]
@@ -142,17 +155,30 @@ def _descend(z, mask, y, u, pool, strength, steps, seed):  # type: ignore[no-unt
     w = 0.01 * torch.randn(pool.heads, z.shape[2], generator=generator, dtype=z.dtype)
     w = w.to(z.device).requires_grad_()
     b = z.new_zeros(1, requires_grad=True)
-    optimiser = torch.optim.LBFGS([w, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
+    def loss_now() -> torch.Tensor:
         m = pool.pool(z @ w.T, mask, pool.setting) + b
         loss = (u * (torch.nn.functional.softplus(m) - y * m)).sum() / u.sum()
-        loss = loss + (w**2).sum() / (2 * strength * u.sum())
-        loss.backward()
-        return loss
+        return loss + (w**2).sum() / (2 * strength * u.sum())
 
-    optimiser.step(closure)
-    closure()
+    settled = False
+    # where maxima change hands the curvature that was learnt misleads: start anew until nothing is gained
+    for _ in range(1 if pool.smooth else max(1, steps // RESTART)):
+        optimiser = torch.optim.LBFGS(
+            [w, b], max_iter=steps if pool.smooth else RESTART, history_size=10, line_search_fn="strong_wolfe"
+        )
+
+        def closure(optimiser: torch.optim.LBFGS = optimiser) -> torch.Tensor:
+            optimiser.zero_grad()
+            loss = loss_now()
+            loss.backward()
+            return loss
+
+        before = float(closure().detach())
+        optimiser.step(closure)
+        after = float(closure().detach())
+        settled = before - after <= 1e-5 * abs(before)
+        if settled:
+            break
     gradient = max(float(part.grad.abs().max()) for part in (w, b) if part.grad is not None)
-    return w.detach(), float(b.detach()), gradient
+    return w.detach(), float(b.detach()), gradient, gradient < 1e-3 or (settled and not pool.smooth)

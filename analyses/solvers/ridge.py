@@ -44,6 +44,9 @@ class Decomposition:
 def decompose(rows: Array, *, row_weights: Array | None = None) -> Decomposition:
     """Centre and decompose rows once; everything below takes the result.
 
+    A direction with less than 1e-13 of the largest one's variance is lost in rounding and counts as none:
+    scale features of very different units first.
+
     Args:
         rows: [..., rows, width].
         row_weights: [rows].
@@ -100,7 +103,7 @@ def _centred(parts: Decomposition, targets: Array) -> tuple[torch.Tensor, torch.
 
 def leave_out_predictions(
     parts: Decomposition, targets: Array, alphas: Array, *, fold: Array | None = None
-) -> torch.Tensor:
+) -> Array:
     """What each row would be given by a fit without it (or without its whole fold), exactly, from one
     decomposition.
 
@@ -114,7 +117,7 @@ def leave_out_predictions(
         fold: [rows] fold of each; default: each row by itself (leave-one-out).
 
     Returns:
-        [..., penalties, rows, targets] predictions.
+        [..., penalties, rows, targets] predictions, numpy or torch as the targets are.
     """
     y, level = _centred(parts, targets)
     penalties = torch.atleast_1d(to_tensor(alphas, like=parts.s))
@@ -141,4 +144,4 @@ def leave_out_predictions(
                 eye = torch.eye(len(mine), dtype=block.dtype, device=block.device)
                 left[..., mine, :] = torch.linalg.solve(eye - block, residual[..., mine, :])
         out[..., index, :, :] = y + level - left / root
-    return out
+    return giver(targets)(out)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .arrays import Array, inner_products, square_root, to_tensor
+from .arrays import Array, giver, inner_products, square_root, to_tensor
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,9 @@ def stream_moments(batches: Iterable[Any]) -> StreamedMoments:
     )
 
 
-def ridge_from_moments(moments: StreamedMoments, alphas: Array) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ridge weights [penalties, targets, width] and biases [penalties, targets] without the rows.
+def ridge_from_moments(moments: StreamedMoments, alphas: Array) -> tuple[Array, Array]:
+    """Ridge weights [penalties, targets, width] and biases [penalties, targets] without the rows; numpy or
+    torch as alphas are.
 
     Args:
         moments: with targets.
@@ -179,4 +180,5 @@ def ridge_from_moments(moments: StreamedMoments, alphas: Array) -> tuple[torch.T
     penalties = to_tensor(alphas, like=values).reshape(-1)
     shrunk = 1 / (values.clamp(min=0) + penalties[:, None])
     weight = torch.einsum("dr,ar,rt->atd", vectors, shrunk, projected)
-    return weight, moments.target_mean - weight @ moments.mean
+    give = giver(alphas)
+    return give(weight), give(moments.target_mean - weight @ moments.mean)

@@ -162,8 +162,8 @@ def test_streamed_moments_give_the_same_ridge():
     moments_ = stream_moments((x[i : i + 33], targets[i : i + 33]) for i in range(0, len(x), 33))
     weight, bias = ridge_from_moments(moments_, np.array([0.5, 5.0]))
     path = solve_ridge(x, targets, np.array([0.5, 5.0]))
-    np.testing.assert_allclose(weight.numpy(), path.weight, atol=1e-9)
-    np.testing.assert_allclose(bias.numpy(), path.bias, atol=1e-8)
+    np.testing.assert_allclose(weight, path.weight, atol=1e-9)
+    np.testing.assert_allclose(bias, path.bias, atol=1e-8)
 
 
 def test_softmax_equals_scikit_learn():
@@ -215,7 +215,7 @@ def test_held_out_ridge_predictions_equal_explicit_refits(name, weighted):
     parts = decompose(x, row_weights=u)
     fold = np.arange(len(y)) % 4
     for folds in (fold, None):
-        ours = leave_out_predictions(parts, targets, alphas, fold=folds).numpy()
+        ours = leave_out_predictions(parts, targets, alphas, fold=folds)
         of_row = np.arange(len(y)) if folds is None else folds
         for index, alpha in enumerate(alphas):
             for left_out in np.unique(of_row)[:6]:
@@ -279,5 +279,5 @@ def test_moments_streamed_from_a_store_on_disk_give_the_ridge_of_all_its_rows(tm
     batches = ((rows, y[16 * i : 16 * i + 16]) for i, rows in enumerate(store.iter_rows("resid_post", 1, 16)))
     weight, bias = ridge_from_moments(stream_moments(batches), np.array([3.0]))
     whole = solve_ridge(store.activations("resid_post", 1), y, np.array([3.0]))
-    np.testing.assert_allclose(weight.numpy(), whole.weight, atol=1e-7)
-    np.testing.assert_allclose(bias.numpy(), whole.bias, atol=1e-6)
+    np.testing.assert_allclose(weight, whole.weight, atol=1e-7)
+    np.testing.assert_allclose(bias, whole.bias, atol=1e-6)

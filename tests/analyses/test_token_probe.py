@@ -79,3 +79,10 @@ def test_one_row_per_prompt_is_refused():
         PromptView(store)
     with pytest.raises(LayerprobeError, match="choose from mean"):
         token_probe(token_store(), label="y", method="median")
+
+
+@pytest.mark.parametrize("method", list(POOLS))
+def test_fits_converge_and_say_so_where_they_did_not(method):
+    options = {"label": "y", "method": method, "n_permutations": 0, "n_folds": 3, "baselines": False}
+    assert token_probe(token_store(), **options).table["converged"].all()
+    assert not token_probe(token_store(), steps=2, **options).table["converged"].all()
