@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .errors import LayerprobeError
+from .head_shapes import head_shapes
 from .parts import ATTENTION, FINAL_NORM, FUSED_ORDER, BlockParts, child, find_parts
 
 
@@ -83,6 +84,9 @@ def discover(model: nn.Module) -> Anatomy:
     n_heads = first_attr(config, "num_attention_heads", "n_head", "num_heads")
     d_model = first_attr(config, "hidden_size", "n_embd", "d_model")
     sizes = _head_sizes(config, n_heads, d_model)
+    queries, keys = (n_heads, sizes[1]), sizes
+    usual = {"head_out": queries, "q": queries, "k": keys, "v": keys}
+    blocks = tuple(replace(parts, shapes=head_shapes(parts, model, usual)) for parts in blocks)
     final_norm = child(owner, FINAL_NORM, prefix)
     return Anatomy(
         body=body,
@@ -118,10 +122,10 @@ def first_attr(config: Any, *names: str) -> int:
 
 
 def _find_blocks(model: nn.Module, n_layers: int) -> str:
-    """The ModuleList of `n_layers` equal blocks that hold attention; of several (vision towers), the language
-    model's."""
+    """The ModuleList of `n_layers` blocks, all or some of which (hybrids) hold attention; of several (vision
+    towers), the language model's."""
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    found = [(name, blocks) for name, blocks in lists if child(blocks[0], ATTENTION, "") is not None]
+    found = [(name, blocks) for name, blocks in lists if any(child(b, ATTENTION, "") for b in blocks)]
     text = [
         pair
         for pair in found
@@ -130,8 +134,8 @@ def _find_blocks(model: nn.Module, n_layers: int) -> str:
     if not text:
         raise LayerprobeError(
             f"cannot find the blocks of {type(model).__name__}: looked for a ModuleList of {n_layers} "
-            f"modules that each hold "
-            f"one of {', '.join(ATTENTION)}; found lists {[n for n, _ in lists] or 'none'}. See "
+            f"modules that hold one "
+            f"of {', '.join(ATTENTION)}; found lists {[n for n, _ in lists] or 'none'}. See "
             f"docs/sites.md, 'A new family'."
         )
     return min(text, key=lambda pair: pair[0].count("."))[0]
@@ -168,13 +172,18 @@ def _is_additive(model: nn.Module, config: Any, blocks: tuple[BlockParts, ...]) 
     if any(parts.mid_is_output for parts in blocks):
         return False
     return not (
-        getattr(config, "do_layer_norm_before", True) is False
+        any(
+            hasattr(model.get_submodule(parts.block), "layer_scalar") for parts in blocks
+        )  # Gemma-4's sum is scaled
+        or getattr(config, "do_layer_norm_before", True) is False
         or getattr(config, "apply_residual_connection_post_layernorm", False)
     )
 
 
 def _fused_order(config: Any) -> str | None:
     order = FUSED_ORDER.get(getattr(config, "model_type", ""))
+    if getattr(config, "model_type", "") == "gpt_bigcode" and not config.multi_query:
+        return "per_head"
     if (
         order == "per_group"
         and not getattr(config, "new_decoder_architecture", False)
@@ -186,11 +195,19 @@ def _fused_order(config: Any) -> str | None:
 
 def _head_sizes(config: Any, n_heads: int, d_model: int) -> tuple[int, int]:
     """(key/value heads, width of a head)."""
+    config = _first_layer(config)
     d_head = getattr(config, "head_dim", None) or d_model // n_heads
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1, d_head  # Falcon-7B, StarCoder
     if getattr(config, "model_type", "") == "falcon" and not config.new_decoder_architecture:
-        return (1 if config.multi_query else n_heads), d_head
+        return n_heads, d_head
     n_kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or n_heads
     return n_kv, d_head
+
+
+def _first_layer(config: Any) -> Any:
+    """The configuration of block 0 where layers differ in size (Gemma-4): the whole one raises when asked."""
+    return config.per_layer_config[0] if getattr(config, "is_heterogeneous", False) else config
 
 
 def input_device(body: nn.Module) -> torch.device:

@@ -135,6 +135,28 @@ def _worst(pairs: dict[str, tuple[Tensor, Tensor]], name: str, tolerance: float)
     return Finding(name, sizes[where], tolerance, f"largest at {where}")
 
 
+def _shapes(model: "Model") -> Finding:
+    """The stream against the width and the heads that everything downstream counts on.
+
+    Raises:
+        LayerprobeError: a site of another shape (hyper-connections keep several streams, for example).
+    """
+    ids, mask = pad([_tokens(model)], device=model.device)
+    sites = ("embed", "resid_pre", "resid_mid", "attn_out", "mlp_out", "head_out", "q", "k", "v")
+    at = [SiteAt(s, x) for s in sites for x in ((None,) if s == "embed" else range(model.n_layers))]
+    at = [place for place in at if model.engine.available(place) is None]
+    found = model.forward(ids, mask, sites=at, select=lambda _, value: tuple(value.shape))
+    for place, shape in found.items():
+        want = (*ids.shape, *model.site_shape(place))
+        if shape != want:
+            raise LayerprobeError(
+                f"self-check of {model.name} (engine {model.engine.name}) failed: {place} has shape "
+                f"{list(shape)}, expected {list(want)} (batch, tokens, per token): this architecture keeps "
+                "something else there, and layerprobe does not support it. See docs/sites.md, 'A new family'"
+            )
+    return Finding("shapes", 0.0, 0.0, f"{len(at)} places")
+
+
 def _hidden_states(model: "Model") -> Finding:
     """resid_pre and resid_post against transformers' own `output_hidden_states`."""
     ids, mask = pad([_tokens(model)], device=model.device)
@@ -188,7 +210,7 @@ def _only(heads: Tensor, head: int) -> Tensor:
 
 
 def _additive(model: "Model") -> Finding:
-    """resid_pre + attn_out + mlp_out against resid_post."""
+    """resid_pre + attn_out against resid_mid, and + mlp_out against resid_post."""
     if not model.anatomy.additive:
         return Finding(
             "additive blocks",
@@ -198,11 +220,15 @@ def _additive(model: "Model") -> Finding:
         )
     ids, mask = pad([_tokens(model)], device=model.device)
     names = ("resid_pre", "attn_out", "mlp_out", "resid_post")
-    out = model.forward(ids, mask, sites=list(names))
+    middle = [SiteAt("resid_mid", layer) for layer in range(model.n_layers)]
+    middle = [at for at in middle if model.engine.available(at) is None]
+    out = model.forward(ids, mask, sites=[*names, *map(str, middle)])
     pairs = {}
     for layer in range(model.n_layers):
         pre, attn, mlp, post = (out[SiteAt(name, layer)].double() for name in names)
         pairs[f"resid_post[{layer}]"] = (pre + attn + mlp, post)
+        if SiteAt("resid_mid", layer) in out:
+            pairs[f"resid_mid[{layer}]"] = (pre + attn, out[SiteAt("resid_mid", layer)])
     return _worst(pairs, "additive blocks", _tolerance(model))
 
 
@@ -256,6 +282,7 @@ def _intervention(model: "Model") -> Finding:
 
 
 COMPARISONS: tuple[Callable[["Model"], Finding], ...] = (
+    _shapes,
     _hidden_states,
     _head_sums,
     _additive,

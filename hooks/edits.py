@@ -73,9 +73,18 @@ def inner_width(root: nn.Module, anatomy: Anatomy, site: str, layer: int | None)
             reason = reason or error
             continue
         if site == "router_logits":
-            return int(getattr(module, "out_features", 0) or module.weight.shape[0])
+            return _experts(module)
         return int(getattr(module, "in_features", 0) or module.weight.shape[0])  # Conv1D keeps [in, out]
     raise reason or LayerprobeError(f"this model has no {site}")
+
+
+def _experts(router: Any) -> int:
+    """Number of scores of a router: its own weight's rows, or those of the projection inside it."""
+    for module in router.modules():
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.dim() == 2:
+            return int(weight.shape[0])
+    raise LayerprobeError(f"router_logits: no scores are projected in {type(router).__name__}")
 
 
 def before(at: SiteAt, layer: int) -> bool:

@@ -33,9 +33,9 @@ class Head:
         if anatomy.unembed is None:
             return None
         config: Any = text_config(model.config)
-        scale = float(getattr(config, "logit_scale", None) or 1.0) / float(
-            getattr(config, "logits_scaling", None) or 1.0
-        )
+        scaling = float(getattr(config, "logits_scaling", None) or 1.0)
+        scaling = 1.0 / scaling if config.model_type == "hyperclovax" else scaling  # it multiplies by it
+        scale = float(getattr(config, "logit_scale", None) or 1.0) / scaling
         return cls(
             norm=model.get_submodule(anatomy.final_norm) if anatomy.final_norm else None,
             after_norm=model.get_submodule(anatomy.after_norm) if anatomy.after_norm else None,

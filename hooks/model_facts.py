@@ -159,19 +159,17 @@ class ModelFacts:
         name = site.site if isinstance(site, SiteAt) else site
         layer = site.layer if isinstance(site, SiteAt) else None
         site_info(name)
-        a = self.anatomy
-        shapes = {
-            "head_out": (a.n_heads, a.d_head),
-            "q": (a.n_heads, a.d_head),
-            "k": (a.n_kv_heads, a.d_head),
-            "v": (a.n_kv_heads, a.d_head),
-            "attn_pattern": (a.n_heads, -1),
-        }
-        if name in shapes:
-            return shapes[name]
+        if name == "attn_pattern":
+            return (self.n_heads, -1)
+        if name in ("head_out", "q", "k", "v"):
+            blocks = self.anatomy.blocks if layer is None else [self.anatomy.blocks[layer]]
+            shape = next((parts.shapes[name] for parts in blocks if parts.shapes), None)
+            if shape is None:
+                raise LayerprobeError(str(self.engine.available(SiteAt(name, layer or 0))))
+            return shape
         if name in ("mlp_act", "router_logits"):
             return (edit_rules.inner_width(self.hf, self.anatomy, name, layer),)
-        return (a.d_model,)
+        return (self.d_model,)
 
     def encode(self, prompt: Any) -> Encoding:
         """Tokenise a text or a list of chat messages, see `tokens.encode`."""

@@ -2,7 +2,8 @@
 of this file."""
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -11,27 +12,52 @@ from .errors import LayerprobeError
 # Names that the parts of a block go by, in order of preference. A new family usually needs one more word
 # here.
 ATTENTION = ("self_attn", "self_attention", "attn", "attention", "self_attention_layer")
-MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff")
+# What some blocks of a hybrid have in attention's place: their heads, if any, are not softmax attention's
+MIXER = ("linear_attn", "mamba", "conv")
+MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff", "shared_mlp")
 OUTPUT_PROJECTION = ("o_proj", "out_proj", "c_proj", "dense", "Wo", "wo")
 DOWN_PROJECTION = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "Wo", "wo", "output_linear")
 QUERY = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("wq", "wk", "wv"))
 FUSED_QUERY = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "qkv")
 ROUTER = ("gate", "router")
-FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f", "ln_final")
+FINAL_NORM = (
+    "norm",
+    "ln_f",
+    "final_layer_norm",
+    "final_layernorm",
+    "final_norm",
+    "norm_f",
+    "ln_final",
+    "layer_norm",
+    "embedding_norm",
+)
 # The attribute of a block by which it multiplies what its sublayers return before adding it (Granite)
 BRANCH_SCALE = ("residual_multiplier", "residual_scale")
+# The norm before the MLP; `post_attention_layernorm` may be one too, see `_mid_norm`
+MID_NORM = (
+    "pre_feedforward_layernorm",
+    "ln_2",
+    "mlp_norm",
+    "ffn_norm",
+    "norm2",
+    "norm_2",
+    "feedforward_layernorm",
+    "pre_ff_layernorm",
+    "pre_mlp_layernorm",
+)
 # How a fused query-key-value projection orders its output, by config.model_type:
 # blocks: all queries, all keys, all values; per_head: q, k, v of head 0, then of head 1, ...;
 # per_group: the queries of one key/value head, its key, its value, then the next group.
 FUSED_ORDER = {
     "gpt2": "blocks",
-    "gpt_bigcode": "blocks",
+    "gpt_bigcode": "blocks",  # with one key/value head; per_head without
     "phi3": "blocks",
     "modernbert": "blocks",
     "openai-gpt": "blocks",
     "mpt": "blocks",
     "gpt_neox": "per_head",
     "bloom": "per_head",
+    "persimmon": "per_head",
     "falcon": "per_group",
 }
 
@@ -42,7 +68,7 @@ class BlockParts:
 
     Attributes:
         block: the block itself.
-        attention, mlp: the two sublayers.
+        attention, mlp: the two sublayers; attention is None where a hybrid has another mixer in its place.
         attn_out, mlp_out: the module whose output, times `branch_scale`, is what the sublayer adds to the
             stream (a post-norm where there is one).
         mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
@@ -51,6 +77,7 @@ class BlockParts:
         qkv: (query, key, value) projections, or the one fused projection.
         router: the mixture-of-experts router.
         branch_scale: factor on what either sublayer returns.
+        shapes: (heads, width of a head) of `head_out`, `q`, `k` and `v`.
     """
 
     block: str
@@ -65,6 +92,7 @@ class BlockParts:
     qkv: tuple[str, ...] = ()
     router: str | None = None
     branch_scale: float = 1.0
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
 
 
 def child(module: nn.Module, names: tuple[str, ...], prefix: str) -> str | None:
@@ -79,22 +107,22 @@ def find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
     """The parts of the block at `path`.
 
     Raises:
-        LayerprobeError: it holds no attention.
+        LayerprobeError: it holds neither attention nor another mixer of tokens.
     """
     attention = child(block, ATTENTION, path)
-    if attention is None:
-        raise LayerprobeError(f"no attention in block {path}: looked for {', '.join(ATTENTION)}")
-    if hasattr(block, "intermediate") and hasattr(block, "output"):
+    mixer = attention or child(block, MIXER, path)
+    if mixer is None:
+        looked = ", ".join((*ATTENTION, *MIXER))
+        raise LayerprobeError(f"no attention or other mixer in block {path}: looked for {looked}")
+    if attention is not None and hasattr(block, "intermediate") and hasattr(block, "output"):
         return _encoder_parts(block, path, attention)
-    attn = block.get_submodule(attention[len(path) + 1 :])
-    inner = child(attn, ("attention", "attn"), attention)  # GPT-Neo keeps the projections one level down
-    holder, holder_path = (
-        (attn.get_submodule(inner[len(attention) + 1 :]), inner) if inner else (attn, attention)
-    )
+    attn = block.get_submodule(mixer[len(path) + 1 :])
+    inner = child(attn, ("attention", "attn"), mixer)  # GPT-Neo keeps the projections one level down
+    holder, holder_path = (attn.get_submodule(inner[len(mixer) + 1 :]), inner) if inner else (attn, mixer)
     mlp = child(block, MLP, path)
     down_holder, down_prefix = (block.get_submodule(mlp[len(path) + 1 :]), mlp) if mlp else (block, path)
     down = child(down_holder, DOWN_PROJECTION, down_prefix)
-    o_proj = child(holder, OUTPUT_PROJECTION, holder_path)
+    o_proj = child(holder, OUTPUT_PROJECTION, holder_path) if attention else None
     post_attn, post_mlp = _post_norms(block, path)
     # BLOOM's sublayers, and MPT's MLP, return the stream itself: they add the output of their last projection
     normed_after = getattr(block, "do_layer_norm_before", True) is False  # OPT-350m
@@ -102,13 +130,13 @@ def find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
         block=path,
         attention=attention,
         mlp=mlp,
-        attn_out=post_attn or (o_proj if _takes_residual(attn) else attention),
+        attn_out=post_attn or (o_proj if _takes_residual(attn) else mixer),
         mlp_out=post_mlp or (down if mlp is None or _takes_residual(down_holder) else mlp),
         mid_norm=f"{path}.self_attn_layer_norm" if normed_after else _mid_norm(block, path, post_attn, mlp),
         mid_is_output=normed_after,
         o_proj=o_proj,
         down_proj=down,
-        qkv=_find_qkv(holder, holder_path),
+        qkv=_find_qkv(holder, holder_path) if attention else (),
         router=child(down_holder, ROUTER, down_prefix) if hasattr(down_holder, "experts") else None,
         branch_scale=_branch_scale(block),
     )
@@ -147,13 +175,13 @@ def _post_norms(block: nn.Module, path: str) -> tuple[str | None, str | None]:
     `post_attention_layernorm`, a name that in Llama belongs to the norm before the MLP (and in GLM-4 beside
     both); a norm on what the MLP returns tells them apart.
     """
-    post_mlp = child(block, ("post_feedforward_layernorm", "post_mlp_layernorm"), path)
-    names = ("post_self_attn_layernorm", "post_attention_layernorm")
+    post_mlp = child(block, ("post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2"), path)
+    names = ("post_self_attn_layernorm", "post_norm1", "post_attention_layernorm")
     return (child(block, names, path), post_mlp) if post_mlp else (None, None)
 
 
 def _mid_norm(block: nn.Module, path: str, post_attn: str | None, mlp: str | None) -> str | None:
-    names: tuple[str, ...] = ("pre_feedforward_layernorm", "ln_2", "mlp_norm", "ffn_norm", "norm2", "norm_2")
+    names: tuple[str, ...] = MID_NORM
     if hasattr(block, "fc1"):
         names = (*names, "final_layer_norm")  # OPT
     if post_attn != f"{path}.post_attention_layernorm":

@@ -68,7 +68,18 @@ def _heads(tensor: Tensor, tokens: tuple[int, int], *, n: int) -> Tensor:
     return rearrange(_stream(tensor, tokens), "... (heads d_head) -> ... heads d_head", heads=n)
 
 
+def _queries(tensor: Tensor, tokens: tuple[int, int], *, n: int, d: int) -> Tensor:
+    return _heads(tensor, tokens, n=n)[..., :d]  # a gate may ride behind each head's query
+
+
 def _pattern(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
+    if tensor.dim() == 3:  # XGLM folds the heads into the batch
+        tensor = tensor.unflatten(0, (tokens[0], -1))
+    if tensor.dim() != 4:
+        raise LayerprobeError(
+            f"attn_pattern: the first softmax within this attention has shape {tuple(tensor.shape)}, not "
+            "[batch, heads, query, key], so the pattern of this architecture cannot be read"
+        )
     return rearrange(tensor, "batch heads query key -> batch query heads key")
 
 
@@ -148,28 +159,33 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
         )
         return Point(_need(parts.down_proj, at, why), "in", _stream)
     if site == "head_out":
-        view = partial(_heads, n=anatomy.n_heads)
-        return Point(_need(parts.o_proj, at, "no attention output projection was found"), "in", view)
+        path = _need(parts.o_proj, at, _no_heads(parts) or "no attention output projection was found")
+        return Point(path, "in", partial(_heads, n=parts.shapes["head_out"][0]))
     if site == "router_logits":
         return Point(_need(parts.router, at, "it is dense (no mixture-of-experts router)"), "inside", _stream)
     if site == "attn_pattern":
-        return Point(_need(parts.attention, at, "no attention was found"), "inside", _pattern)
+        return Point(_need(parts.attention, at, _no_heads(parts)), "inside", _pattern)
     return _qkv_point(anatomy, parts, at)
 
 
 def _qkv_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
     part = "qkv".index(at.site)
     if len(parts.qkv) == 3:
-        return Point(
-            parts.qkv[part], "out", partial(_heads, n=anatomy.n_kv_heads if part else anatomy.n_heads)
-        )
-    path = _need(parts.qkv[0] if parts.qkv else None, at, "no query, key and value projections were found")
+        n, d = parts.shapes[at.site]
+        view = partial(_heads, n=n) if part else partial(_queries, n=n, d=d)
+        return Point(parts.qkv[part], "out", view)
+    why = _no_heads(parts) or "no query, key and value projections were found"
+    path = _need(parts.qkv[0] if parts.qkv else None, at, why)
     order = _need(
         anatomy.fused_order,
         at,
         "the order of its fused projection is not known: add its model_type to FUSED_ORDER",
     )
     return _fused_point(path, part, order, anatomy.n_heads, anatomy.n_kv_heads, anatomy.d_head)
+
+
+def _no_heads(parts: BlockParts) -> str:
+    return "" if parts.attention else "its block mixes tokens otherwise than by attention"
 
 
 def _need(path: str | None, at: SiteAt, why: str) -> str:

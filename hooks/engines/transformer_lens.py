@@ -123,8 +123,8 @@ class TransformerLensEngine(HuggingFaceEngine):
         if at.site == "attn_pattern":
             view = _pattern
         elif at.site in ("head_out", "q", "k", "v"):
-            n = self.anatomy.n_kv_heads if at.site in ("k", "v") else self.anatomy.n_heads
-            view = partial(_maybe_heads, n=n)
+            assert at.layer is not None
+            view = partial(_maybe_heads, n=self.anatomy.blocks[at.layer].shapes[at.site][0])
         # the block goes on with its own reference to the stream, so an edit between the sublayers is made in
         # place
         shared = at.site == "resid_mid" and name.endswith("hook_in")

@@ -25,7 +25,15 @@ def test_passes_and_is_remembered(name):
     assert not load_model(tiny_model(name), check=False).check(again=True).remembered
     assert not load_model(tiny_model(name, seed=1), check=False).check().remembered
     found = {f.name: f.difference for f in first.findings}
-    assert set(found) == {"hidden states", "head sums", "additive blocks", "lens", "padding", "intervention"}
+    assert set(found) == {
+        "shapes",
+        "hidden states",
+        "head sums",
+        "additive blocks",
+        "lens",
+        "padding",
+        "intervention",
+    }
     if name == "bert":
         assert found["additive blocks"] is None
         assert "post-norm" in str(first)
