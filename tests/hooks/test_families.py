@@ -40,7 +40,16 @@ OLD = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64}
 SCALED = {"residual_multiplier": 0.3, "logits_scaling": 4.0, "embedding_multiplier": 2.0}
 
 FAMILIES = {
-    "afmoe": ("AfmoeConfig", {**LLAMA, "num_experts": 4, "moe_intermediate_size": 24, "num_dense_layers": 1}),
+    "afmoe": (
+        "AfmoeConfig",
+        {
+            **LLAMA,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "num_dense_layers": 1,
+        },
+    ),
     "apertus": ("ApertusConfig", LLAMA),
     "biogpt": ("BioGptConfig", {k: v for k, v in LLAMA.items() if "key" not in k and "head_dim" not in k}),
     "deepseek_v3": ("DeepseekV3Config", {**LATENT, "first_k_dense_replace": LAYERS}),
