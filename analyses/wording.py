@@ -6,18 +6,19 @@ import pandas as pd
 
 
 def number(value: float) -> str:
-    """Three decimals below 10, two below 100, one below 1000, none above; more where all would be zero.
+    """Three decimals below 10, two below 100, one below 1000, none above; up to five where
+    all would be zero.
 
-    >>> [number(x) for x in (0.98765, -0.0001, 14.5234, 431.27, 12345.6, 0.00004, 0.0)]
-    ['0.988', '-0.0001', '14.52', '431.3', '12,346', '0.00004', '0.000']
+    >>> [number(x) for x in (0.98765, -0.0001, 14.5234, 431.27, 12345.6, 0.00004, -3e-8, 0.0)]
+    ['0.988', '-0.0001', '14.52', '431.3', '12,346', '0.00004', '0.000', '0.000']
     """
     value = float(value)
     size = abs(value)
     if size >= 999.95:
         return f"{value:,.0f}"
     places = 3 if size < 9.9995 else 2 if size < 99.995 else 1
-    while value and round(value, places) == 0 and places < 8:
-        places += 1
+    if round(value, places) == 0 and round(value, 5) != 0:
+        places = 4 if round(value, 4) != 0 else 5
     return f"{round(value, places) + 0.0:.{places}f}"
 
 

@@ -107,7 +107,27 @@ def misspelling(args: Sequence[str]) -> str | None:
             return (
                 f"{args[0]} has no option {name!r}; {_nearest(name, flags)}see: layerprobe {args[0]} --help"
             )
-    return _several_rules(args) if args[0] in ("capture", "plan") else None
+    if args[0] in ("capture", "plan") and (rules := _several_rules(args)):
+        return rules
+    return None if {"-h", "--help"} & set(args) else _missing(args[0], known[args[0]], args[1:])
+
+
+def _missing(name: str, command: type[Options], args: Sequence[str]) -> str | None:
+    """Options that must be there and are not, and a store that was not named before them."""
+    given = {word.partition("=")[0].replace("_", "-") for word in args}
+    needed, first = [], None
+    for field, info in command.model_fields.items():
+        if not info.is_required():
+            continue
+        if field in ("store", "stores", "study", "folder"):
+            first = field
+        elif (flag := "--" + field.replace("_", "-")) not in given:
+            needed.append(flag)
+    if needed:
+        return f"{name} needs {', '.join(needed)}; see: layerprobe {name} --help"
+    if first == "store" and args and args[0].startswith("-") and name not in ("info", "verify"):
+        return f"{name} takes its store first: layerprobe {name} FILE.h5 {args[0]} ..."
+    return None
 
 
 def _several_rules(args: Sequence[str]) -> str | None:

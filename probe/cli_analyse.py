@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hooks.errors import LayerprobeError
 from .cli_commands import COMMANDS, AnalysisCommand
-from .study_analyses import analyse, check_options, result_parts
+from .study_analyses import accepted_by, analyse, check_options, result_parts
+from .study_checks import near
 from .study_kinds import KINDS
 from .study_models import ModelPool
 from .study_options import AnalysisOptions
@@ -33,9 +35,36 @@ def run_analysis(command: AnalysisCommand) -> None:
     else:
         least = 2 if kind.name in ("compare", "readout") else 1
         stores = _named_stores(command, least=4 if kind.name == "two_by_two" else least)
+    for opened in stores.values():
+        _check_columns(options, opened, kind.name)
     pool = _pool(command, options, stores) if kind.options.runs_models else None
     result = analyse(options, stores, pool=pool, kind=kind.name, progress=not command.quiet)
     _save(kind.name, options, stores, result, command)
+
+
+def _check_columns(options: AnalysisOptions, store: ActivationStore, kind: str) -> None:
+    """Label columns that the store has not, groups that nobody named, in the words of the command line."""
+    columns = set(store.label_names)
+    for column in options.option_columns():
+        if column not in columns:
+            raise LayerprobeError(
+                f"{store.model_name} has no label column {column!r}; {near(column, columns)}"
+            )
+    answers = columns | set(store.lens.columns if store.lens is not None else ())
+    for name in ("target", "foil"):
+        default = type(options).model_fields[name].default if name in type(options).model_fields else None
+        asked = getattr(options, name, None)
+        if default and asked == default and asked not in answers:
+            raise LayerprobeError(
+                f"{store.model_name} has no label column {asked!r}; name the {name}'s column with --{name} "
+                f"(there are {', '.join(sorted(answers)) or 'none'})"
+            )
+    if options.group is None and store.groups is None and "groups" in accepted_by(kind):
+        raise LayerprobeError(
+            f"{store.model_name} has no groups, and without them paraphrases of one item may sit on both "
+            "sides of a split; name their column with --group COL, or say --group none: every prompt its own "
+            "group"
+        )
 
 
 def _options(kind: type[AnalysisOptions], command: Any) -> AnalysisOptions:
@@ -120,7 +149,15 @@ def _save(
     made_from = fingerprint([asked, list(stores)])
     folder.save(name, result, made_from, models=list(stores), options=asked | {"kind": kind})
     line = shlex.join(["layerprobe", *sys.argv[1:]]) if sys.argv[1:] else "layerprobe"
-    title = f"{kind.replace('_', ' ').capitalize()}: {', '.join(stores)}"
+    title = _title(folder.manifest()["results"].values())
     folder.update(facts=study_facts(title, None, stores, command=line))
     print(result.summary())
     print(f"{folder.folder / name}.parquet; for a report: layerprobe report {command.out}", file=sys.stderr)
+
+
+def _title(entries: Collection[Mapping[str, Any]]) -> str:
+    """What a folder of single analyses is about, as the heading of its report."""
+    kinds = dict.fromkeys(str(e["options"].get("kind", e["kind"])).replace("_", " ") for e in entries)
+    models = dict.fromkeys(name for e in entries for name in e["models"])
+    asked = ", ".join(list(kinds)[:4]) + (" and more" if len(kinds) > 4 else "")
+    return f"{asked[0].upper()}{asked[1:]}: {', '.join(models)}"

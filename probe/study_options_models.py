@@ -135,6 +135,11 @@ class _RestoringOptions(AnalysisOptions):
     limit: int | None = Field(default=None, ge=1)
     """At most so many prompts, drawn by whole groups."""
 
+    def option_columns(self) -> tuple[str, ...]:
+        """Label columns that this analysis reads; pairs are of no use where another model is the source."""
+        columns = super().option_columns()
+        return columns if self.source == "contrast" else tuple(c for c in columns if c != self.role)
+
 
 class PatchingOptions(_RestoringOptions):
     """Activation patching by head, MLP and position: what brings the answer back (runs the model)."""

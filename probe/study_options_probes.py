@@ -20,9 +20,9 @@ class _FittedOptions(SolvedOptions):
     """auroc, balanced_accuracy, log_loss, r2 ...; the first is tested (default: those of the task)."""
     class_weight: Literal["balanced"] | None = None
     """balanced: classes count equally in the fit, however many rows they have."""
-    permute: Literal["auto", "groups", "within"] | None = None
-    """What the null relabels: whole groups, or rows within each (default: groups where their label is
-    constant)."""
+    permute: Literal["auto", "between", "within"] | None = None
+    """What the null relabels: whole groups (between), or rows within each (default: by whether the label is
+    constant within groups)."""
 
 
 class ProbeOptions(_FittedOptions):

@@ -109,14 +109,15 @@ def number(value: Any, digits: int = 3) -> str:
     """A number for reading.
 
     >>> number(0.98765), number(1234.5), number(None), number(0.00001)
-    ('0.988', '1,234', '–', '1e-5')
+    ('0.988', '1,234', '–', '0.000')
     """
     if missing(value):
         return "–"
     value = float(value)
-    if value != 0 and round(value, digits) == 0 and digits:
-        near = round(value, digits + 1) != 0
-        return f"{value:.{digits + 1}f}" if near else f"{value:.0e}".replace("e-0", "e-")
+    if round(value, digits) == 0 and digits:
+        # one decimal more where that shows something; a minus before zero says nothing
+        digits += int(round(value, digits + 1) != 0)
+        return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     places = digits if abs(value) < 10 else min(digits, 2 if abs(value) < 100 else 1)

@@ -10,7 +10,7 @@ import pandas as pd
 from ...analyses.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
 from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import table
-from .section_probes import above_chance, headline_metric, per_layer
+from .section_probes import above_chance, headline_metric, per_layer, tested
 from .section_separation import LEADING_SPACE, SMALL_IS_SEPARATE, with_z
 
 
@@ -71,10 +71,10 @@ def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     for model in ordered(rows["model"]):
         mine = rows[rows["model"] == model]
         curve = per_layer(mine, metric)
-        tested = f"above chance in {above_chance(curve)}"
+        found = f"above chance in {above_chance(curve)}" if tested(curve) else "not tested against chance"
         best = [r for e in group for r in _best_layer(e) if r["model"] == model and r["metric"] == metric]
         place = f"{best[0]['site']}[{best[0]['layer']}]" if best else ""
-        cells[model] = f"{with_interval(best[0])} at {place}, {tested}" if best else tested
+        cells[model] = f"{with_interval(best[0])} at {place}, {found}" if best else found
     return [(f"probe for “{options.get('label', 'label')}” ({words(metric)})", cells)]
 
 

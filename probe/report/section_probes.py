@@ -179,16 +179,16 @@ def _reading(rows: pd.DataFrame, model: str, metric: str) -> str:
 
 def _layer_table(rows: pd.DataFrame, models: Sequence[str], metric: str, label: str) -> dict[str, Any]:
     body = []
-    tested = "p_familywise" in rows and bool(rows["p_familywise"].notna().any())
+    with_p = tested(rows)
     for (site, layer), here in rows.groupby(["site", "layer"], sort=True):
         cells = [f"{site}[{layer}]"]
         for model in models:
             mine = here[here["model"] == model].to_dict("records")
             cells.append(with_interval(mine[0]) if mine else "–")
-            if tested:
+            if with_p:
                 cells.append(number(mine[0].get("p_familywise") if mine else None))
         body.append(cells)
-    of_model = (f": {words(metric)} [95 % interval]", *((": family-wise p",) if tested else ()))
+    of_model = (f": {words(metric)} [95 % interval]", *((": family-wise p",) if with_p else ()))
     columns = ["layer"] + [m + c for m in models for c in of_model]
     base = [
         f"{name} {number(rows[column].dropna().iloc[0])}"
@@ -199,10 +199,15 @@ def _layer_table(rows: pd.DataFrame, models: Sequence[str], metric: str, label: 
     return table(columns, body, caption=caption, folded=len(body) > 12)
 
 
+def tested(rows: pd.DataFrame) -> bool:
+    """Whether there is a p-value anywhere."""
+    return "p_familywise" in rows and bool(rows["p_familywise"].notna().any())
+
+
 def above_chance(rows: pd.DataFrame) -> str:
-    """Layers whose family-wise p is below 0.05, in words."""
-    if "p_familywise" not in rows or rows["p_familywise"].isna().all():
-        return "not tested"
+    """Layers whose family-wise p is below 0.05, in words that follow "above chance in"."""
+    if not tested(rows):
+        return "no layer, for none was tested"
     layers = rows[rows["p_familywise"] < 0.05]["layer"].dropna().astype(int)
     if not len(layers):
         return "no layer"

@@ -156,14 +156,23 @@ def targets_sentence(group: Sequence[Entry]) -> str:
             told.append(f"{model} {mine['target'].nunique()} labels, not tested")
             continue
         lowest = mine.groupby("target", sort=False)["p_familywise"].min()
-        unread, read = lowest[~(lowest < 0.05)].index, lowest[lowest < 0.05].index
-        parts = [f"{len(unread)} of {len(lowest)} not above chance at any layer ({_listed(unread)})"]
-        parts = parts if len(unread) else []
-        found = ", ".join(_chosen(best, model, target) for target in read)
-        told.append(f"{model} " + "; ".join([*parts, *([found] if found else [])]))
+        unread = list(lowest[~(lowest < 0.05)].index)
+        unsure = [t for t in lowest.index if t not in unread and _chosen_p(best, model, t) > 0.05]
+        found = [_chosen(best, model, t) for t in lowest.index if t not in (*unread, *unsure)]
+        none = f"{len(unread)} of {len(lowest)} not above chance at any layer ({_listed(unread)})"
+        some = f"above chance somewhere, not at the layer chosen: {_listed(unsure)}"
+        parts = [none if unread else "", some if unsure else "", ", ".join(found)]
+        told.append(f"{model} " + "; ".join(filter(None, parts)))
     kind = str(group[0].options.get("kind", ""))
     title = {"preferences": "Preference dimensions", "score_heads": "Score heads"}.get(kind, "Linear probes")
     return f"{title}, layer chosen on training groups: " + " | ".join(told) + "."
+
+
+def _chosen_p(best: pd.DataFrame, model: str, target: str) -> float:
+    """p of the place that was chosen on training groups; 0 where the analysis gives none."""
+    rows = best[(best["model"] == model) & (best["target"] == target)] if len(best) else best
+    known = rows["p"].dropna() if "p" in rows else pd.Series(dtype=float)
+    return float(known.iloc[0]) if len(known) else 0.0
 
 
 def _listed(names: Iterable[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from .section_targets import target_sections, targets_sentence
 Sections = Callable[[Sequence[Entry], Sequence[str]], list[dict[str, Any]]]
 LEAD_SENTENCES = 2
 LEAD = 5
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 LENS_KINDS = ("suppression", "comparison")
 # In the order in which a reader wants them.
 SECTIONS: dict[str, Sections] = {
@@ -134,6 +136,8 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
         if part["id"] in said or part["kind"] in LENS_KINDS:
             continue
         found += [{"section": part["id"], "sentence": line} for line in leading(part)]
+    for finding in found:  # one minus sign for all, whichever analysis wrote the sentence
+        finding["sentence"] = MINUS.sub("−", finding["sentence"])
     told = with_prompts(found, entries, {part["id"]: part["kind"] for part in sections})
     chosen = lead(told, len(concluded), {part["id"] for part in sections if part["kind"] == "comparison"})
     return [{**finding, "lead": i in chosen} for i, finding in enumerate(told)]
