@@ -7,8 +7,9 @@ One layer of 2,000 rows is timed on one thread, and many layers for us. The grid
 `linear_probe`. Rows come with two spectra: *decaying* has the eigenvalues (k^-1.2, standardised) that
 MiniLM's and stories260K's layers have, along random directions; *flat* has independent features, which no
 model has and on which gradient methods do best. Both sides minimise the same objective, each at the loosest
-of its tolerances at which it stops within 1e-6 (relative) of the minimum for every C on the first fold; the
-last column says how far above the lower of the two each one stopped on all folds.
+of its tolerances at which it stops within 1e-6 (relative) of the minimum for every C, ours on all folds,
+scikit-learn (for the time that takes) on the first; the last column says how far above the lower of the two
+each one stopped on all folds.
 """
 
 import os
@@ -112,16 +113,17 @@ def reached(x, y, fold, method, fits: Fits | list, folds: range) -> np.ndarray:
 
 
 def fair_tolerances(x, y, fold, method) -> tuple[float, float]:
-    """The loosest tolerance at which each side is within 1e-6 (relative) of the minimum on the first fold."""
-    one = range(1)
-    best = reached(x, y, fold, method, ours(x, y, fold, method, 1e-10), one)
+    """The loosest tolerance at which each side is within 1e-6 (relative) of the minimum: ours on all folds,
+    theirs on the first."""
+    one, every = range(1), range(FOLDS)
+    best = reached(x, y, fold, method, ours(x, y, fold, method, 1e-10), every)
     found = []
-    for work, tolerances in (
-        (lambda tol: ours(x, y, fold, method, tol), (1e-6, 1e-7, 1e-8, 1e-9)),
-        (lambda tol: theirs(x, y, fold, method, tol, one), (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),
+    for work, tolerances, folds in (
+        (lambda tol: ours(x, y, fold, method, tol), (1e-6, 1e-7, 1e-8, 1e-9), every),
+        (lambda tol: theirs(x, y, fold, method, tol, one), (1e-4, 1e-5, 1e-6, 1e-7, 1e-8), one),
     ):
         for tol in tolerances:
-            if (reached(x, y, fold, method, work(tol), one) <= best * (1 + 1e-6)).all():
+            if (reached(x, y, fold, method, work(tol), folds) <= best[folds] * (1 + 1e-6)).all():
                 break
         found.append(tol)
     return found[0], found[1]
@@ -163,7 +165,7 @@ def probe_all(stack: np.ndarray, y: np.ndarray, fold: np.ndarray) -> None:
 def whole_model_rows() -> list[str]:
     """Ours over as many layers as a model has, one after another, and the memory that takes."""
     lines = ["| layers × rows × width | s | peak memory, GiB | of it the layers, GiB |", "|---|---|---|---|"]
-    for layers, width in ((24, 1024), (6, 4096)):
+    for layers, width in ((24, 1024), (24, 4096)):
         x, y, fold = layer(width)
         stack = np.stack([x.astype(np.float32)] * layers)
         seconds, _ = timed(probe_all, stack, y, fold)
@@ -301,7 +303,8 @@ def main() -> None:
         "",
         "`logistic` is the default and scales inside each fold (scikit-learn: StandardScaler, then "
         "LogisticRegression, warm-started along C). Each side has the loosest of its own tolerances that "
-        "comes within 1e-6 of the minimum for every C on the first fold; searching for it is not timed. "
+        "comes within 1e-6 of the minimum for every C, ours on all folds, scikit-learn on the first; "
+        "searching for it is not timed. "
         "*Decaying*: eigenvalues as in trained models (k^-1.2); *flat*: independent features, the easiest "
         "case for a gradient method, which activations never are.",
         "",
