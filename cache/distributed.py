@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -130,7 +131,8 @@ def capture_shards(
         shards: how many; four per worker by default, so that a slow or lost one costs little, or as many as
             an earlier, broken-off run of it had.
         load: keyword arguments of `load_model`.
-        progress: show a progress bar.
+        progress: show a progress bar, and before it what the whole is, what of it is there, and a worker's
+            share.
         **options: keyword arguments of `capture`.
 
     Raises:
@@ -155,6 +157,8 @@ def capture_shards(
         index for index, path in parts.items() if not _answers(path, job, shard_of(prompts, index, job.of))
     ]
     if todo:
+        if progress:
+            _say_plan(job, prompts, todo, min(workers, len(todo)))
         _run(make_pool(on, job, min(workers, len(todo))), prompts, todo, job.of, progress)
     return merge(list(parts.values()), out)
 
@@ -179,6 +183,35 @@ def make_pool(on: str, job: Job, workers: int) -> Pool:
     from .ray_actors import RayPool
 
     return RayPool(job, workers)
+
+
+def _say_plan(job: Job, prompts: PromptTable, todo: list[int], workers: int) -> None:
+    """The plan of the whole, on stderr, as a capture in one piece begins.
+
+    Raises:
+        LayerprobeError: what the workers would refuse.
+    """
+    from tqdm.auto import tqdm
+
+    from ..hooks.outline import outline_model
+    from .shards_plan import plan_shards
+
+    known = ("revision", "dtype", "device", "trust_remote_code", "name")
+    try:
+        model = outline_model(job.source, **{k: v for k, v in job.load.items() if k in known})
+    except LayerprobeError as error:  # this machine may lack what the workers have
+        log.info("no plan of the whole: %s", error)
+        return
+    model.tokenizer = job.load.get("tokenizer") or model.tokenizer
+    whole = plan_shards(model, prompts, of=job.of, folder=job.folder, options=job.options)
+    lines = [f"the whole: {whole}"]
+    if len(todo) < job.of:
+        lines.append(f"still to do: {whole.share(todo)}")
+    # the first of every `workers`: shards are handed out as they come, so another's share differs by little
+    share = whole.share(todo[::workers])
+    lines.append(f"{workers} worker{'' if workers == 1 else 's'}, each about {share}")
+    for line in lines:
+        tqdm.write(f"capture: {line}", file=sys.stderr)
 
 
 def _run(pool: Pool, prompts: PromptTable, todo: list[int], of: int, progress: bool) -> None:

@@ -71,8 +71,8 @@ def load_model(
     else:
         where = str(source)
         check_source(where)
-        target = "cpu" if device_map is not None else _device(device)
-        kind = _dtype(dtype, target)
+        target = "cpu" if device_map is not None else chosen_device(device)
+        kind = chosen_dtype(dtype, target)
         hf = load_weights(where, revision, kind, target, device_map, quantization, trust_remote_code, check)
         if adapter is not None:
             from .adapters import with_adapter
@@ -105,7 +105,8 @@ def _from_module(
     return assemble(source, tokenizer, engine, name or Path(where).name, where, None, options, in_memory=True)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def chosen_device(device: str | torch.device) -> torch.device:
+    """The device meant; "auto" is CUDA, then MPS, then CPU."""
     if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -121,7 +122,8 @@ def _device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | torch.dtype | None, device: Any) -> torch.dtype | str:
+def chosen_dtype(dtype: str | torch.dtype | None, device: Any) -> torch.dtype | str:
+    """The type that weights are loaded in, or "auto": the checkpoint's."""
     if dtype is None:
         return torch.float32 if str(device) == "cpu" else "auto"
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:

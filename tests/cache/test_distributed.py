@@ -17,6 +17,7 @@ from layerprobe.cache.distributed import capture_shard, capture_shards, shard_of
 from layerprobe.cache.merge import merge
 from layerprobe.cache.prompts import PromptTable
 from layerprobe.cache.ray_actors import RayPool, Worker
+from layerprobe.cache.shards_plan import plan_shards
 from layerprobe.cache.verify import verify
 
 WORDS = ("dog", "cat", "baker", "pilot", "house", "park", "happy")
@@ -196,3 +197,50 @@ def test_a_shard_that_ends_every_worker_is_given_up_and_named(table, tmp_path):
         pool._lost(4, RuntimeError())
     pool._tries[4] = 2
     pool._lost(4, RuntimeError())
+
+
+def test_the_plan_of_the_whole_and_of_a_share_is_said_first(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "make_pool", lambda on, job, workers: InProcess(job, workers))
+    options = {"sites": ["resid_post"], "tokens": "last", "load": {"check": False}, "workers": 2}
+
+    def said(**changed):
+        store = capture_shards(tiny_model("llama"), table, out=tmp_path / "a.h5", **{**options, **changed})
+        return store, [line for line in capsys.readouterr().err.splitlines() if line.startswith("capture: ")]
+
+    store, lines = said()
+    total = int(store.lengths.sum())
+    size = store.n_rows * 3 * 32 * 4 / 1000
+    assert lines[0].startswith(
+        f"capture: the whole: 240 prompts, {total:,} tokens, 240 rows, {size:.1f} kB on"
+    )
+    assert lines[0].endswith("in 8 shards")
+    assert lines[1].startswith("capture: 2 workers, each about 4 of 8 shards: 120 prompts, ")
+    (tmp_path / "a.h5").unlink()
+    for index in (0, 5):
+        shard_path(tmp_path / "a-shards", index).unlink()
+    _, lines = said()
+    assert lines[1].startswith("capture: still to do: 2 of 8 shards: 60 prompts, ")
+    assert lines[2].startswith("capture: 2 workers, each about 1 of 8 shards: 30 prompts, ")
+    (tmp_path / "a.h5").unlink()
+    shard_path(tmp_path / "a-shards", 0).unlink()
+    assert said(progress=False)[1] == []
+
+
+def test_a_worker_without_an_engine_can_say_its_share(table, tmp_path):
+    model = load_model(tiny_model("llama"), check=False)
+    whole = plan_shards(
+        model, table, of=4, folder=tmp_path, options={"sites": ["resid_post"], "dtype": "float16"}
+    )
+    parts = [shard_of(table, index, 4) for index in range(4)]
+    assert whole.prompts == tuple(map(len, parts))
+    one = capture(model, parts[3], sites=["resid_post"], dtype="float16", progress=False)
+    assert (whole.rows[3], whole.tokens[3]) == (one.n_rows, int(one.lengths.sum()))
+    assert whole.row_bytes == 3 * 32 * 2
+    assert whole.share([3]) == f"1 of 4 shards: 60 prompts, {whole.tokens[3]:,} tokens, 60 rows, 11.5 kB"
+
+
+def test_a_prompt_too_long_is_said_before_workers_start(tmp_path):
+    table = PromptTable(("a", "b"), ("the dog", "dog " * 70), name="t")
+    with pytest.raises(LayerprobeError, match="prompt 'b' has 71 tokens"):
+        capture_shards(tiny_model("llama"), table, out=tmp_path / "a.h5", workers=2, sites=["embed"])
+    assert not list(tmp_path.iterdir())
