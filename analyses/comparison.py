@@ -32,6 +32,7 @@ def compare(
     sites: Any = None,
     models: Mapping[Any, Any] | None = None,
     variants: Variants = "max",
+    permute: str = "auto",
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,
     n_splits: int = 8,
@@ -55,6 +56,8 @@ def compare(
         sites: sites for the geometry; default `resid_post` where all have it, else all that are shared.
         models: model name -> loaded model, to read a lens that was not captured.
         variants: surface variants by `max` or `logsumexp`.
+        permute: what the null of class differences exchanges: whole groups (`between`), rows in each
+            (`within`), or by the label (`auto`), which refuses one constant in some groups only.
         n_permutations: relabellings for p-values.
         n_bootstrap: cluster-bootstrap draws, shared by all models.
         n_splits: halvings for the suppression index.
@@ -76,7 +79,9 @@ def compare(
     """
     paired = pair_stores(stores, reference)
     codes = resolve_groups(paired.stores[paired.reference], groups)[paired.order[paired.reference]]
-    rows = _geometry(paired, sites, label, codes, n_permutations, n_bootstrap, max_rows, seed, progress)
+    rows = _geometry(
+        paired, sites, label, codes, n_permutations, n_bootstrap, max_rows, seed, progress, permute
+    )
     target, foil = lens_columns(paired, target, foil)
     frames: dict[str, pd.DataFrame] = {}
     if target is not None and foil is not None:
@@ -175,6 +180,7 @@ def _geometry(
     max_rows: int,
     seed: int,
     progress: bool,
+    permute: str,
 ) -> list[dict[str, Any]]:
     shared = paired.shared_sites()
     wanted = (
@@ -219,5 +225,5 @@ def _geometry(
                 changes[name].append((fields, mine - base, base))
     if labels is not None:
         for parts in changes.values():
-            rows += did_rows(parts, labels, groups, n_permutations, seed) if parts else []
+            rows += did_rows(parts, labels, groups, n_permutations, seed, permute) if parts else []
     return rows

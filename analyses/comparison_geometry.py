@@ -219,6 +219,7 @@ def did_rows(
     groups: NDArray[np.int64],
     n_permutations: int,
     seed: int,
+    permute: str = "auto",
 ) -> Iterator[dict[str, Any]]:
     """Difference-in-differences of class means: (μ₁ − μ₀ of the model) − (μ₁ − μ₀ of the reference).
 
@@ -231,9 +232,12 @@ def did_rows(
         groups: [rows] codes.
         n_permutations: relabellings.
         seed: of halves and relabellings.
+        permute: as `group_permutations` has `how`.
     """
     half = halves(groups, seed)
-    null_labels = np.concatenate([labels[None], group_permutations(labels, groups, n_permutations, seed)])
+    null_labels = np.concatenate(
+        [labels[None], group_permutations(labels, groups, n_permutations, seed, how=permute)]
+    )
     contrast = null_labels / null_labels.sum(axis=1, keepdims=True) - ~null_labels / (~null_labels).sum(
         axis=1, keepdims=True
     )

@@ -46,6 +46,7 @@ def separation(
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
+    permute: str = "auto",
     n_permutations: int = 300,
     n_bootstrap: int = 200,
     level: float = 0.95,
@@ -68,6 +69,8 @@ def separation(
         sites: default: every site of activations in the store.
         layers: default: all.
         groups: rows that belong together; `STORED`, a column, an array, or `None` said aloud.
+        permute: what the null exchanges: whole groups (`between`), rows in each (`within`), or by the label
+            (`auto`), which refuses one that is constant in some groups and varies in others.
         n_permutations: draws of the null; 0 leaves it out.
         n_bootstrap: draws of the interval; 0 leaves it out.
         level: of the intervals.
@@ -101,6 +104,7 @@ def separation(
         n_bootstrap=n_bootstrap,
         seed=seed,
         device=device,
+        permute=permute,
     )
     rows: list[dict[str, Any]] = []
     nulls: list[NDArray[np.float64]] = []

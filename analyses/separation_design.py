@@ -38,7 +38,14 @@ class Design:
 
 
 def design(
-    labels: Any, groups: NDArray[np.int64], *, n_permutations: int, n_bootstrap: int, seed: int, device: str
+    labels: Any,
+    groups: NDArray[np.int64],
+    *,
+    n_permutations: int,
+    n_bootstrap: int,
+    seed: int,
+    device: str,
+    permute: str = "auto",
 ) -> Design:
     """Permutations and bootstrap weights, drawn once.
 
@@ -49,17 +56,18 @@ def design(
         n_bootstrap: 0: no intervals.
         seed: of both.
         device: where draws live.
+        permute: `auto`, `between` or `within`, as `group_permutations` has it.
     """
     codes, classes = encode_labels(labels)
     group_codes = torch.from_numpy(groups).to(device)
     permutations = bootstrap = None
     if n_permutations:
-        drawn = group_permutations(codes, groups, n_permutations, seed)
+        drawn = group_permutations(codes, groups, n_permutations, seed, how=permute)
         permutations = Draws(
             torch.from_numpy(np.concatenate([codes[None], drawn])).to(device),
             len(classes),
             groups=group_codes,
-            apart=structure_of(codes, groups) == "between",
+            apart=structure_of(codes, groups) == "between" and permute != "within",
         )
     if n_bootstrap:
         weights = torch.from_numpy(cluster_bootstrap_weights(groups, n_bootstrap, seed)).to(device)

@@ -39,6 +39,7 @@ def unsupervised(
     methods: Sequence[str] = METHODS,
     space: str = "zscored",
     groups: Any = STORED,
+    permute: str = "auto",
     n_permutations: int = 200,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -52,6 +53,8 @@ def unsupervised(
         methods: `kmeans`, `gmm`.
         space: in which clusters are sought: `zscored`, `raw`, `whitened`; the other measures are of raw rows.
         groups: rows that belong together (labels are permuted by group for the null of the agreement).
+        permute: what the null exchanges: whole groups (`between`), rows in each (`within`), or by the label
+            (`auto`), which refuses one that is constant in some groups and varies in others.
         n_permutations: of that null.
         seed: of clustering and permutations.
 
@@ -69,7 +72,7 @@ def unsupervised(
             raise LayerprobeError(f"no method {method!r}; use one of {', '.join(METHODS)}")
     codes, classes = encode_labels(store.labels(label))
     keys = resolve_groups(store, groups)
-    permuted = group_permutations(codes, keys, n_permutations, seed)
+    permuted = group_permutations(codes, keys, n_permutations, seed, how=permute)
     about: dict[str, Any] = {
         "model": store.model_name,
         "dataset": store.dataset_name,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..analyses.resampling import label_structure
 from ..hooks.errors import LayerprobeError
 from .study_analyses import accepted_by, check_options
 from .study_calls import weights_and_template
@@ -36,6 +37,7 @@ def check_analyses(study: Study, prompts: PromptTable) -> None:
             _check_groups(item, prompts)
             mask = row_filter(prompts.labels, item.where) if item.where else np.ones(len(prompts), dtype=bool)
             _check_labels(item, prompts, mask)
+            _check_structure(item, prompts, mask)
             _check_answers(item, prompts, mask)
             _check_sites(item, study)
             _check_kind(item, study, prompts)
@@ -70,6 +72,26 @@ def _check_labels(item: Any, prompts: PromptTable, mask: NDArray[np.bool_]) -> N
         if item.kind == "score_heads" and not all(map(_is_number, classes)):
             word = next(c for c in sorted(classes) if not _is_number(c))
             raise LayerprobeError(f"score {label!r} has the value {word!r}; scores are numbers")
+
+
+# analyses that are refused, not only left without p-values, where no null is fair
+NEED_NULL = ("separation", "unsupervised", "compare", "alignment_quality")
+
+
+def _check_structure(item: Any, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
+    """A label that is constant in some groups and varies in others has no single unit to be exchanged."""
+    groups = prompts.groups if item.group is None else prompts.labels.get(item.group)
+    if item.kind not in NEED_NULL or item.group == "none" or groups is None or item.n_permutations == 0:
+        return
+    if getattr(item, "permute", None) == "within":
+        return
+    for label in item.label_columns():
+        if label_structure(prompts.labels[label][mask].astype(str), np.asarray(groups)[mask]) == "mixed":
+            within = 'permute = "within" (groups of one class then stay put), or ' * hasattr(item, "permute")
+            raise LayerprobeError(
+                f"{label!r} is constant within some groups and varies within others, so no relabelling is a "
+                f"fair null; say {within}another column of groups (group = ...), in which it behaves one way"
+            )
 
 
 def _is_number(value: str) -> bool:

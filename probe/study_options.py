@@ -5,7 +5,7 @@ Only pydantic is imported here, so that `layerprobe --help` answers at once.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -91,6 +91,14 @@ class AnalysisOptions(Options):
         given = {k: v for k, v in given.items() if v is not None and v != ()}
         # a tuple here is a list there: several labels, sites, layers, metrics
         return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+
+
+class PermutedOptions(AnalysisOptions):
+    """For analyses whose null relabels groups or rows within them."""
+
+    permute: Literal["auto", "between", "within"] | None = None
+    """What the null relabels: whole groups (between), or rows within each (default: by whether the label is
+    constant within groups)."""
 
 
 class PlacesOptions(AnalysisOptions):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .study_options import AnalysisOptions, Names, PlacesOptions, SolvedOptions
+from .study_options import AnalysisOptions, Names, PermutedOptions, PlacesOptions, SolvedOptions
 
 
-class SeparationOptions(SolvedOptions):
+class SeparationOptions(PermutedOptions, SolvedOptions):
     """How far the classes of a label lie apart, per site and layer."""
 
     label: str
@@ -53,7 +53,7 @@ class TopicControlOptions(PlacesOptions):
     """Label column with two values."""
 
 
-class UnsupervisedOptions(PlacesOptions):
+class UnsupervisedOptions(PermutedOptions, PlacesOptions):
     """Structure without labels: clusterings, intrinsic dimension, effective rank, anisotropy."""
 
     label: str

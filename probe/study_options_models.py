@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from .study_options import AnalysisOptions, Names
+from .study_options import AnalysisOptions, Names, PermutedOptions
 
 
 class SuppressionOptions(AnalysisOptions):
@@ -22,7 +22,7 @@ class SuppressionOptions(AnalysisOptions):
     """A value of `by` that the others are compared with (default: each with all the rest)."""
 
 
-class CompareOptions(AnalysisOptions):
+class CompareOptions(PermutedOptions):
     """Models against each other, on the same prompts."""
 
     per_model: ClassVar[bool] = False

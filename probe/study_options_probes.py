@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .study_options import AnalysisOptions, Names, PlacesOptions, SolvedOptions
+from .study_options import AnalysisOptions, Names, PermutedOptions, PlacesOptions, SolvedOptions
 
 Method = Literal["logistic", "logistic_unscaled", "ridge", "mass_mean", "mass_mean_covariance", "shrunk_lda"]
 
 
-class _FittedOptions(SolvedOptions):
+class _FittedOptions(PermutedOptions, SolvedOptions):
     held_out: float | str | None = None
     """Share of the groups that is scored and never fitted on, or the name of a split (default: 0.3)."""
     n_folds: int | None = Field(default=None, ge=2)
@@ -20,9 +20,6 @@ class _FittedOptions(SolvedOptions):
     """auroc, balanced_accuracy, log_loss, r2 ...; the first is tested (default: those of the task)."""
     class_weight: Literal["balanced"] | None = None
     """balanced: classes count equally in the fit, however many rows they have."""
-    permute: Literal["auto", "between", "within"] | None = None
-    """What the null relabels: whole groups (between), or rows within each (default: by whether the label is
-    constant within groups)."""
 
 
 class ProbeOptions(_FittedOptions):

@@ -229,3 +229,17 @@ def test_missing_groups_one_class_and_nan_rows():
     x[0, 2, 1] = np.nan
     with pytest.raises(LayerprobeError, match=r"resid_post\[0\].*1 of 4 rows"):
         separation(from_arrays({"resid_post": x}, labels={"y": [0, 1, 0, 1]}), label="y", groups=None)
+
+
+def test_a_label_that_varies_in_some_groups_only_needs_a_null_to_be_named():
+    rng = np.random.default_rng(0)
+    groups, y = np.arange(60) // 3, np.arange(60) // 3 % 2
+    y[groups < 10] = np.arange(30) % 2  # these vary, the others do not
+    x = rng.normal(size=(1, 60, 6))
+    x[0, :, 0] += 5 * y
+    store = from_arrays({"resid_post": x}, labels={"y": y}, groups=groups)
+    options = {"label": "y", "indices": ["silhouette"], "spaces": ["raw"], "n_bootstrap": 0}
+    with pytest.raises(LayerprobeError, match="permute='within'"):
+        separation(store, **options)
+    row = separation(store, permute="within", n_permutations=99, **options).table.iloc[0]
+    assert row["p_familywise"] == 0.01 and row["null_mean"] > -0.2

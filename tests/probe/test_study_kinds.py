@@ -3,7 +3,9 @@
 import inspect
 import json
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small_study import study_mapping
 
@@ -13,6 +15,7 @@ from layerprobe.analyses.token_probe_pool import POOLS
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.cli_commands import COMMANDS
 from layerprobe.probe.study_analyses import accepted_by, function_of
+from layerprobe.probe.study_checks import _check_structure
 from layerprobe.probe.study_kinds import KINDS, TABLES
 from layerprobe.probe.study_options_probes import ProbeOptions, TokenProbeOptions
 
@@ -130,6 +133,22 @@ def test_a_mistake_is_answered_before_anything_is_done(mapping, tmp_path, item, 
         lp.run_study({**mapping, "analysis": [item]}, out=tmp_path / "out", progress=False)
     assert says in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_label_with_no_fair_null_is_said_before_the_capture():
+    labels = {"y": np.array(["a", "a", "a", "b"]), "g": np.array([1, 1, 2, 2])}
+    prompts = SimpleNamespace(groups=np.array([1, 1, 2, 2]), labels=labels)
+    everything = np.ones(4, dtype=bool)
+    for asked in ({}, {"group": "g"}):
+        item = TABLES["separation"](label="y", **asked)
+        with pytest.raises(LayerprobeError, match='permute = "within"'):
+            _check_structure(item, prompts, everything)
+    for fine in ({"permute": "within"}, {"group": "none"}, {"n_permutations": 0}):
+        _check_structure(TABLES["separation"](label="y", **fine), prompts, everything)
+    _check_structure(TABLES["separation"](label="y"), prompts, np.array([True, True, False, False]))
+    _check_structure(
+        TABLES["linear_probe"](label="y"), prompts, everything
+    )  # leaves p-values out, and says so
 
 
 def test_a_group_may_not_lie_in_two_domains(run):
