@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
+import tyro
 from pydantic import Field, create_model
 from tyro.conf import Positional, subcommand
 
@@ -174,6 +175,30 @@ COMMANDS: dict[str, type[Options]] = {
     "verify": Verify,
     "merge": Merge,
 }
+# where the type alone would be shown in a way that nobody types
+METAVARS: dict[Any, str] = {
+    dict[str, str | bool | int]: "COL=VALUE ...",
+    str | tuple[str, ...]: "COL ...",
+    float | str | None: "SHARE|SPLIT",
+}
+
+
+def _for_reading(model: type[Options]) -> None:
+    """Help texts with what is needed first, and no "(default: None)" where the text says what is done."""
+    fields = model.model_fields
+    for name, field in fields.items():
+        shown: dict[str, Any] = {}
+        if not field.is_required() and field.get_default(call_default_factory=True) in (None, (), {}):
+            shown["help_behavior_hint"] = ""
+        if field.annotation in METAVARS:
+            shown["metavar"] = METAVARS[field.annotation]
+        if shown:
+            model.__annotations__[name] = Annotated[field.annotation, tyro.conf.arg(**shown)]
+    model.__pydantic_fields__ = dict(sorted(fields.items(), key=lambda item: not item[1].is_required()))
+
+
+for _model in COMMANDS.values():
+    _for_reading(_model)
 Command: Any = Union[  # noqa: UP007
     tuple(Annotated[model, subcommand(name)] for name, model in COMMANDS.items())  # type: ignore[misc]
 ]

@@ -57,7 +57,7 @@ class TokenProbeOptions(_FittedOptions):
     """Tokens in the window of `rolling` (5), rate of `exponential` (0.3)."""
 
 
-class NestedCvOptions(PlacesOptions):
+class NestedCvOptions(SolvedOptions):
     """Cross-validated score of a probe with an interval that holds when groups are few; nothing is chosen."""
 
     label: str

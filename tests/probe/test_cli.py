@@ -170,7 +170,7 @@ def test_a_wrong_study_is_refused_before_anything_is_written(capsys, tmp_path, n
                 "topic": "a",
                 "one": "same",
             }
-            file.write(json.dumps({**row, "answer": "yes", "foil": "no", "group": "g"}) + "\n")
+            file.write(json.dumps({**row, "answer": "yes", "foil": "no", "group": "g0"}) + "\n")
     prompts = {k: v for k, v in study["prompts"].items() if v is not None}
     file = tmp_path / "study.toml"
     file.write_text(study_toml(check_study({**study, "prompts": prompts}, "study")), encoding="utf-8")
