@@ -120,6 +120,8 @@ def capture_to(
             return store
     prepared = prepare_options(model, table, options)
     model.check_texts(prepared.lengths, "prompts")
+    if shard is None:  # of shards it is said once, for all of them, by plan_shards
+        prepared.unknown.warn(model.name, table)
     if target is not None and exists:
         with StoreWriter.resume(target) as writer:
             check_room(target, writer.bytes_left())

@@ -57,6 +57,7 @@ def plan(
         on_long=on_long,
     )
     prepared = prepare_options(model, table, options)
+    prepared.unknown.warn(model.name, table)
     arrays = array_specs(model, options, prepared)
     batches = batch_plan(model, prepared, arrays, batch_tokens)
     request = make_request(model, options, arrays, prepared)

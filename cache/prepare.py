@@ -16,6 +16,7 @@ from .chat import map_spans, role_regions
 from .columns import PromptColumns
 from .prompts import Messages, Prompt, PromptTable
 from .tokens import Regions, TokenRule, select_tokens
+from .unknown import UnknownTokens
 
 if TYPE_CHECKING:
     from ..hooks.model import Model
@@ -37,6 +38,8 @@ class Prepared:
     """[prompts] int64."""
     candidates: np.ndarray | None
     """[prompts, columns, variants] int32, or None without lens tokens."""
+    unknown: UnknownTokens
+    """Text that the tokenizer has no token for."""
 
     @property
     def examples(self) -> np.ndarray:
@@ -96,6 +99,7 @@ def prepare(
     """
     answers = _answers(table, lens_tokens) if lens_tokens else []
     finder = CandidateTokens(model.tokenizer) if lens_tokens else None
+    unknown = UnknownTokens(model.tokenizer)
     texts: list[str] = []
     ids, picked = array("i"), array("i")  # flat: an array object per prompt would cost more than its tokens
     lengths: list[int] = []
@@ -105,6 +109,7 @@ def prepare(
         prompt = as_chat(given, chat_template)
         where = f"prompt {table.ids[index]!r}"
         encoding = model.encode(prompt)
+        unknown.see(index, encoding)
         regions = _regions(model, table, index, prompt, rule)
         if finder is not None:
             encoding, candidates = _with_candidates(encoding, finder, answers[index], first_difference)
@@ -140,6 +145,7 @@ def prepare(
         np.cumsum([0, *counts], dtype=np.int64),
         np.ones(len(counts), dtype=np.int64) if rule.one_row else np.array(counts, dtype=np.int64),
         candidate_array(found) if finder is not None else None,
+        unknown,
     )
 
 

@@ -85,6 +85,7 @@ def plan_shards(
     given = {**_DEFAULTS, **{name: options[name] for name in ("sites", *_DEFAULTS) if name in options}}
     chosen = make_options(model, prompts, **{**given, "lens_tokens": tuple(given["lens_tokens"])})
     prepared = prepare_options(model, prompts, chosen)
+    prepared.unknown.warn(model.name, prompts)
 
     def per_shard(values: np.ndarray) -> tuple[int, ...]:
         return tuple(int(part.sum()) for part in np.array_split(values, of))
