@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from .prompts import Messages, Span
+from .prompt_cells import Messages, Span
 
 Render = Callable[[Messages], str]
 

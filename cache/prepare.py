@@ -14,7 +14,8 @@ from ..hooks.errors import LayerprobeError
 from .candidates import CandidateTokens, candidate_array, check_candidates
 from .chat import map_spans, role_regions
 from .columns import PromptColumns
-from .prompts import Messages, Prompt, PromptTable
+from .prompt_cells import Messages, Prompt
+from .prompts import PromptTable
 from .tokens import Regions, TokenRule, select_tokens
 from .unknown import UnknownTokens
 

@@ -13,13 +13,18 @@ import numpy as np
 
 from ..hooks.errors import LayerprobeError
 from .columns import as_column
+from .prompt_cells import (
+    Prompt,
+    Span,
+    id_cells,
+    messages_cell,
+    none_if_nan,
+    span_cell,
+    text_cell,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Messages = list[dict[str, str]]
-Prompt = str | Messages
-Span = tuple[int, int] | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,15 +188,6 @@ def read_prompts(
     return _build(columns, roles, name=path.stem, source=str(path))
 
 
-def plain_text(prompt: Prompt) -> str:
-    """The text of a prompt, or the contents of its messages joined by newlines: what spans count in.
-
-    >>> plain_text([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}])
-    'Be brief.\\nHello'
-    """
-    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-
-
 def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source: str) -> PromptTable:
     from .tabular import missing_column
 
@@ -200,7 +196,7 @@ def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source
             raise missing_column(source, option, column, list(columns))
     body = roles.messages or roles.text
     assert body is not None
-    read = _messages if roles.messages else _text
+    read = messages_cell if roles.messages else text_cell
     prompts = tuple(
         read(value, f"{source}: row {row}, column {body!r}") for row, value in enumerate(columns[body])
     )
@@ -208,10 +204,10 @@ def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source
         raise LayerprobeError(f"{source} holds no prompts")
 
     def optional(column: str | None) -> np.ndarray | None:
-        return None if column is None else as_column([_none_if_nan(value) for value in columns[column]])
+        return None if column is None else as_column([none_if_nan(value) for value in columns[column]])
 
     return PromptTable(
-        ids=_ids(columns, roles.id, len(prompts), source),
+        ids=id_cells(columns, roles.id, len(prompts), source),
         prompts=prompts,
         labels={label: _checked(optional(label)) for label in roles.labels},
         groups=optional(roles.group),
@@ -219,7 +215,7 @@ def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source
         splits=optional(roles.split),
         spans={
             span: [
-                _span(value, prompts[row], f"{source}: row {row}, column {span!r}")
+                span_cell(value, prompts[row], f"{source}: row {row}, column {span!r}")
                 for row, value in enumerate(columns[span])
             ]
             for span in roles.spans
@@ -227,74 +223,6 @@ def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source
         name=name,
         source=source,
     )
-
-
-def _ids(columns: Mapping[str, list[Any]], column: str | None, n: int, source: str) -> tuple[str, ...]:
-    if column is None:
-        return tuple(str(row) for row in range(n))
-    ids = tuple(str(value) for value in columns[column])
-    seen: dict[str, int] = {}
-    for row, value in enumerate(ids):
-        if value in seen:
-            raise LayerprobeError(
-                f"{source}: id {value!r} stands in rows {seen[value]} and {row}; ids must be unique: "
-                f"name another id= column, or leave it out to number the rows"
-            )
-        seen[value] = row
-    return ids
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise LayerprobeError(f"{where}: expected a text, got {value!r}")
-    return value
-
-
-def _messages(value: Any, where: str) -> Messages:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            raise LayerprobeError(
-                f"{where}: expected chat messages, got the text {value[:40]!r}: use text= for plain text"
-            ) from None
-    try:
-        messages = [{"role": str(part["role"]), "content": part["content"]} for part in value]
-    except (TypeError, KeyError):
-        messages = []
-    if not messages or not all(isinstance(part["content"], str) for part in messages):
-        raise LayerprobeError(f'{where}: expected [{{"role": ..., "content": ...}}, ...], got {value!r:.80}')
-    return messages
-
-
-def _span(value: Any, prompt: Prompt, where: str) -> Span:
-    value = _none_if_nan(value)
-    if value is None:
-        return None
-    text = plain_text(prompt)
-    if isinstance(value, str):
-        count = text.count(value) if value else 0
-        if count != 1:
-            raise LayerprobeError(
-                f"{where}: the span {value!r} occurs {count} times in the prompt; give [start, end] offsets"
-            )
-        start = text.index(value)
-        return start, start + len(value)
-    try:
-        start, end = (int(bound) for bound in value)
-    except (TypeError, ValueError):
-        raise LayerprobeError(
-            f"{where}: expected [start, end] or a piece of the text, got {value!r}"
-        ) from None
-    if not 0 <= start < end <= len(text):
-        raise LayerprobeError(
-            f"{where}: the span [{start}, {end}] does not lie in a text of {len(text)} characters"
-        )
-    return start, end
-
-
-def _none_if_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
 
 
 def _checked(values: np.ndarray | None) -> np.ndarray:
