@@ -4,15 +4,51 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
+CGROUP = Path("/sys/fs/cgroup")
+
 
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def free_memory() -> int | None:
+    """Bytes that may still be taken, by the machine or the container; `None` where neither says."""
+    limit, machine = _number(CGROUP / "memory.max", -1), _number(Path("/proc/meminfo"), "MemAvailable:")
+    if limit is not None:
+        limit -= _number(CGROUP / "memory.current", -1) or 0
+        # pages of files can be given back
+        limit += _number(CGROUP / "memory.stat", "inactive_file") or 0
+    known = [value for value in (limit, None if machine is None else machine * 1024) if value is not None]
+    return min(known) if known else None
+
+
+def _number(file: Path, key: str | int) -> int | None:
+    """The number after a key in a file of lines, or the last one; `None` where there is none."""
+    try:
+        words = file.read_text().split()
+    except OSError:
+        return None
+    try:
+        return int(words[key if isinstance(key, int) else words.index(key) + 1])
+    except (ValueError, IndexError):
+        return None
+
+
+def threads_within_memory(bytes_each: int) -> int:
+    """One thread per usable core, or as many as free memory has room for: at least one.
+
+    Args:
+        bytes_each: what one layer takes while it is worked on.
+    """
+    free = free_memory()
+    return usable_cores() if free is None else max(1, min(usable_cores(), int(0.8 * free / bytes_each)))
 
 
 @contextmanager

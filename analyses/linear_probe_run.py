@@ -14,7 +14,7 @@ from .baselines import Baselines, fit_baselines
 from .directions import Directions
 from .duplicates import near_duplicate_note
 from .layer_batches import alike, bytes_per_layer, find_device, how_many_fit, over_batches
-from .layer_threads import one_blas_thread, over_layers
+from .layer_threads import one_blas_thread, over_layers, threads_within_memory
 from .linear_probe_collect import directions_of, scores_frame, stack_directions, texts_frame
 from .linear_probe_fit import LayerFit, fit_layer, fit_layers
 from .linear_probe_inference import Inference, add_p_values, best_layers, infer, make_inference
@@ -108,7 +108,7 @@ def probe_task(
         work = _Work(store, task, found, prepare, grid, class_weight, drop_last)
         bar: dict[str, Any] = {"progress": progress, "description": f"{name}: {task.name}"}
         if where is None:
-            fits = over_layers(work, places, threads=threads, **bar)
+            fits = over_layers(work, places, threads=threads or work.threads(places), **bar)
         else:
             fits = _side_by_side(work, places, where, bar)
         probed.append(Probed(task, fits, inference, base))
@@ -129,6 +129,15 @@ class _Work:
     strengths: Floats
     class_weight: str | None
     drop_last: bool
+
+    def threads(self, places: Sequence[Place]) -> int:
+        """As many layers at a time as there are cores, and memory for."""
+        return threads_within_memory(max(self.bytes_at(width_at(self.store, place)) for place in places))
+
+    def bytes_at(self, width: int) -> int:
+        """About what a layer of this width takes while it is fitted."""
+        columns = (int(self.task.fold.max()) + 1) * len(self.strengths) * max(1, self.task.n_classes)
+        return bytes_per_layer(len(self.task.rows), width, columns)
 
     def __call__(self, place: Place) -> LayerFit:
         return self._finished(
@@ -170,15 +179,13 @@ def _side_by_side(
     work: _Work, places: list[Place], device: torch.device, bar: dict[str, Any]
 ) -> list[LayerFit]:
     """Fits of all places in their order, those of one width together."""
-    task = work.task
-    columns = (int(task.fold.max()) + 1) * len(work.strengths) * max(1, task.n_classes)
     found: dict[Place, LayerFit] = {}
     widths = [width_at(work.store, place) for place in places]
     for width, mine in alike(places, widths).items():
         fits = over_batches(
             lambda batch: work.together(batch, device),
             mine,
-            at_a_time=how_many_fit(device, bytes_per_layer(len(task.rows), width, columns)),
+            at_a_time=how_many_fit(device, work.bytes_at(width)),
             **bar,
         )
         found |= dict(zip(mine, fits, strict=True))
