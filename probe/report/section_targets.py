@@ -108,11 +108,9 @@ def _place(row: dict[Any, Any]) -> str:
 def _best_table(
     entries: Sequence[Entry], shown: pd.DataFrame, targets: Sequence[str]
 ) -> dict[str, Any] | None:
-    best = _best(entries)
+    best = [row for row in _best(entries).to_dict("records") if row["target"] in targets]
     body = []
-    for row in best.to_dict("records"):
-        if row["target"] not in targets:
-            continue
+    for row in sorted(best, key=lambda row: list(targets).index(row["target"])):
         same = shown[(shown["target"] == row["target"]) & (shown["model"] == row["model"])]
         here = same[same["site"] == row["site"]]
         base = here.iloc[0].to_dict() if len(here) else {}
