@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -80,14 +81,14 @@ def batch_plan(
 ) -> Plan:
     if batch_tokens == "auto":
         batch_tokens = 1024 if model.device.type == "cpu" else 16384
-    if not isinstance(batch_tokens, int) or batch_tokens < 1:
+    if not isinstance(batch_tokens, Integral) or isinstance(batch_tokens, bool) or batch_tokens < 1:
         raise LayerprobeError(f"batch_tokens={batch_tokens!r}: expected a number of tokens, or 'auto'")
     total = max(1, sum(spec.n_layers * spec.row_bytes for spec in arrays))
     return make_plan(
         prepared.lengths,
         prepared.rows_per_prompt,
         _identical(model, prepared),
-        batch_tokens=batch_tokens,
+        batch_tokens=int(batch_tokens),
         block_rows=max(1, BLOCK_BYTES // total),
         row_bytes=max((spec.row_bytes for spec in arrays), default=1),
     )

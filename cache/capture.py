@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .assembly import array_specs, batch_plan, file_contents, in_memory, make_request
 from .identity import check_same
-from .opening import read_layout
+from .opening import read_columns, read_layout
 from .options import Options, capture_identity, make_options, text_table
 from .pipeline import run_plan
 from .prepare import prepare_options
+from .prompt_difference import prompt_difference
 from .prompts import PromptTable
 from .reader import open_file
 from .room import bytes_of, check_room
@@ -88,7 +89,7 @@ def capture(
         top_k=top_k,
         on_long=on_long,
     )
-    target = None if path is None else Path(path)
+    target = None if path is None else Path(path).expanduser()
     if extend and target is not None and target.exists():
         return extend_store(model, table, options, target, batch_tokens=batch_tokens, progress=progress)
     return capture_to(
@@ -114,7 +115,12 @@ def capture_to(
     identity = capture_identity(model, table, options)
     exists = target is not None and target.exists()
     if target is not None and exists:
-        check_same(target, identity, read_layout(target).header["identity"])
+        check_same(
+            target,
+            identity,
+            read_layout(target).header["identity"],
+            lambda: prompt_difference(read_columns(target), table),
+        )
         store = open_file(target)
         if store.complete:
             return store

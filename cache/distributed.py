@@ -139,7 +139,7 @@ def capture_shards(
         LayerprobeError: bad arguments, another capture under the same path, a shard that failed or whose
             workers died three times.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     if workers < 1 or on not in ("process", "ray"):
         raise LayerprobeError(
             f"workers={workers}, on={on!r}: expected at least one worker, on 'process' or 'ray'"

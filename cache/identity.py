@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +34,21 @@ def model_fields(model: Model) -> dict[str, Any]:
     return fields
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Names of the fields that differ, with both values where they are short."""
+def differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], prompts: Callable[[], str] | None = None
+) -> list[str]:
+    """Names of the fields that differ, with both values where they are short; of prompts, what `prompts`
+    says."""
     out = []
     for name in sorted({*ours, *theirs}):
         a, b = ours.get(name), theirs.get(name)
         if a == b:
             continue
-        if isinstance(a, list) and isinstance(b, list):
+        if prompts is not None and name == "n_prompts":
+            continue  # said with the prompts
+        if prompts is not None and name == "prompts":
+            out.append(f"prompts ({prompts()})")
+        elif isinstance(a, list) and isinstance(b, list):
             out.append(f"{name} ({_listed(a, b)})")
         else:
             out.append(f"{name} ({_short(b)} in the file, {_short(a)} asked for)")
@@ -66,13 +73,23 @@ def _few(values: list[Any], most: int = 6) -> str:
     return shown + (f" and {len(values) - most} more" if len(values) > most else "") or "none"
 
 
-def check_same(path: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+def check_same(
+    path: Path,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    prompts: Callable[[], str] | None = None,
+) -> None:
     """Refuse to go on with a file that holds something else.
+
+    Args:
+        path: the file.
+        ours, theirs: what is asked for, and what is in the file.
+        prompts: says in words in what the prompts differ.
 
     Raises:
         LayerprobeError: with every differing field and the way to a sibling store.
     """
-    found = differences(ours, theirs)
+    found = differences(ours, theirs, prompts)
     if found:
         raise LayerprobeError(
             f"{path} holds another capture; different are: {'; '.join(found)}. A store never changes: "

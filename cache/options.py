@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..hooks.errors import LayerprobeError
 from ..hooks.sites import SiteAt
 from .identity import model_fields
 from .layout import NUMPY_TYPES
+from .prompt_cells import Prompt, messages_cell
 from .prompts import PromptTable
 from .tokens import TokenRule, parse_rule
 
@@ -61,14 +63,20 @@ def make_options(
     top_k: int,
     on_long: Literal["error", "truncate"],
 ) -> Options:
+    if not hasattr(model, "parse_sites"):
+        raise LayerprobeError(
+            f"expected a model from load_model, got {type(model).__name__}: model = load_model(...) first"
+        )
     rule = parse_rule(tokens)
     rule.check_columns(table)
     chosen = model.parse_sites(sites)
     if lens_tokens:
         model.parse_sites("lens")
-    name = dtype or str(model.dtype).removeprefix("torch.")
+    name = str(dtype or model.dtype).removeprefix("torch.")
     if name not in FLOATS:
         raise LayerprobeError(f"dtype={dtype!r}: expected {', '.join(FLOATS)}")
+    if not isinstance(top_k, Integral) or top_k < 0:
+        raise LayerprobeError(f"top_k={top_k!r}: expected how many tokens the lens keeps, 0 or more")
     if on_long not in ("error", "truncate"):
         raise LayerprobeError(f"on_long={on_long!r}: expected 'error' or 'truncate'")
     stored, lens_layers = split_sites(chosen, lens_tokens, model.n_layers)
@@ -130,13 +138,30 @@ def request_fields(
     return {**options.as_dict(), "prompts": table.sha256, "n_prompts": len(table)}
 
 
-def text_table(texts: Sequence[str]) -> PromptTable:
-    """A bare table of texts."""
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts) or not len(texts):
-        raise LayerprobeError(
-            f"expected a PromptTable or a list of texts, got {type(texts).__name__}: use read_prompts"
-        )
-    return PromptTable(tuple(str(row) for row in range(len(texts))), tuple(texts), name="texts")
+def text_table(texts: Iterable[Prompt]) -> PromptTable:
+    """A bare table of texts, or of chats.
+
+    Raises:
+        LayerprobeError: it is neither; what looks like a table with columns is not guessed at.
+    """
+    expected = "expected a PromptTable (read_prompts), or a list of texts or of chats"
+    if isinstance(texts, str):
+        raise LayerprobeError(f"{expected}, got one text: [{texts[:40]!r}]")
+    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+        way = ": PromptTable.from_frame(frame, text=COLUMN)" if hasattr(texts, "columns") else ""
+        raise LayerprobeError(f"{expected}, got {type(texts).__name__}{way}")
+    prompts = tuple(texts)
+    for row, prompt in enumerate(prompts):
+        if not isinstance(prompt, (str, list)):
+            raise LayerprobeError(f"{expected}, got {type(prompt).__name__} at {row}")
+        if isinstance(prompt, str) != isinstance(prompts[0], str):
+            raise LayerprobeError(f"{expected}, got texts and chats in one list, first at {row}")
+    if not prompts:
+        raise LayerprobeError(f"{expected}, got no prompts")
+    checked = tuple(
+        p if isinstance(p, str) else messages_cell(p, f"prompt {i}") for i, p in enumerate(prompts)
+    )
+    return PromptTable(tuple(str(row) for row in range(len(prompts))), checked, name="texts")
 
 
 def capture_identity(model: Model, table: PromptTable, options: Options) -> dict[str, Any]:

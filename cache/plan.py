@@ -62,7 +62,9 @@ def plan(
     batches = batch_plan(model, prepared, arrays, batch_tokens)
     request = make_request(model, options, arrays, prepared)
     measured = _measure(model, request, prepared, batches) if measure else None
-    return summarise(batches, prepared.lengths, arrays, None if path is None else Path(path), measured)
+    return summarise(
+        batches, prepared.lengths, arrays, None if path is None else Path(path).expanduser(), measured
+    )
 
 
 def _measure(model: Model, request: Any, prepared: Prepared, plan: Plan) -> Measured:

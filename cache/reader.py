@@ -23,6 +23,7 @@ class FileValues:
 
     def __init__(self, layout: FileLayout, journal: Journal) -> None:
         self._layout = layout
+        self._path = layout.path.absolute()  # the working directory may change before anything is read
         self._journal = journal
         self._specs = {spec.key: spec for spec in layout.arrays}
         self._maps: dict[str, np.ndarray] = {}
@@ -49,8 +50,13 @@ class FileValues:
         if 0 in shape:
             return np.empty(shape, dtype=spec.storage)
         offset = self._layout.offsets[spec.key]
-        # a plain array over the map: numpy's memmap class slows every slice down
-        return np.asarray(np.memmap(self._layout.path, spec.storage, mode, offset, shape))
+        try:
+            # a plain array over the map: numpy's memmap class slows every slice down
+            return np.asarray(np.memmap(self._path, spec.storage, mode, offset, shape))
+        except FileNotFoundError:
+            raise LayerprobeError(
+                f"{self._path} was deleted or moved after it was opened: open_store(...) where it is now"
+            ) from None
 
     def statistics(self, site: str) -> SiteStatistics | None:
         """The running statistics after the last block."""
@@ -59,7 +65,7 @@ class FileValues:
         if not has_statistics(spec) or not self._journal.complete or not blocks:
             return None
         fields, everything = {}, []
-        with self._layout.path.open("rb") as file:
+        with self._path.open("rb") as file:
             for dataset, key, shape in self._layout.statistics_specs():
                 name = dataset.rsplit("/", 1)[-1]
                 kind = np.dtype(np.int64 if name in ("count", "nonfinite") else np.float64)

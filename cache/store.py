@@ -167,4 +167,4 @@ def open_store(path: str | Path) -> ActivationStore:
     """
     from .reader import open_file
 
-    return open_file(Path(path))
+    return open_file(Path(path).expanduser())

@@ -76,6 +76,11 @@ def parse_rule(text: str) -> TokenRule:
     Raises:
         LayerprobeError: it is none; the message lists what there is.
     """
+    if not isinstance(text, str):
+        several = (
+            ": one rule per store, capture again to another file" if isinstance(text, list | tuple) else ""
+        )
+        raise LayerprobeError(f"tokens={text!r}: expected a token rule such as 'last'{several}")
     if text in ("last", "first"):
         # `last` is the last token whatever it is; `first` skips BOS and other special tokens
         return TokenRule(text, "all" if text == "last" else "content", "", text)  # type: ignore[arg-type]

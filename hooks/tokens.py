@@ -41,15 +41,18 @@ def encode(tokenizer: Any, prompt: str | Sequence[Mapping[str, Any]]) -> Encodin
             add_generation_prompt=True.
 
     Raises:
-        LayerprobeError: no fast tokenizer, no chat template, messages the template refuses, or an empty
-            prompt.
+        LayerprobeError: no fast tokenizer, no chat template, messages the template refuses, an empty prompt,
+            one that is neither text nor messages, or text that no UTF-8 can hold.
     """
     check_tokenizer(tokenizer)
     chat = not isinstance(prompt, str)
-    text = render_chat(tokenizer, prompt) if not isinstance(prompt, str) else prompt
-    out = tokenizer(
-        text, add_special_tokens=not chat, return_offsets_mapping=True, return_attention_mask=False
-    )
+    text = prompt if isinstance(prompt, str) else render_chat(tokenizer, _checked_messages(prompt))
+    try:
+        out = tokenizer(
+            text, add_special_tokens=not chat, return_offsets_mapping=True, return_attention_mask=False
+        )
+    except TypeError as error:
+        raise _not_unicode(text) or error from error
     ids, offsets = list(out["input_ids"]), [(int(a), int(b)) for a, b in out["offset_mapping"]]
     bos = getattr(tokenizer, "bos_token_id", None)
     if bos is not None and ids[:2] == [bos, bos] and offsets[0] == (0, 0):
@@ -58,6 +61,29 @@ def encode(tokenizer: Any, prompt: str | Sequence[Mapping[str, Any]]) -> Encodin
         raise LayerprobeError(f"the prompt {text!r} has no tokens: give it some text")
     special_ids = _special_ids(tokenizer)
     return Encoding(ids, offsets, [i in special_ids for i in ids], text)
+
+
+def _checked_messages(prompt: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(prompt, (list, tuple)) or not all(isinstance(part, Mapping) for part in prompt):
+        raise LayerprobeError(
+            'a prompt is a text or a list of chat messages [{"role": ..., "content": ...}, ...], got '
+            f"{prompt!r:.80}"
+        )
+    return prompt
+
+
+def _not_unicode(text: str) -> LayerprobeError | None:
+    """The error for half of a surrogate pair, which tokenizers refuse without naming it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.start]
+        return LayerprobeError(
+            f"a prompt is no valid Unicode text: {text[error.start]!r} at character {error.start}, after "
+            f"{around!r}: read its file as the encoding it is in, or text.encode('utf-16', "
+            "'surrogatepass').decode('utf-16', 'replace')"
+        )
+    return None
 
 
 def check_tokenizer(tokenizer: Any) -> None:
