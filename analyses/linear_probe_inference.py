@@ -12,6 +12,7 @@ from .intervals import benjamini_hochberg, max_t, permutation_p
 from .linear_probe_fit import LayerFit
 from .linear_probe_task import Task
 from .metrics import LOWER_IS_BETTER, Predicted, check_metric, score, stratified_auroc
+from .relabelling import free_groups
 from .resampling import cluster_bootstrap_weights, group_permutations
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def make_inference(
         else:
             how = task.structure if permute == "auto" else permute
             null = group_permutations(task.y[test], groups, n_permutations, seed + 2, how=how)
+            free, among = free_groups(task.y[test], groups)
+            if how == "within" and free < among:
+                notes.append(
+                    f"p-values of {task.name!r} exchange labels within {free} of {among} held-out groups; in "
+                    "the others it is constant and stays as it is."
+                )
     return Inference(
         tuple(metrics),
         test,

@@ -211,9 +211,7 @@ def _result(store: Any, name: str, places: list[Place], probed: list[Probed], se
         chosen, differences = best_layers(one.task, places, one.fits, one.inference, one.base)
         best += [{**common, **row} for row in chosen]
         leads += [{**common, **row} for row in differences]
-        notes += [*one.base.missing, *one.inference.notes]
-        if one.task.dropped:
-            notes.append(f"{one.task.dropped} rows without a value of {one.task.name!r} were left out.")
+        notes += [*one.base.missing, *one.inference.notes, *one.task.notes]
     add_p_values(rows)
     if duplicates := near_duplicate_note(store, probed[0].task):
         notes.append(duplicates)

@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
+from .held_out_split import held_out_rows
+from .linear_probe_labels import GRADES, encode, label_values, read_kind
 from .resampling import group_codes, grouped_folds, label_structure, resolve_groups
 
 
@@ -35,6 +37,8 @@ class Task:
     """`between`, `within` or `mixed`: how the label lies in the groups."""
     dropped: int
     """Rows left out because they have no label."""
+    notes: tuple[str, ...] = ()
+    """What was taken for granted in reading the label, for the reader of the result."""
 
     @property
     def train(self) -> NDArray[np.bool_]:
@@ -66,7 +70,7 @@ def make_task(
     label: str | ArrayLike,
     *,
     groups: Any,
-    held_out: float | str | ArrayLike,
+    held_out: float | str | ArrayLike | None,
     n_folds: int,
     seed: int,
     positive: str | None = None,
@@ -79,7 +83,8 @@ def make_task(
         label: name of a label column, or one value per row.
         groups: as `resolve_groups`.
         held_out: share of the groups that is held out, the name of a value of the store's split column, or a
-            boolean per row.
+            boolean per row; `None` holds nothing out and divides nothing (for analyses that draw folds of
+            their own, `n_folds` of them).
         n_folds: inner folds over the other groups.
         seed: of the splits.
         positive: which of two classes is the positive one; default: the second in sorted order.
@@ -88,18 +93,22 @@ def make_task(
     Raises:
         LayerprobeError: unknown column, one class, too few groups, a group on both sides of the split.
     """
-    name, values = _label_values(store, label)
+    name, values = label_values(store, label)
     codes = resolve_groups(store, groups)
     rows = np.flatnonzero(~pd.isna(values))
     rows = rows[_canonical_order(store, rows)]
-    kind = kind or _kind(values[rows])
-    y, classes = _encode(name, values[rows], kind, positive)
+    kind, notes = (kind, ()) if kind else read_kind(name, values[rows])
+    y, classes = encode(name, values[rows], kind, positive)
+    if len(rows) < len(values):
+        notes = (*notes, f"{len(values) - len(rows)} rows without a value of {name!r} were left out.")
     g = group_codes(codes[rows])
-    test = _held_out(store, rows, g, y if kind != "regression" else None, held_out, n_folds, seed)
-    fold = np.full(len(rows), -1)
-    fold[~test] = grouped_folds(g[~test], y[~test], n_folds=n_folds, seed=seed + 1)
-    if kind != "regression":
-        _check_classes(name, y, classes, test)
+    test, fold = np.zeros(len(rows), dtype=bool), np.full(len(rows), -1)
+    if held_out is None:
+        what = f"each of {n_folds} folds needs one (n_folds= may be as low as 4)"
+        _check_classes(name, y, classes, g, n_folds, what)
+    else:
+        test = _held_out(store, rows, g, y, classes, name, held_out, n_folds, seed)
+        fold[~test] = grouped_folds(g[~test], y[~test], n_folds=n_folds, seed=seed + 1)
     return Task(
         name=name,
         kind=kind,
@@ -111,24 +120,8 @@ def make_task(
         fold=fold,
         structure=label_structure(y, g),
         dropped=len(values) - len(rows),
+        notes=notes,
     )
-
-
-def _label_values(store: Any, label: str | ArrayLike) -> tuple[str, NDArray[Any]]:
-    if isinstance(label, str):
-        if label not in store.label_names:
-            known = ", ".join(store.label_names) or "none"
-            raise LayerprobeError(
-                f"label={label!r} is not a column of this store; its label columns: {known}"
-            )
-        return label, np.asarray(store.labels(label))
-    values = np.asarray(label)
-    if values.shape != (store.n_rows,):
-        raise LayerprobeError(
-            f"label has shape {values.shape}, expected one value for each of the {store.n_rows} rows of "
-            "the store; pass an array of that length or the name of a label column"
-        )
-    return "label", values
 
 
 def _canonical_order(store: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -136,65 +129,8 @@ def _canonical_order(store: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.lexsort((np.asarray(store.positions)[rows], group_codes(ids)))
 
 
-def _kind(values: NDArray[Any]) -> str:
-    n_classes = len(pd.unique(values))
-    if values.dtype.kind == "f" and (n_classes > 10 or not np.all(values == np.round(values))):
-        return "regression"
-    return "binary" if n_classes <= 2 else "multinomial"
-
-
-def _encode(
-    name: str, values: NDArray[Any], kind: str, positive: str | None
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    if not len(values):
-        raise LayerprobeError(
-            f"0 rows selected: no row of the store is left with a value of {name!r}; select others"
-        )
-    if kind == "regression":
-        try:
-            y = values.astype(np.float64)
-        except ValueError:
-            raise LayerprobeError(
-                f"label {name!r} has values that are no numbers; regression needs numbers"
-            ) from None
-        if len(y) < 3 or np.ptp(y) == 0:
-            raise LayerprobeError(
-                f"label {name!r} has the same value in every row; there is nothing to predict"
-            )
-        return y, ()
-    texts = np.array([str(value) for value in values], dtype=object)
-    classes = sorted(
-        set(texts), key=lambda text: (not _is_number(text), float(text) if _is_number(text) else text)
-    )
-    if len(classes) < 2:
-        raise LayerprobeError(
-            f"label {name!r} has one class only ({classes[0]!r}); a probe needs two: pass another label"
-        )
-    if len(classes) > max(20, len(texts) // 5):
-        raise LayerprobeError(
-            f"label {name!r} has {len(classes)} classes in {len(texts)} rows; pass a coarser label, "
-            "or kind='regression' if it is a number"
-        )
-    if kind == "binary" and len(classes) > 2:
-        raise LayerprobeError(f"label {name!r} has {len(classes)} classes; pass kind='multinomial'")
-    if positive is not None:
-        if str(positive) not in classes or len(classes) > 2:
-            raise LayerprobeError(
-                f"positive={positive!r} is not one of the two classes of {name!r}: {classes}"
-            )
-        classes = [*(c for c in classes if c != str(positive)), str(positive)]
-    code = {text: index for index, text in enumerate(classes)}
-    return np.array([code[text] for text in texts], dtype=np.int64), tuple(classes)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return np.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _held_out(store, rows, groups, y, held_out, n_folds, seed):  # type: ignore[no-untyped-def]
+def _held_out(store, rows, groups, y, classes, name, held_out, n_folds, seed):  # type: ignore[no-untyped-def]
+    """[rows] True where held out."""
     if isinstance(held_out, str):
         if store.splits is None:
             raise LayerprobeError(
@@ -213,7 +149,9 @@ def _held_out(store, rows, groups, y, held_out, n_folds, seed):  # type: ignore[
             raise LayerprobeError(
                 f"held_out={held_out!r}, expected a share between 0 and 1, a split's name or an array"
             )
-        return _random_share(groups, y, share, n_folds, seed)
+        what = "one of them must be held out and two be trained on"
+        _check_classes(name, y, classes, groups, 3, what)
+        return _random_share(groups, y if classes else None, share, n_folds, seed)
     else:
         values = np.asarray(held_out)
         if values.shape != (store.n_rows,) or values.dtype != bool:
@@ -229,27 +167,60 @@ def _held_out(store, rows, groups, y, held_out, n_folds, seed):  # type: ignore[
             "one half leaks into the other; move whole groups, or pass a groups column that follows the "
             "split"
         )
+    _check_sides(name, y, classes, groups, test)
     return test
 
 
 def _random_share(groups, y, share, n_folds, seed):  # type: ignore[no-untyped-def]
     n_groups = int(groups.max()) + 1
-    # many small folds, of which a share is held out: classes stay balanced as in any grouped fold
-    parts = int(np.clip(min(20, n_groups // 2), 2, 20))
     if n_groups < n_folds + 2:
         raise LayerprobeError(
             f"{n_groups} groups cannot fill {n_folds} folds and a held-out set; pass "
             f"n_folds={max(2, n_groups - 2)} or fewer, or a finer groups column"
         )
-    part = grouped_folds(groups, y, n_folds=parts, seed=seed)
-    return part < max(1, round(share * parts))
+    test = held_out_rows(groups, y, share, seed)
+    left = len(np.unique(groups[~test]))
+    if left < n_folds:
+        raise LayerprobeError(
+            f"held_out={share:g} of {n_groups} groups leaves {left} to train on, which cannot fill "
+            f"n_folds={n_folds}; pass a smaller held_out= (0.3 is usual)"
+        )
+    return test
 
 
-def _check_classes(name: str, y: NDArray[Any], classes: tuple[str, ...], test: NDArray[np.bool_]) -> None:
+def _check_classes(
+    name: str, y: NDArray[Any], classes: tuple[str, ...], groups: NDArray[np.int64], least: int, what: str
+) -> None:
+    """Refuse a class that too few groups have, before anything is split."""
     for code, text in enumerate(classes):
-        for side, where in (("held-out", test), ("training", ~test)):
-            if not (y[where] == code).any():
+        have = len(np.unique(groups[y == code]))
+        if have < least:
+            raise LayerprobeError(
+                f"class {text!r} of label {name!r} lives in {_groups(have)} of {int(groups.max()) + 1}, and "
+                f"{what}; add groups with that class, leave its rows out (rows without a value are left "
+                "out), or pass a finer groups column" + _graded_advice(classes)
+            )
+
+
+def _check_sides(
+    name: str, y: NDArray[Any], classes: tuple[str, ...], groups: NDArray[np.int64], test: NDArray[np.bool_]
+) -> None:
+    """Refuse a split that leaves a class nothing to be scored on, or too little to be learnt from."""
+    for code, text in enumerate(classes):
+        all_of_it, held_out = (len(np.unique(groups[rows & (y == code)])) for rows in (test | True, test))
+        for side, have, least in (("held out", held_out, 1), ("in training", all_of_it - held_out, 2)):
+            if have < least:
                 raise LayerprobeError(
-                    f"class {text!r} of label {name!r} does not occur in the {side} rows; add groups "
-                    "with that class, drop it, or pass another held_out= or seed="
+                    f"of {_groups(all_of_it)} with class {text!r} of label {name!r} {have} "
+                    f"{'is' if have == 1 else 'are'} {side}, where {least} must be; move groups with that "
+                    "class, or pass another held_out="
                 )
+
+
+def _groups(n: int) -> str:
+    return f"{n} group" if n == 1 else f"{n} groups"
+
+
+def _graded_advice(classes: tuple[str, ...]) -> str:
+    numbers = len(classes) >= GRADES and all(text.lstrip("-").isdigit() for text in classes)
+    return "; if the numbers are grades, pass kind='regression' (method='ridge')" if numbers else ""

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
+from .group_codes import group_codes
 from .intervals import (
     benjamini_hochberg,
     bootstrap_interval,
@@ -22,6 +24,7 @@ from .intervals import (
     max_t,
     permutation_p,
 )
+from .relabelling import group_permutations, label_structure, permute_unit
 
 __all__ = [
     "STORED",
@@ -30,10 +33,13 @@ __all__ = [
     "check_finite",
     "cluster_bootstrap_weights",
     "exact_binomial_bound",
+    "group_codes",
     "group_permutations",
     "grouped_folds",
+    "label_structure",
     "max_t",
     "permutation_p",
+    "permute_unit",
     "resolve_groups",
     "split_half",
 ]
@@ -82,20 +88,19 @@ def resolve_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
             )
         groups = store.labels(groups)
     values = np.asarray(groups)
+    without = int(pd.isna(values).sum()) if values.shape == (store.n_rows,) else 0
+    if without:
+        raise LayerprobeError(
+            f"{without} of {store.n_rows} rows have no group, the first in row "
+            f"{int(np.flatnonzero(pd.isna(values))[0])}; give every row one, leave those rows out "
+            "(store.select), or pass groups=None to treat each prompt as its own group"
+        )
     if values.shape != (store.n_rows,):
         raise LayerprobeError(
             f"groups has shape {values.shape}, expected one entry for each of the {store.n_rows} rows; "
             "pass an array of that length or the name of a label column"
         )
     return group_codes(values)
-
-
-def group_codes(groups: ArrayLike) -> NDArray[np.int64]:
-    """Integer codes 0 … n − 1 of any array of names, in sorted order."""
-    values = np.asarray(groups)
-    if values.dtype == object:
-        values = np.array([str(value) for value in values])
-    return np.unique(values, return_inverse=True)[1].reshape(len(values)).astype(np.int64)
 
 
 def grouped_folds(
@@ -119,7 +124,7 @@ def grouped_folds(
         LayerprobeError: fewer groups than folds, or a class that lives in a single group.
 
     >>> grouped_folds([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 1, 1, 1, 1], n_folds=2).tolist()
-    [1, 1, 0, 0, 0, 0, 1, 1]
+    [0, 0, 1, 1, 1, 1, 0, 0]
     """
     codes = group_codes(groups)
     n_groups = int(codes.max()) + 1 if len(codes) else 0
@@ -136,16 +141,18 @@ def grouped_folds(
         _check_classes_span_groups(np.asarray(labels), classes, codes)
     counts = np.zeros((n_groups, int(classes.max()) + 1))
     np.add.at(counts, (codes, classes), 1)
-    order = np.random.default_rng(seed).permutation(n_groups)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n_groups)
     order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
     share = counts / counts.sum(axis=0)
     filled = np.zeros((n_folds, counts.shape[1]))
     sizes = np.zeros(n_folds)
     fold_of_group = np.empty(n_groups, dtype=np.int64)
     for group in order:
-        # sum of squares is smallest where the group's classes are rarest; ties go to the smaller fold
+        # sum of squares is smallest where the group's classes are rarest; ties go to the smaller fold, and
+        # else to any: rare classes must not pile up in the folds of low number
         cost = 2 * filled @ share[group]
-        fold = int(np.lexsort((sizes, np.round(cost, 9)))[0])
+        fold = int(np.lexsort((rng.permutation(n_folds), sizes, np.round(cost, 9)))[0])
         fold_of_group[group] = fold
         filled[fold] += share[group]
         sizes[fold] += counts[group].sum()
@@ -184,73 +191,6 @@ def cluster_bootstrap_weights(groups: ArrayLike, n_boot: int = 1000, seed: int =
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_boot)
     return drawn.astype(np.float32)[:, codes]
-
-
-def label_structure(labels: ArrayLike, groups: ArrayLike) -> str:
-    """`between` (constant in every group), `within` (varying in every group) or `mixed`."""
-    codes = group_codes(groups)
-    values = np.asarray(labels)
-    values = values.reshape(len(codes), -1)
-    varies = np.zeros(int(codes.max()) + 1, dtype=bool)
-    first = np.full(int(codes.max()) + 1, -1)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
-    np.logical_or.at(varies, codes, (values != values[first[codes]]).any(axis=1))
-    if not varies.any():
-        return "between"
-    return "within" if varies.all() else "mixed"
-
-
-def group_permutations(
-    labels: ArrayLike, groups: ArrayLike, n: int = 1000, seed: int = 0, *, how: str = "auto"
-) -> NDArray[Any]:
-    """Labels as they might have fallen had they nothing to do with the rows.
-
-    Labels constant within each group are exchanged between groups; labels varying within each group are
-    exchanged within them. A mixture has no single exchangeable unit and is refused, unless `how` says which
-    null is meant.
-
-    Args:
-        labels: [rows] or [rows, targets].
-        groups: [rows] group of each row.
-        n: number of permutations.
-        seed: of the permutations.
-        how: `auto`, `between` or `within`.
-
-    Returns:
-        [n, rows] or [n, rows, targets], of the labels' dtype.
-
-    Raises:
-        LayerprobeError: labels constant in some groups and varying in others under `auto`, or varying under
-            `between`.
-    """
-    values, codes = np.asarray(labels), group_codes(groups)
-    structure = label_structure(values, codes)
-    if how not in ("auto", "between", "within"):
-        raise LayerprobeError(f"how={how!r}, expected 'auto', 'between' or 'within'")
-    if structure == "mixed" and how == "auto":
-        raise LayerprobeError(
-            "the label is constant within some groups and varies within others, so neither exchanging "
-            "whole groups nor exchanging within groups is a fair null; leave out the groups of one "
-            "kind, pass a groups column in which the label behaves one way, or name the null you mean with "
-            "permute='within' (--permute within; constant groups then stay put)"
-        )
-    if structure != "between" and how == "between":
-        raise LayerprobeError(
-            "permute='between' needs a label that is constant within every group; pass permute='within' "
-            "(--permute within)"
-        )
-    rng = np.random.default_rng(seed)
-    if structure == "between" and how != "within":
-        first = np.unique(codes, return_index=True)[1]
-        of_group = values[first]
-        return np.stack([of_group[rng.permutation(len(first))][codes] for _ in range(n)])
-    order = np.argsort(codes, kind="stable")
-    out = np.empty((n, *values.shape), dtype=values.dtype)
-    for draw in range(n):
-        # sorting random keys within each group is a uniform permutation of its members
-        shuffled = np.lexsort((rng.random(len(codes)), codes))
-        out[draw, order] = values[shuffled]
-    return out
 
 
 def split_half(groups: ArrayLike, seed: int = 0, *, labels: ArrayLike | None = None) -> NDArray[np.bool_]:
