@@ -240,3 +240,18 @@ def grey_band(
         row=at[0],
         col=at[1],
     )
+
+
+def restyled(fig: Figure) -> Figure:
+    """A figure of an analysis in the page's style: transparent, its text left to the page."""
+    fig.update_layout(
+        template="none",
+        font={"family": FONT, "size": 13, "color": NEUTRAL},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    if fig.layout.height is None:
+        fig.update_layout(height=420)
+    fig.update_xaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
+    fig.update_yaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
+    return fig

@@ -39,10 +39,12 @@ class Entry:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The tidy table, with `model` and `subset` always there."""
+        """The tidy table, with `model`, `layer` and `subset` always there."""
         table = self.result.table.copy()
         if "model" not in table and len(self.models) == 1:
             table.insert(0, "model", self.models[0])
+        if "layer" not in table:  # only sites without layers, such as final_norm
+            table["layer"] = pd.Series(pd.NA, index=table.index, dtype="Int64")
         table["subset"] = table["subset"].fillna(ALL) if "subset" in table else ALL
         table["subset"] = table["subset"].replace({"all": ALL, "": ALL})
         return table
@@ -140,6 +142,16 @@ def with_interval(row: Mapping[Any, Any], digits: int = 3) -> str:
         return f"{value} [{number(lo, digits)}, {number(hi, digits)}]"
     why = note.removeprefix("no interval: ") if isinstance(note, str) else ""
     return f"{value} (no interval: {why})" if why else f"{value} (no interval)"
+
+
+def place(row: Mapping[Any, Any]) -> str:
+    """Where a row was measured.
+
+    >>> place({"site": "resid_post", "layer": 3}), place({"site": "final_norm", "layer": pd.NA})
+    ('resid_post[3]', 'final_norm')
+    """
+    layer = row.get("layer")
+    return str(row["site"]) if missing(layer) else f"{row['site']}[{int(layer)}]"  # type: ignore[arg-type]
 
 
 def layer_ranges(layers: Iterable[int]) -> str:

@@ -8,7 +8,19 @@ from typing import Any
 import pandas as pd
 
 from ...analyses.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
-from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
+from .collect import (
+    ALL,
+    Entry,
+    joined,
+    missing,
+    number,
+    ordered,
+    place,
+    same_question,
+    where_words,
+    with_interval,
+    words,
+)
 from .parts import table
 from .section_probes import above_chance, headline_metric, per_layer, tested
 from .section_separation import LEADING_SPACE, SMALL_IS_SEPARATE, with_z
@@ -73,9 +85,9 @@ def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
         curve = per_layer(mine, metric)
         found = f"above chance in {above_chance(curve)}" if tested(curve) else "not tested against chance"
         best = [r for e in group for r in _best_layer(e) if r["model"] == model and r["metric"] == metric]
-        place = f"{best[0]['site']}[{best[0]['layer']}]" if best else ""
-        cells[model] = f"{with_interval(best[0])} at {place}, {found}" if best else found
-    return [(f"probe for “{options.get('label', 'label')}” ({words(metric)})", cells)]
+        cells[model] = f"{with_interval(best[0])} at {place(best[0])}, {found}" if best else found
+    how = f", {words(str(options['method']))}" if options.get("method") else ""  # where not the default
+    return [(f"probe for “{options.get('label', 'label')}” ({words(metric)}{how})", cells)]
 
 
 def probe_sentence(group: list[Entry]) -> str:
@@ -100,9 +112,11 @@ def nested_sentence(group: list[Entry]) -> str:
     told = []
     for model in ordered(rows["model"]):
         mine = per_layer(rows[rows["model"] == model], metric).sort_values("estimate")
-        ends = [(with_interval(r), f"{r['site']}[{r['layer']}]") for r in mine.to_dict("records")]
-        if ends:
-            told.append(f"{model} from {ends[0][0]} at {ends[0][1]} to {ends[-1][0]} at {ends[-1][1]}")
+        ends = [f"{with_interval(r)} at {place(r)}" for r in mine.to_dict("records")]
+        if len(ends) > 1:
+            told.append(f"{model} from {ends[0]} to {ends[-1]}")
+        elif ends:
+            told.append(f"{model} {ends[0]}")
     label = group[0].options.get("label", "label")
     return f"Cross-validated {words(metric)} of a probe for “{label}”: " + "; ".join(told) + "."
 
@@ -123,15 +137,16 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     rows = with_z(joined(group))
     if "space" in rows and (rows["space"] == LEADING_SPACE).any():
         rows = rows[rows["space"] == LEADING_SPACE]
-    rows = rows[rows["layer"].notna()]
+    rows = rows[rows["layer"].notna()] if rows["layer"].notna().any() else rows
     metric = "silhouette" if (rows["metric"] == "silhouette").any() else ordered(rows["metric"])[0]
     rows = rows[rows["metric"] == metric]
     cells = {}
     for model in ordered(rows["model"]):
         mine = rows[rows["model"] == model].sort_values("layer")
         last = mine.iloc[-1].to_dict()
+        where = place(last) if missing(last["layer"]) else f"layer {last['layer']}"
         cells[model] = (
-            f"{with_interval(last)} at layer {last['layer']} (z {number(last['z'], 1)} against chance), "
+            f"{with_interval(last)} at {where} (z {number(last['z'], 1)} against chance), "
             f"beyond chance in {above_chance(mine)}"
         )
     turned = ", smaller is more separated" if metric in SMALL_IS_SEPARATE else ""

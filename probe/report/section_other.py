@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...hooks.errors import LayerprobeError
-from ..plots import FONT, NEUTRAL
+from ..plots import restyled
 from .collect import Entry, number, where_words, words
 from .parts import figure, frame_table, section
 
@@ -104,18 +104,3 @@ def _component_maps(entry: Entry, title: str) -> list[dict[str, Any]]:
 
 
 UNITS = {"attribution": "logits", "patching": "recovery"}
-
-
-def restyled(fig: Any) -> Any:
-    """A figure of an analysis in the page's style: transparent, its text left to the page."""
-    fig.update_layout(
-        template="none",
-        font={"family": FONT, "size": 13, "color": NEUTRAL},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
-    if fig.layout.height is None:
-        fig.update_layout(height=420)
-    fig.update_xaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
-    fig.update_yaxes(gridcolor="rgba(127,135,144,0.22)", zerolinecolor="rgba(127,135,144,0.5)")
-    return fig

@@ -7,19 +7,20 @@ from typing import Any
 
 import pandas as pd
 
-from ..plots import curve, grey_band, level, panels, style_of
+from ..plots import curve, grey_band, level, panels, restyled, style_of
 from .collect import (
     Entry,
     joined,
     layer_ranges,
     number,
     ordered,
+    place,
     same_question,
     where_words,
     with_interval,
     words,
 )
-from .parts import figure, section, table
+from .parts import figure, frame_table, section, table
 
 HEADLINE = ("auroc", "balanced_accuracy", "accuracy", "r2", "pearson")
 CHANCE = {"auroc": 0.5, "r2": 0.0, "pearson": 0.0}
@@ -47,11 +48,14 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "sentences": [s for e in entries for s in e.sentences()],
     }
+    layered = curves[curves["layer"].notna()]
+    if len(layered):
+        parts["figures"] = [_figure(layered, models, metric, label, method, where)]
     if len(curves):
-        parts["figures"] = [_figure(curves, models, metric, label, method, where)]
         parts["tables"] = [_layer_table(curves, models, metric, label)]
-    else:
-        parts["figures"] = []
+    else:  # heads alone: the analysis has its own picture of them
+        parts["figures"] = [_own_figure(e) for e in entries]
+        parts["tables"] = [frame_table(e.result.table, caption=f"{e.name}: every row") for e in entries]
     nested = entries[0].kind == "nested_cv"
     parts["lead"] = (
         f"{'Cross-validated' if nested else 'Held-out'} {words(metric)} of a {words(method)} probe for "
@@ -61,6 +65,11 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
         + " A probe shows what can be read off the activations, not whether the model uses it."
     )
     return section(title, **parts)
+
+
+def _own_figure(entry: Entry) -> dict[str, Any]:
+    caption = f"{', '.join(entry.models)}: every head"
+    return figure(restyled(entry.result.plot()), name=entry.name, caption=caption, alt=caption)
 
 
 NESTED = (
@@ -90,8 +99,8 @@ def headline_metric(rows: pd.DataFrame) -> str:
 
 
 def per_layer(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of one metric that belong to one layer each: whole models, not heads, not nested choices."""
-    found = rows[(rows["metric"] == metric) & rows["layer"].notna()] if "layer" in rows else rows.iloc[:0]
+    """The rows of one metric that belong to one place each: whole layers, not heads, not nested choices."""
+    found = rows[rows["metric"] == metric]
     if "head" in found:
         found = found[found["head"].isna()]
     if "split" in found and found["split"].nunique() > 1:
@@ -180,8 +189,8 @@ def _reading(rows: pd.DataFrame, model: str, metric: str) -> str:
 def _layer_table(rows: pd.DataFrame, models: Sequence[str], metric: str, label: str) -> dict[str, Any]:
     body = []
     with_p = tested(rows)
-    for (site, layer), here in rows.groupby(["site", "layer"], sort=True):
-        cells = [f"{site}[{layer}]"]
+    for (site, layer), here in rows.groupby(["site", "layer"], sort=True, dropna=False):
+        cells = [place({"site": site, "layer": layer})]
         for model in models:
             mine = here[here["model"] == model].to_dict("records")
             cells.append(with_interval(mine[0]) if mine else "–")
@@ -208,7 +217,14 @@ def above_chance(rows: pd.DataFrame) -> str:
     """Layers whose family-wise p is below 0.05, in words that follow "above chance in"."""
     if not tested(rows):
         return "no layer, for none was tested"
-    layers = rows[rows["p_familywise"] < 0.05]["layer"].dropna().astype(int)
-    if not len(layers):
-        return "no layer"
-    return f"layer{'s' if layers.nunique() > 1 else ''} {layer_ranges(layers)}"
+    sites = ordered(rows["site"]) if "site" in rows else []
+    found = []
+    for site in sites:
+        clear = rows[(rows["site"] == site) & (rows["p_familywise"] < 0.05)]["layer"]
+        layers = clear.dropna().astype(int)
+        if len(layers):
+            said = f"layer{'s' if layers.nunique() > 1 else ''} {layer_ranges(layers)}"
+            found.append(said if len(sites) == 1 else f"{said} of {site}")
+        elif len(clear):
+            found.append(site)
+    return ", ".join(found) or ("no layer" if rows["layer"].notna().any() else "no site")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..plots import curve, level, panels, style_of
-from .collect import Entry, joined, number, ordered, same_question, where_words, with_interval, words
+from .collect import Entry, joined, number, ordered, place, same_question, where_words, with_interval, words
 from .parts import figure, section, table
 
 SMALL_IS_SEPARATE = {"davies_bouldin", "xie_beni"}
@@ -27,7 +27,8 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     spaces = ordered(rows["space"]) if "space" in rows else []
     space = LEADING_SPACE if LEADING_SPACE in spaces else (spaces or [""])[0]
     shown = rows[rows["space"] == space] if space else rows
-    shown = shown[shown["layer"].notna() & shown["metric"].isin(ORDER)]
+    shown = shown[shown["metric"].isin(ORDER)]
+    layered = shown[shown["layer"].notna()]
     models = [n for n in names if (shown["model"] == n).any()] or ordered(shown["model"])
     parts: dict[str, Any] = {
         "sentences": [s for e in entries for s in e.sentences()],
@@ -36,8 +37,9 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
         + ", in standard deviations of the permutation null, so that layers and indices compare. "
         "Up is always more separated.",
     }
+    if len(layered):
+        parts["figures"] = [_figure(layered, models, label, where, str(space))]
     if len(shown):
-        parts["figures"] = [_figure(shown, models, label, where, str(space))]
         parts["tables"] = [_table(rows, models, label)]
     return section(f"Do the classes of “{label}” form clusters?", **parts)
 
@@ -99,12 +101,11 @@ def _figure(rows: pd.DataFrame, models: Sequence[str], label: str, where: str, s
 
 def _table(rows: pd.DataFrame, models: Sequence[str], label: str) -> dict[str, Any]:
     keys = [k for k in ("space", "metric", "site", "layer") if k in rows]
-    rows = rows[rows["layer"].notna()]
     body = []
-    for key, here in rows.groupby(keys, sort=False):
+    for key, here in rows.groupby(keys, sort=False, dropna=False):
         named = dict(zip(keys, key, strict=True))
         cells = [
-            f"{named['site']}[{named['layer']}]",
+            place(named),
             words(str(named["metric"])),
             words(str(named.get("space", ""))),
         ]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..plots import curve, panels, style_of
-from .collect import Entry, joined, number, ordered, same_question, where_words, with_interval, words
+from .collect import Entry, joined, number, ordered, place, same_question, where_words, with_interval, words
 from .parts import figure, section, table
 from .section_probes import above_chance, headline_metric, null_band, per_layer, reference_lines
 
@@ -49,8 +49,6 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
 
 def curves_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Each label's rows of the metric that was tested for it; a place without layers has none in `layer`."""
-    if "layer" not in rows:
-        rows = rows.assign(layer=pd.Series(pd.NA, index=rows.index, dtype="Int64"))
     parts = []
     for _, mine in rows.groupby("target", sort=False):
         metric = headline_metric(mine)
@@ -66,14 +64,17 @@ def _figure(rows: pd.DataFrame, targets: Sequence[str], models: Sequence[str], n
     for i, target in enumerate(drawn):
         at = (i // columns + 1, i % columns + 1)
         mine = rows[rows["target"] == target]
+        if mine["layer"].notna().any():
+            mine = mine[mine["layer"].notna()]
         mine = mine.assign(layer=mine["layer"].fillna(0))  # a site without layers is one point
         null_band(fig, mine, at, legend=i == 0)
-        for model in models:
-            here = mine[mine["model"] == model].drop_duplicates("layer").sort_values("layer")
-            if len(here):
-                flags = (here["p_familywise"] < 0.05).tolist() if "p_familywise" in here else None
-                style = style_of(model, models)
-                curve(fig, here, name=model, style=style, at=at, legend=i == 0, filled=flags)
+        for (model, site), found in mine.groupby(["model", "site"], sort=False):
+            here = found.drop_duplicates("layer").sort_values("layer")
+            flags = (here["p_familywise"] < 0.05).tolist() if "p_familywise" in here else None
+            name = str(model) if mine["site"].nunique() == 1 else f"{model}, {site}"
+            curve(
+                fig, here, name=name, style=style_of(str(model), models), at=at, legend=i == 0, filled=flags
+            )
         reference_lines(fig, mine, str(mine["metric"].iloc[0]), at)
     left_out = f" The first {len(drawn)} of {len(targets)} labels." if len(drawn) < len(targets) else ""
     caption = (
@@ -100,11 +101,6 @@ def _best(entries: Sequence[Entry]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _place(row: dict[Any, Any]) -> str:
-    layer = row.get("layer")
-    return str(row["site"]) if layer is None or pd.isna(layer) else f"{row['site']}[{int(layer)}]"
-
-
 def _best_table(
     entries: Sequence[Entry], shown: pd.DataFrame, targets: Sequence[str]
 ) -> dict[str, Any] | None:
@@ -119,7 +115,7 @@ def _best_table(
                 str(row["target"]),
                 str(row["model"]),
                 words(str(row["metric"])),
-                f"{with_interval(row)} at {_place(row)}",
+                f"{with_interval(row)} at {place(row)}",
                 number(row.get("p")),
                 number(base.get("baseline_majority")),
                 number(base.get("baseline_text")),
@@ -133,7 +129,7 @@ def _best_table(
 def _layer_table(rows: pd.DataFrame, models: Sequence[str]) -> dict[str, Any]:
     body = []
     for (target, site, layer), here in rows.groupby(["target", "site", "layer"], sort=False, dropna=False):
-        cells = [str(target), _place({"site": site, "layer": layer}), words(str(here["metric"].iloc[0]))]
+        cells = [str(target), place({"site": site, "layer": layer}), words(str(here["metric"].iloc[0]))]
         for model in models:
             mine = here[here["model"] == model].to_dict("records")
             cells += [with_interval(mine[0]), number(mine[0].get("p_familywise"))] if mine else ["–", "–"]
@@ -183,4 +179,4 @@ def _chosen(best: pd.DataFrame, model: str, target: str) -> str:
     rows = best[(best["model"] == model) & (best["target"] == target)].to_dict("records") if len(best) else []
     if not rows:
         return f"{target} above chance"
-    return f"{target} {words(str(rows[0]['metric']))} {with_interval(rows[0])} at {_place(rows[0])}"
+    return f"{target} {words(str(rows[0]['metric']))} {with_interval(rows[0])} at {place(rows[0])}"

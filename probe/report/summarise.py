@@ -130,7 +130,8 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
         parts = [s for s in sections if s["kind"] == kind]
         if len(parts) == len(groups):
             pairs = zip(parts, groups, strict=True)
-            found += [{"section": part["id"], "sentence": sentence(group)} for part, group in pairs]
+            for part, group in pairs:
+                found += [{"section": part["id"], "sentence": line} for line in _said(sentence, part, group)]
     said = {finding["section"] for finding in found}
     for part in sections:
         if part["id"] in said or part["kind"] in LENS_KINDS:
@@ -141,6 +142,15 @@ def findings_of(entries: Sequence[Entry], sections: Sequence[dict[str, Any]]) ->
     told = with_prompts(found, entries, {part["id"]: part["kind"] for part in sections})
     chosen = lead(told, len(concluded), {part["id"] for part in sections if part["kind"] == "comparison"})
     return [{**finding, "lead": i in chosen} for i, finding in enumerate(told)]
+
+
+def _said(sentence: Callable[[list[Entry]], str], part: dict[str, Any], group: list[Entry]) -> list[str]:
+    """One sentence for all models; where it fails, those of the section, for the report must not be lost."""
+    try:
+        return [sentence(group)]
+    except Exception as error:
+        explain(error)  # to the log
+        return leading(part)
 
 
 def lead(found: Sequence[Mapping[str, str]], concluded: int, compared: set[str]) -> set[int]:

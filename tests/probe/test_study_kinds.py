@@ -109,6 +109,27 @@ def test_labels_that_cannot_be_read_are_said_first(run):
     assert "score R² 0." in read
 
 
+def test_sites_without_layers_and_heads_alone_make_a_report_too(mapping, tmp_path):
+    norm = {"sites": "final_norm", "label": "kind"}
+    asked = [
+        {"kind": "linear_probe", **norm, **FEW},
+        {"kind": "nested_cv", "repeats": 1, **norm},
+        {"kind": "separation", "indices": "silhouette", **norm, **FEW},
+        {"kind": "preferences", "sites": "final_norm", "dimensions": ["kind", "mood"], **FEW},
+        {"kind": "linear_probe", "label": "topic", "sites": "head_out", "layers": 1, **FEW},
+    ]
+    models = {"base": mapping["models"]["base"]}
+    capture = {"sites": ["final_norm", "head_out[1]"]}
+    study = {**mapping, "models": models, "capture": capture, "analysis": asked}
+    run = lp.run_study(study, out=tmp_path, progress=False)
+    assert run.failures == {}
+    assert " at final_norm" in run.findings()
+    sections = json.loads((tmp_path / "results.json").read_text())["sections"]
+    assert len(sections) == 5
+    assert all(part["tables"] and part["sentences"] and not part["notes"] for part in sections)
+    assert "<NA>" not in run.report.read_text(encoding="utf-8").partition('id="figures"')[0]
+
+
 @pytest.mark.parametrize(
     "item, says",
     [
