@@ -14,14 +14,15 @@ from .linear_probe_task import Task
 from .metrics import LOWER_IS_BETTER, Predicted, check_metric, score, stratified_auroc
 from .relabelling import free_groups
 from .resampling import cluster_bootstrap_weights, group_permutations
+from .score_intervals import deciding_groups, interval
 
 if TYPE_CHECKING:
     from .linear_probe_places import Place
 
 Floats = NDArray[np.float64]
 CI_METHOD = "cluster bootstrap over held-out groups"
-SHARES = ("auroc", "average_precision", "balanced_accuracy", "accuracy")
-"""Metrics between 0 and 1 whose spread is laid out on the logit scale."""
+FEWEST_LENGTHS = 3
+"""Lengths at which the label must differ for length to count as held fixed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,15 @@ class Inference:
     n_groups: int
     notes: tuple[str, ...]
     strata: NDArray[Any] | None = None
-    """[held-out rows] fifth of the prompts' lengths that each row's prompt belongs to."""
+    """[held-out rows] the same for prompts of the same length."""
+    groups: NDArray[np.int64] | None = None
+    """[held-out rows] group of each."""
+
+    def units(self, metric: str, truth: NDArray[Any], n_classes: int) -> tuple[int, ...]:
+        """Independent units behind a metric: held-out groups, or those that hold each class."""
+        if self.groups is None:
+            return (self.n_groups,)
+        return deciding_groups(metric, truth, self.groups, n_classes)
 
 
 def make_inference(
@@ -87,47 +96,14 @@ def make_inference(
         null,
         len(np.unique(groups)),
         tuple(notes),
-        None if lengths is None else _fifths(np.asarray(lengths, dtype=np.float64)[test]),
+        None if lengths is None else same_length(np.asarray(lengths, dtype=np.float64)[test]),
+        groups,
     )
 
 
-def _fifths(lengths: Floats) -> NDArray[np.int64]:
-    return np.searchsorted(np.unique(np.quantile(lengths, [0.2, 0.4, 0.6, 0.8])), lengths, side="left")
-
-
-def interval(estimate: float, draws: Floats, n_groups: int, metric: str) -> tuple[float, float, str | None]:
-    """95 % bounds from bootstrap draws, and why there are none.
-
-    The bootstrap's spread is widened by what n groups lack of infinitely many (n/(n−1), t for normal
-    quantiles) and, for metrics between 0 and 1, laid out on the logit scale, where it is closer to symmetric.
-    """
-    from scipy.special import stdtrit
-
-    known = draws[np.isfinite(draws)]
-    if not np.isfinite(estimate):
-        return np.nan, np.nan, "not defined on these rows"
-    if len(known) < 0.9 * len(draws) or n_groups < 5:
-        return (
-            np.nan,
-            np.nan,
-            f"no interval: {n_groups} held-out groups leave classes without rows in many draws",
-        )
-    if estimate == 1 and metric in SHARES:
-        # a bootstrap of all-perfect groups never varies; as many successes in as many trials bound the rest
-        return float(0.025 ** (1 / n_groups)), 1.0, None
-    if 0 < estimate < 1 and metric in SHARES and np.ptp(known) == 0:
-        return np.nan, np.nan, "no interval: every row is given the same answer, so no draw differs"
-    quantile = stdtrit(n_groups - 1, 0.975) * np.sqrt(n_groups / (n_groups - 1))
-    if metric in SHARES and 0 < estimate < 1:
-        inside = np.clip(known, 1e-9, 1 - 1e-9)
-        centre = np.log(estimate / (1 - estimate))
-        half = quantile * inside.std(ddof=1) / (estimate * (1 - estimate))
-        lo, hi = 1 / (1 + np.exp(half - centre)), 1 / (1 + np.exp(-half - centre))
-        return float(lo), float(hi), None
-    lo, hi = np.quantile(known, [0.025, 0.975])
-    # widen about the estimate by the same small-sample factor
-    factor = quantile / 1.959964
-    return float(estimate - factor * (estimate - lo)), float(estimate + factor * (hi - estimate)), None
+def same_length(lengths: Floats) -> NDArray[np.int64]:
+    """[rows] one code for prompts of the same length, up to 2 % of it (long prompts are rarely equal)."""
+    return np.floor(np.log(np.maximum(lengths, 1)) / np.log(1.02) + 1e-9).astype(np.int64)
 
 
 def null_scores(metric: str, labels: NDArray[Any], predicted: Predicted) -> Floats:
@@ -159,7 +135,8 @@ def infer(
         for metric in inference.metrics:
             estimate = float(score(metric, truth, predicted)[0])
             draws = score(metric, truth, predicted, inference.weights)
-            lo, hi, why = interval(estimate, draws, inference.n_groups, metric)
+            units = inference.units(metric, truth, task.n_classes)
+            lo, hi, why = interval(estimate, draws, units, metric)
             row: dict[str, Any] = {
                 "site": place.site,
                 "layer": place.layer,
@@ -188,14 +165,35 @@ def infer(
 def _within_length(
     like: dict[str, Any], inference: Inference, truth: NDArray[Any], predicted: Predicted
 ) -> dict[str, Any]:
-    """The row of AUROC among prompts of similar length."""
-    assert inference.strata is not None
-    estimate = float(stratified_auroc(truth, predicted.margin, inference.strata)[0])
-    draws = stratified_auroc(truth, predicted.margin, inference.strata, inference.weights[:200])
-    lo, hi, why = interval(estimate, draws, inference.n_groups, "auroc")
-    kept = ("site", "layer", "head", "n", "n_groups", "strength", "converged", "fold_cosine")
-    row = {name: like[name] for name in kept} | {"metric": "auroc_within_length", "estimate": estimate}
-    return row | {"lo": lo, "hi": hi, "ci_method": None if why else CI_METHOD, "note": why}
+    """The row of AUROC among prompts of the same length: what length cannot have told."""
+    strata = inference.strata
+    assert strata is not None and inference.groups is not None
+    mixed = [code for code in np.unique(strata) if len(np.unique(truth[strata == code])) == 2]
+    rows = np.isin(strata, mixed)
+    pairs = sum(
+        int((truth[strata == code] == 1).sum() * (truth[strata == code] == 0).sum()) for code in mixed
+    )
+    kept = ("site", "layer", "head", "n_groups", "strength", "converged", "fold_cosine")
+    row = {name: like[name] for name in kept} | {
+        "metric": "auroc_within_length",
+        "n": int(rows.sum()),
+        "pairs_share": pairs / max(1, int((truth == 1).sum() * (truth == 0).sum())),
+    }
+    if len(mixed) < FEWEST_LENGTHS:
+        few = f"not defined: prompts of the same length differ in the label at {len(mixed)} lengths only"
+        return row | {"estimate": np.nan, "lo": np.nan, "hi": np.nan, "ci_method": None, "note": few}
+    margin, weights = predicted.margin[rows], inference.weights[:200, rows]
+    estimate = float(stratified_auroc(truth[rows], margin, strata[rows])[0])
+    draws = stratified_auroc(truth[rows], margin, strata[rows], weights)
+    units = deciding_groups("auroc", truth[rows], inference.groups[rows], 2)
+    lo, hi, why = interval(estimate, draws, units, "auroc")
+    return row | {
+        "estimate": estimate,
+        "lo": lo,
+        "hi": hi,
+        "ci_method": None if why else CI_METHOD,
+        "note": why,
+    }
 
 
 def add_p_values(table: list[dict[str, Any]]) -> None:
@@ -228,11 +226,12 @@ def best_layers(
     best, leads = [], []
     for site in dict.fromkeys(place.site for place in places):
         mine = [index for index, place in enumerate(places) if place.site == site]
-        index = max(mine, key=lambda i: fits[i].inner)
+        index = max(mine, key=lambda i: np.nan_to_num(fits[i].inner, nan=-np.inf))
         place, predicted = places[index], fits[index].predicted.rows(inference.test)
         estimate = float(score(metric, truth, predicted)[0])
         draws = score(metric, truth, predicted, inference.weights)
-        lo, hi, why = interval(estimate, draws, inference.n_groups, metric)
+        units = inference.units(metric, truth, task.n_classes)
+        lo, hi, why = interval(estimate, draws, units, metric)
         where = {"site": site, "layer": place.layer, "head": place.head, "metric": metric}
         row = {
             **where,
@@ -251,7 +250,7 @@ def best_layers(
             theirs = other.rows(inference.test)
             gap = sign * (draws - score(metric, truth, theirs, inference.weights))
             lead = sign * (estimate - float(score(metric, truth, theirs)[0]))
-            lo, hi, why = interval(lead, gap, inference.n_groups, "difference")
+            lo, hi, why = interval(lead, gap, units, "difference")
             leads.append(
                 {
                     **where,

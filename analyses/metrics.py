@@ -22,12 +22,29 @@ class Predicted:
     margin: Floats
     """[rows], or [rows, classes] with more than two classes; the predicted value for regression."""
     probability: Floats | None = None
-    """[rows] of the second class, or [rows, classes]; `None` for regression."""
+    """[rows] of the second class, or [rows, classes], calibrated to the classes' frequencies; `None` for
+    regression."""
+    decision: Floats | None = None
+    """[rows] log-odds, or [rows, classes]: positive, or largest, for the class that is decided on. Class weights
+    move it and leave probabilities as they are. `None`: the likeliest class."""
 
     def rows(self, which: ArrayLike) -> "Predicted":
         """The same for a subset of rows."""
         chosen = np.asarray(which)
-        return Predicted(self.margin[chosen], None if self.probability is None else self.probability[chosen])
+        return Predicted(
+            self.margin[chosen],
+            None if self.probability is None else self.probability[chosen],
+            None if self.decision is None else self.decision[chosen],
+        )
+
+    def decided(self) -> NDArray[np.int64]:
+        """[rows] code of the class that is decided on."""
+        if self.decision is not None:
+            d = self.decision
+            return (d > 0).astype(np.int64) if d.ndim == 1 else d.argmax(axis=1)
+        assert self.probability is not None
+        p = self.probability
+        return (p > 0.5).astype(np.int64) if p.ndim == 1 else p.argmax(axis=1)
 
 
 def _weights(n: int, weights: ArrayLike | None) -> Floats:
@@ -107,17 +124,28 @@ def average_precision(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | 
 def tpr_at_fpr(
     truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None = None, *, fpr: float = 0.01
 ) -> Floats:
-    """Share of positives found by the lowest threshold whose false-positive rate is at most `fpr`.
+    """Share of positives above the lowest threshold that is expected to pass at most `fpr` of new negatives.
 
-    Conservative: nothing is interpolated between thresholds, so with fewer than 1 / fpr negatives it is the
-    share of positives above every negative.
+    A threshold that k of n negatives pass is passed by a new one with probability (k + 1) / (n + 1), not k /
+    n: with fewer than 1 / fpr − 1 negatives there is no such threshold, and the value is NaN. Weights draw
+    positives anew; the threshold stays the one that was set.
+
+    Args:
+        truth: [rows] 0 or 1.
+        margin: [rows].
+        weights: [draws, rows] multiplicities.
+        fpr: rate allowed.
     """
-    positives, negatives, _ = _cumulated(truth, margin, _weights(len(np.asarray(truth)), weights))
-    found, wrong = positives.sum(axis=1, keepdims=True), negatives.sum(axis=1, keepdims=True)
-    allowed = np.cumsum(negatives, axis=1) <= fpr * wrong + 1e-12
-    reached = (np.where(allowed, np.cumsum(positives, axis=1), 0.0)).max(axis=1)
-    known = (found[:, 0] > 0) & (wrong[:, 0] > 0)
-    return np.divide(reached, found[:, 0], out=np.full(len(reached), np.nan), where=known)
+    y, m = np.asarray(truth), np.asarray(margin, dtype=np.float64)
+    w = _weights(len(y), weights)
+    positive = w * (y == 1)
+    negatives = np.sort(m[y == 0])[::-1]
+    allowed = int(np.floor(fpr * (len(negatives) + 1) + 1e-9)) - 1
+    positives = positive.sum(axis=1)
+    if allowed < 0:
+        return np.full(len(w), np.nan)
+    found = positive[:, m > negatives[allowed]].sum(axis=1)
+    return np.divide(found, positives, out=np.full(len(w), np.nan), where=positives > 0)
 
 
 def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Floats:
@@ -222,18 +250,12 @@ def macro_auroc(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None =
     return np.mean([auroc(y == value, m[:, value], weights) for value in np.unique(y)], axis=0)
 
 
-def _decided(predicted: Predicted) -> NDArray[np.int64]:
-    assert predicted.probability is not None
-    p = predicted.probability
-    return (p > 0.5).astype(np.int64) if p.ndim == 1 else p.argmax(axis=1)
-
-
 METRICS: dict[str, Callable[[NDArray, Predicted, ArrayLike | None], Floats]] = {
     "auroc": lambda y, f, w: macro_auroc(y, f.margin, w),
     "average_precision": lambda y, f, w: average_precision(y, f.margin, w),
     "tpr_at_fpr_0.01": lambda y, f, w: tpr_at_fpr(y, f.margin, w),
-    "accuracy": lambda y, f, w: weighted_mean(_decided(f) == y, w),
-    "balanced_accuracy": lambda y, f, w: balanced_accuracy(y, _decided(f), w),
+    "accuracy": lambda y, f, w: weighted_mean(f.decided() == y, w),
+    "balanced_accuracy": lambda y, f, w: balanced_accuracy(y, f.decided(), w),
     "log_loss": lambda y, f, w: weighted_mean(row_log_loss(y, f.probability), w),  # type: ignore[arg-type]
     "brier": lambda y, f, w: weighted_mean(row_brier(y, f.probability), w),  # type: ignore[arg-type]
     "ece": lambda y, f, w: expected_calibration_error(y, f.probability, w),  # type: ignore[arg-type]
@@ -291,8 +313,16 @@ def check_metric(metric: str) -> None:
     Raises:
         LayerprobeError: neither a key of `METRICS` nor `accuracy_within_<tolerance>`.
     """
-    tolerance = metric.removeprefix(WITHIN)
-    if metric not in METRICS and not (metric.startswith(WITHIN) and tolerance.replace(".", "", 1).isdigit()):
+    if metric not in METRICS and not (
+        metric.startswith(WITHIN) and _is_tolerance(metric.removeprefix(WITHIN))
+    ):
         raise LayerprobeError(
             f"metric {metric!r} is unknown; choose from {', '.join(METRICS)}, {WITHIN}0.5 (any tolerance)"
         )
+
+
+def _is_tolerance(text: str) -> bool:
+    try:
+        return 0 <= float(text) < np.inf
+    except ValueError:
+        return False

@@ -23,7 +23,7 @@ def test_signal_is_found_from_its_layer_on(method):
     result = lp.linear_probe(store, label="truth", method=method, n_permutations=500)
     rows = auroc_rows(result)
     assert (rows.loc[2:, "p_familywise"] < 0.01).all() and (rows.loc[:1, "p_familywise"] > 0.05).all()
-    assert (rows.loc[2:, "lo"] > 0.8).all()
+    assert (rows.loc[2:, "lo"] > 0.75).all()  # nine groups of each class, all ranked right
     assert (rows["lo"] <= rows["estimate"]).all() and (rows["estimate"] <= rows["hi"]).all()
     assert result.frames["best_layer"]["layer"][0] >= 2
     direction = result.directions["resid_post", 3]
@@ -241,7 +241,7 @@ def test_a_perfect_score_is_no_certainty():
     y = np.arange(60) % 2
     store = lp.from_arrays({"resid_post": (10.0 * y)[None, :, None]}, labels={"y": y}, groups=np.arange(60))
     row = lp.linear_probe(store, label="y", metrics=["auroc"]).table.iloc[0]
-    assert row["estimate"] == row["hi"] == 1.0 and row["lo"] == pytest.approx(0.025 ** (1 / row["n_groups"]))
+    assert row["estimate"] == row["hi"] == 1.0 and row["lo"] == pytest.approx(0.025 ** (1 / (row["n_groups"] - 2)))
 
 
 def test_the_worst_examples_are_the_ones_predicted_wrong():

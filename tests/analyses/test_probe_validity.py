@@ -103,7 +103,7 @@ def test_length_stratified_score_falls_when_length_is_all_there_is():
     store = lp.from_arrays({"resid_post": x}, labels={"y": y}, groups=np.arange(600), lengths=lengths)
     table = lp.linear_probe(store, label="y", n_permutations=0).table.set_index("metric")
     assert table.loc["auroc", "estimate"] > 0.95
-    assert table.loc["auroc_within_length", "estimate"] < table.loc["auroc", "estimate"] - 0.05
+    assert table.loc["auroc_within_length", "lo"] < 0.5 < table.loc["auroc_within_length", "hi"]
 
 
 def test_stores_of_different_width_are_refused():
