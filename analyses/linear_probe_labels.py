@@ -119,7 +119,7 @@ def encode(name: str, values: NDArray[Any], kind: str, positive: Any) -> tuple[N
     _check_infinite(name, values)
     if kind == "regression":
         return _numbers(name, values, positive), ()
-    texts = np.array([_text(value) for value in values], dtype=object)
+    texts = np.array([class_name(value) for value in values], dtype=object)
     classes = sorted(
         set(texts), key=lambda text: (not _is_number(text), float(text) if _is_number(text) else text)
     )
@@ -140,7 +140,7 @@ def encode(name: str, values: NDArray[Any], kind: str, positive: Any) -> tuple[N
             "three or more; leave kind= out, or pass kind='binary'"
         )
     if positive is not None:
-        wanted = _text(positive)
+        wanted = class_name(positive)
         if isinstance(positive, (bool, np.bool_)) and wanted not in classes:
             wanted = str(int(positive))  # truth values with gaps are stored as 1, 0 and NaN
         if wanted not in classes or len(classes) > 2:
@@ -177,7 +177,7 @@ def _check_infinite(name: str, values: NDArray[Any]) -> None:
         )
 
 
-def _text(value: Any) -> str:
+def class_name(value: Any) -> str:
     """Name of a class; whole numbers have no decimals, whether or not gaps made them floats."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))

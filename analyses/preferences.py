@@ -9,23 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
 from .linear_probe_methods import Method, find_method
 from .linear_probe_problem import Fits, Floats, Problem
 from .linear_probe_run import probe_task
 from .linear_probe_task import Task
-from .resampling import STORED, cluster_bootstrap_weights, resolve_groups, split_half
-from .result import AnalysisResult, tidy
+from .resampling import STORED
+from .result import AnalysisResult
+from .reward_decomposition import reward_decomposition
 from .reward_head import reward_head
 
 __all__ = ["preference_dimensions", "reward_decomposition", "reward_head"]
 
 CLASS_METRICS = ["balanced_accuracy", "accuracy"]
-CI_METHOD = "cluster bootstrap over groups that the regression has not seen"
 METRICS = {
     "binary": CLASS_METRICS,
     "multinomial": CLASS_METRICS,
@@ -59,6 +57,12 @@ def preference_dimensions(
         As `linear_probe`, corrected over all dimensions; balanced accuracy is the metric that is tested,
         accuracy beside it, each with its majority baseline.
     """
+    if isinstance(dimensions, str):
+        dimensions = [dimensions]
+    if not dimensions:
+        raise LayerprobeError(
+            f"dimensions={dimensions!r} names nothing; pass label columns: {', '.join(store.label_names)}"
+        )
     if recipe not in ("converged", "published"):
         raise LayerprobeError(f"recipe={recipe!r}, expected 'converged' or 'published'")
     unknown = [name for name in dimensions if name not in store.label_names]
@@ -119,144 +123,3 @@ def one_epoch(problem: Problem, *, seed: int, rate: float = 5e-5, batch: int = 1
         unknown,
         torch.zeros_like(unknown, dtype=torch.bool),
     )
-
-
-def reward_decomposition(
-    store: Any,
-    probes: AnalysisResult,
-    *,
-    reward: ArrayLike,
-    site: str,
-    layer: int | None = None,
-    groups: Any = STORED,
-    n_bootstrap: int = 500,
-    seed: int = 0,
-) -> AnalysisResult:
-    """Which dimensions a scalar reward rests on: its prediction from dimension scores, and what is left.
-
-    Two views. *Geometric*: the reward direction as a least-squares combination of the dimension directions,
-    with the share of its length they do not span. *On data*: reward predictions regressed on dimension scores
-    on one half of the groups and judged on the other; a dimension's `unique` is the R² lost without it.
-    Dimensions overlap, so shares need not add up.
-
-    Args:
-        store: the states that the head reads (for most reward models `final_norm`, or the last `resid_post`).
-        probes: from `preference_dimensions` on the same site, binary dimensions.
-        reward: [width] the head's direction.
-        site: where.
-        layer: where.
-        groups: as `linear_probe`.
-        n_bootstrap: cluster-bootstrap draws for the interval of R².
-        seed: of the halves and draws.
-
-    Returns:
-        One row per dimension (`coefficient`, `unique`, `cosine`) and rows of metric `r2` and
-        `unexplained_norm`; frame `cluster_distances`: for each row the distance to each dimension's class
-        means, in standard deviations.
-    """
-    directions = probes.directions
-    if directions is None:
-        raise LayerprobeError("these probes keep no common directions; use dimensions with two classes each")
-    weight = np.atleast_2d(np.asarray(directions[site, layer], dtype=np.float64))
-    names = list(directions.names) or [str(probes.table["target"].iloc[0])]
-    head = np.asarray(reward, dtype=np.float64).ravel()
-    x = np.asarray(store.activations(site, layer), dtype=np.float64)
-    if head.shape[0] != x.shape[1] or weight.shape[1] != x.shape[1]:
-        raise LayerprobeError(
-            f"the reward direction has width {head.shape[0]}, the probes {weight.shape[1]} and {site} "
-            f"{x.shape[1]}; all three must be of one model and site"
-        )
-    unit = weight / np.linalg.norm(weight, axis=1, keepdims=True)
-    coefficient = np.linalg.lstsq(unit.T, head, rcond=None)[0]
-    unexplained = np.linalg.norm(head - unit.T @ coefficient) / np.linalg.norm(head)
-    codes = resolve_groups(store, groups)
-    fit = split_half(codes, seed)
-    scores, predicted = x @ unit.T, x @ head
-    weights = cluster_bootstrap_weights(codes[~fit], n_bootstrap, seed + 1)
-    r2, draws = _explained(scores, predicted, fit, weights)
-    common = {
-        "model": store.model_name,
-        "site": site,
-        "layer": layer,
-        "method": "least squares",
-        "seed": seed,
-        "n": int((~fit).sum()),
-        "n_groups": len(np.unique(codes[~fit])),
-    }
-    rows = [
-        {
-            **common,
-            "metric": "r2",
-            "estimate": r2,
-            "lo": float(np.quantile(draws, 0.025)),
-            "hi": float(np.quantile(draws, 0.975)),
-            "ci_method": CI_METHOD,
-        },
-        {
-            **common,
-            "metric": "unexplained_norm",
-            "estimate": float(unexplained),
-            "note": "geometry of the directions at hand: no sampling, no interval",
-        },
-    ]
-    for index, name in enumerate(names):
-        others = np.delete(scores, index, axis=1)
-        without, other_draws = _explained(others, predicted, fit, weights)
-        lo, hi = np.quantile(draws - other_draws, [0.025, 0.975])
-        cosine = float(unit[index] @ head / np.linalg.norm(head))
-        rows.append(
-            {
-                **common,
-                "target": name,
-                "metric": "unique_r2",
-                "estimate": r2 - without,
-                "lo": float(lo),
-                "hi": float(hi),
-                "ci_method": CI_METHOD,
-                "coefficient": float(coefficient[index]),
-                "cosine": cosine,
-            }
-        )
-    return AnalysisResult(
-        kind="preferences",
-        table=tidy(rows),
-        frames={"cluster_distances": cluster_distances(store, names, x, fit)},
-        provenance={"dimensions": names},
-    )
-
-
-def _explained(scores: Floats, target: Floats, fit: NDArray[np.bool_], weights: Any) -> tuple[float, Floats]:
-    from .metrics import r2
-
-    design = np.concatenate([scores, np.ones((len(scores), 1))], axis=1)
-    beta = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0]
-    predicted = design[~fit] @ beta
-    return float(r2(target[~fit], predicted)[0]), r2(target[~fit], predicted, weights)
-
-
-def cluster_distances(store: Any, names: Sequence[str], x: Floats, fit: NDArray[np.bool_]) -> pd.DataFrame:
-    """[rows × dimensions × classes] distance to class means, in root-mean-square standard deviations.
-
-    Means and spread come from the rows of `fit`; the nearest class and by how much it is nearer say which
-    side of which dimension an example lies on.
-    """
-    scale = x[fit].std(axis=0)
-    z = (x - x[fit].mean(axis=0)) / np.where(scale > 0, scale, 1)
-    parts = []
-    for name in names:
-        labels = np.asarray(store.labels(name))
-        for value in pd.unique(labels[fit]):
-            centre = z[fit & (labels == value)].mean(axis=0)
-            distance = np.sqrt(((z - centre) ** 2).mean(axis=1))
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "id": store.ids,
-                        "dimension": name,
-                        "class": str(value),
-                        "distance": distance,
-                        "fitted": fit,
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
