@@ -8,7 +8,7 @@ activations.
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,9 +23,6 @@ from .linear_probe_task import Task, make_task
 from .metrics import DEFAULT_METRICS, row_log_loss, score
 from .resampling import STORED, grouped_folds
 from .result import AnalysisResult, tidy
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 BLOCKS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -184,49 +181,3 @@ def online_codelength(
         "compression": uniform / bits,
         "n": len(task.y),
     }
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """One sentence per site on each quantity."""
-    table, sentences = result.table, []
-    for site, rows in table.groupby("site", sort=False):
-        code = rows[rows["metric"] == "codelength"]
-        if len(code):
-            best = code.sort_values("estimate").iloc[0]
-            sentences.append(
-                f"{best['model']} {site}: labels of {best['target']!r} cost {best['estimate']:.0f} bits "
-                f"at layer {best['layer']} against {best['baseline_majority']:.0f} by class frequencies "
-                f"alone (compression {best['compression']:.2f})."
-            )
-        curve = rows[rows["metric"] != "codelength"]
-        full = curve[curve["share"] == curve["share"].max()]
-        if len(full):
-            best = full.sort_values("estimate").iloc[-1]
-            own = (
-                curve[curve["layer"].eq(best["layer"])]
-                if "layer" in curve and best["layer"] is not None
-                else curve
-            )
-            least = own.sort_values("share").iloc[0]
-            sentences.append(
-                f"At layer {best['layer']} {best['metric']} is {least['estimate']:.3f} with "
-                f"{least['n_train']:.0f} training rows and {best['estimate']:.3f} with "
-                f"{best['n_train']:.0f}."
-            )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Held-out score against training rows, one line per layer."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    curve = result.table[result.table["metric"] != "codelength"]
-    for (site, layer), rows in curve.groupby(["site", "layer"], sort=False, dropna=False):
-        figure.add_scatter(
-            x=rows["n_train"], y=rows["estimate"], mode="lines+markers", name=f"{site}[{layer}]"
-        )
-    figure.update_layout(
-        xaxis_title="training rows", yaxis_title=str(curve["metric"].iloc[0]), xaxis_type="log"
-    )
-    return figure

@@ -1,7 +1,7 @@
 """Does a probe mean the same elsewhere: fit on one dataset and score on another, or leave one domain out."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,13 @@ from ..hooks.errors import LayerprobeError
 from .layer_threads import over_layers
 from .linear_probe import linear_probe
 from .linear_probe_fit import LayerFit, fit_layer
-from .linear_probe_inference import interval
 from .linear_probe_methods import find_method
 from .linear_probe_places import Place, list_places, rows_at
 from .linear_probe_task import Task, make_task
 from .metrics import Predicted, score
 from .resampling import STORED, cluster_bootstrap_weights
 from .result import AnalysisResult, tidy
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .score_intervals import interval
 
 
 def generalisation_matrix(
@@ -178,41 +175,4 @@ def leave_one_domain_out(
         table=tidy(table),
         frames=frames,
         provenance=last.provenance | {"domain": domain},
-    )
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """The best and worst transfer at the layer that transfers best."""
-    table = result.table
-    away = table[table["train_on"] != table["test_on"]]
-    mean = away.groupby(["site", "layer"], dropna=False)["estimate"].mean().reset_index()
-    site, layer = mean.sort_values("estimate").iloc[-1][["site", "layer"]]
-    here = table[
-        (table["site"] == site) & (table["layer"].isna() if pd.isna(layer) else table["layer"] == layer)
-    ]
-    at_home = here[here["train_on"] == here["test_on"]]["estimate"].mean()
-    moved = here[here["train_on"] != here["test_on"]]
-    worst = moved.sort_values("estimate").iloc[0]
-    return [
-        f"At {site}[{layer}], where probes travel best, AUROC is {at_home:.3f} on the dataset they were "
-        f"fitted on and {moved['estimate'].mean():.3f} on others; worst from {worst['train_on']!r} to "
-        f"{worst['test_on']!r}: {worst['estimate']:.3f}."
-    ]
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """The matrix at the layer that transfers best."""
-    import plotly.graph_objects as go
-
-    table = result.table
-    away = table[table["train_on"] != table["test_on"]]
-    mean = away.groupby(["site", "layer"], dropna=False)["estimate"].mean().reset_index()
-    site, layer = mean.sort_values("estimate").iloc[-1][["site", "layer"]]
-    here = table[
-        (table["site"] == site) & (table["layer"].isna() if pd.isna(layer) else table["layer"] == layer)
-    ]
-    grid = here.pivot(index="train_on", columns="test_on", values="estimate")
-    return go.Figure(
-        go.Heatmap(z=grid.to_numpy(), x=list(grid.columns), y=list(grid.index), zmin=0.5, zmax=1),
-        layout={"title": f"AUROC at {site}[{layer}]: fitted on (rows), scored on (columns)"},
     )

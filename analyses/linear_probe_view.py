@@ -1,22 +1,18 @@
 """A linear-probe result in words and as a picture."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .metrics import LOWER_IS_BETTER
+from .probe_canvas import Canvas, finite
+from .probe_panels import NAMES, Panel, column, first_metric, panels_of, place_name, same_place
 from .result import AnalysisResult
+from .wording import bounds, number, p_value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-NAMES = {
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-    "r2": "R²",
-    "text": "bag of words",
-    "length": "prompt length",
-    "majority": "majority",
-}
 
 
 def summarise(result: AnalysisResult) -> list[str]:
@@ -36,15 +32,11 @@ def summarise(result: AnalysisResult) -> list[str]:
     return sentences
 
 
-def _place(row: pd.Series) -> str:
-    place = row["site"] if pd.isna(row.get("layer")) else f"{row['site']}[{row['layer']}]"
-    return place if pd.isna(row.get("head")) else f"{place} head {int(row['head'])}"
-
-
 def _interval(row: pd.Series) -> str:
     if pd.isna(row.get("lo")):
-        return f"{row['estimate']:.3f} (no interval: {row.get('note')})"
-    return f"{row['estimate']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}]"
+        why = str(row.get("note")).removeprefix("no interval: ")
+        return f"{number(row['estimate'])} (no interval: {why})"
+    return f"{number(row['estimate'])}{bounds(row)}"
 
 
 def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
@@ -53,7 +45,7 @@ def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
     table = result.table[result.table["target"] == best["target"]]
     rows = table[(table["site"] == best["site"]) & (table["metric"] == best["metric"])]
     score = f"{metric} {_interval(best)} on {best['n']} rows of {best['n_groups']} held-out groups"
-    model, target, place = best["model"], repr(best["target"]), _place(best)
+    model, target, place = best["model"], repr(best["target"]), place_name(best)
     if "p_familywise" not in rows or rows["p_familywise"].isna().all():
         return (
             f"{model}: at {place}, the place that did best on training groups, the probe of {target} has "
@@ -63,17 +55,17 @@ def _best_sentence(result: AnalysisResult, best: pd.Series) -> str:
     if not len(clear):
         least = rows["p_familywise"].min()
         return (
-            f"{model}: no place in {best['site']} reads {target} above chance (smallest family-wise p = "
-            f"{least:.3f} over {_count(len(rows), 'place')}); the one that did best on training groups, "
+            f"{model}: no place in {best['site']} reads {target} above chance (smallest family-wise p "
+            f"{p_value(least)} over {_count(len(rows), 'place')}); the one that did best on training groups, "
             f"{place}, has {score}."
         )
     found = (
         f"{len(clear)} of {_count(len(rows), 'place')} {'is' if len(clear) == 1 else 'are'} above chance "
-        f"(family-wise p ≤ 0.05), the first at {_place(clear.iloc[0])}"
+        f"(family-wise p ≤ 0.05), the first at {place_name(clear.iloc[0])}"
     )
     if len(rows) == 1:
-        found = f"above chance (p = {clear.iloc[0]['p_familywise']:.3f})"
-    if any(_place(row) == place for _, row in clear.iterrows()):
+        found = f"above chance (p {p_value(clear.iloc[0]['p_familywise'])})"
+    if same_place(clear, best).any():
         return (
             f"{model}: {target} is read at {place} (the place that did best on training groups) with "
             f"{score}; {found}."
@@ -88,98 +80,80 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _above_chance(result: AnalysisResult, best: pd.Series, leads: pd.DataFrame) -> bool:
+    """Whether the chosen place reads the label at all: by its family-wise p-value; untested, by its lead over
+    the majority."""
+    table = result.table
+    rows = table[(table["target"] == best["target"]) & (table["metric"] == best["metric"])]
+    p = column(rows[same_place(rows, best)], "p_familywise").dropna()
+    if len(p):
+        return bool(p.iloc[0] <= 0.05)
+    majority = column(leads[leads["reference"] == "majority"], "lo").dropna()
+    return bool(len(majority) and majority.iloc[0] > 0)
+
+
 def _baseline_sentences(result: AnalysisResult, best: pd.Series) -> list[str]:
+    """What words and length alone score, and whether a probe that reads something beats them."""
     leads = result.frames["against_baselines"]
     leads = leads[(leads["target"] == best["target"]) & (leads["site"] == best["site"])]
-    leads = leads[leads["reference"] != "majority"]
+    reads = _above_chance(result, best, leads)
     metric = NAMES.get(best["metric"], best["metric"])
     sentences = []
-    for _, lead in leads.iterrows():
-        name = NAMES[lead["reference"]]
-        known = best["estimate"] - lead["estimate"]
+    for _, lead in leads[leads["reference"] != "majority"].iterrows():
         if pd.isna(lead.get("lo")):
             continue
+        name = NAMES[lead["reference"]]
+        # leads are positive where the probe is better, also for metrics of which less is better
+        known = best["estimate"] - (-1 if best["metric"] in LOWER_IS_BETTER else 1) * lead["estimate"]
+        gap = f"difference {lead['estimate']:+.3f} [{lead['lo']:.3f}, {lead['hi']:.3f}]"
+        if not reads:
+            sentences.append(f"There {name} alone has {metric} {number(known)}: {gap}.")
+            continue
         verdict = "beats" if lead["lo"] > 0 else "does not beat" if lead["hi"] >= 0 else "is below"
-        sentence = (
-            f"There the probe {verdict} {name} alone ({metric} {known:.3f}): "
-            f"difference {lead['estimate']:+.3f} [{lead['lo']:.3f}, {lead['hi']:.3f}]."
-        )
-        if verdict != "beats" and best["estimate"] > 0.6:
+        sentence = f"There the probe {verdict} {name} alone ({metric} {number(known)}): {gap}."
+        if verdict != "beats":
             sentence += f" What it reads may be no more than {name}."
         sentences.append(sentence)
     return sentences
 
 
 def draw(result: AnalysisResult) -> "Figure":
-    """The layer curve with interval, chance, null band and baselines; by heads, a map of layer × head."""
-    import plotly.graph_objects as go
-
-    table = result.table
-    metric = table["metric"].iloc[0]
-    rows = table[table["metric"] == metric]
-    if "head" in rows and rows["head"].notna().any():
-        grid = rows.pivot_table(index="layer", columns="head", values="estimate")
-        figure = go.Figure(
-            go.Heatmap(
-                z=grid.to_numpy(float),
-                x=[int(head) for head in grid.columns],
-                y=[int(layer) for layer in grid.index],
-                colorbar={"title": NAMES.get(metric, metric)},
-            )
-        )
-        figure.update_layout(
-            xaxis_title="head", yaxis_title="layer", title=f"{rows['target'].iloc[0]} by head"
-        )
-        return figure
-    figure = go.Figure()
-    several = rows["target"].nunique() > 1
-    for (model, site, target), curve in rows[rows["layer"].notna()].groupby(
-        ["model", "site", "target"], sort=False
-    ):
-        _add_curve(figure, curve, f"{model} {site}: {target}" if several else f"{model} {site}")
-    first = rows[rows["layer"].notna()].drop_duplicates("layer") if "layer" in rows else rows.head(0)
-    if len(first):
-        _add_references(figure, first, metric)
-    shown = f"{rows['target'].nunique()} labels" if several else rows["target"].iloc[0]
-    figure.update_layout(
-        title=f"{shown}: {rows['method'].iloc[0]} probe on held-out groups",
-        xaxis_title="layer",
-        yaxis_title=NAMES.get(metric, metric),
-        template="plotly_white",
-    )
-    return figure
+    """Per label: layer curves with interval, null band and baselines; a map of layer × head for every site
+    read by heads; markers for sites without layers."""
+    rows = first_metric(result.table)
+    targets = list(rows["target"].unique())
+    grid = []
+    for target in targets:
+        panels = panels_of(rows[rows["target"] == target])
+        if len(targets) > 1:
+            panels = [replace(panel, title=f"{target}: {panel.title}") for panel in panels]
+        grid.append(panels)
+    shown = str(targets[0]) if len(targets) == 1 else f"{len(targets)} labels"
+    if sum(len(row) for row in grid) == 1:
+        shown += "" if grid[0][0].shape != "heads" else f", {grid[0][0].title}"
+    canvas = Canvas(grid, f"{shown}: {rows['method'].iloc[0]} probe on held-out groups")
+    for cell, panel in canvas.cells():
+        _draw_panel(canvas, cell, panel)
+    return canvas.finish()
 
 
-def _add_curve(figure: "Figure", curve: pd.DataFrame, name: str) -> None:
-    curve = curve.sort_values("layer")
-    x, y = [int(layer) for layer in curve["layer"]], curve["estimate"]
-    bars = None
-    if "lo" in curve:
-        bars = {"type": "data", "array": curve["hi"] - y, "arrayminus": y - curve["lo"], "thickness": 1}
-    figure.add_scatter(x=x, y=y, error_y=bars, mode="lines+markers", name=name)
-
-
-def _add_references(figure: "Figure", rows: pd.DataFrame, metric: str) -> None:
-    rows = rows.sort_values("layer")
-    x = [int(layer) for layer in rows["layer"]]
-    if "null_mean" in rows and rows["null_mean"].notna().all():
-        lo = rows["null_mean"] - 1.96 * rows["null_sd"]
-        hi = rows["null_mean"] + 1.96 * rows["null_sd"]
-        figure.add_scatter(
-            x=[*x, *x[::-1]],
-            y=[*hi, *lo[::-1]],
-            fill="toself",
-            mode="none",
-            fillcolor="rgba(120,120,120,0.2)",
-            name="null (95 %)",
-        )
+def _draw_panel(canvas: Canvas, cell: tuple[int, int], panel: Panel) -> None:
+    metric = str(panel.rows["metric"].iloc[0])
+    label = NAMES.get(metric, metric)
+    if panel.shape == "heads":
+        canvas.heads(cell, panel.rows, metric, label=label)
+        return
+    for (model, site), curve in panel.rows.groupby(["model", "site"], sort=False):
+        curve = curve.sort_values("layer") if "layer" in curve else curve
+        name = f"{model} {site}"
+        canvas.band(cell, curve, f"null (95 %) of {site}", colour=canvas.colour(name), group=name)
+        canvas.series(cell, curve, name)
     dashes = {"baseline_majority": "dot", "baseline_text": "dash", "baseline_length": "dashdot"}
-    for column, dash in dashes.items():
-        if column in rows:
-            figure.add_scatter(
-                x=x,
-                y=rows[column],
-                mode="lines",
-                line={"dash": dash, "color": "gray"},
-                name="chance" if column == "baseline_majority" and metric == "auroc" else NAMES[column[9:]],
-            )
+    for reference, dash in dashes.items():
+        # the same for every place, since all are scored on the same held-out rows
+        for level in finite(column(panel.rows, reference)):
+            said = NAMES[reference.removeprefix("baseline_")]
+            if metric == "auroc" and reference == "baseline_majority":
+                said = "chance"
+            canvas.level(cell, sorted(panel.x) if panel.shape == "layers" else panel.x, level, said, dash)
+    canvas.axes(cell, "layer" if panel.shape == "layers" else None, label)

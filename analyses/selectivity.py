@@ -7,7 +7,7 @@ codelength is used instead.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,6 @@ from .linear_probe_task import Task, make_task
 from .metrics import balanced_accuracy
 from .resampling import STORED, cluster_bootstrap_weights
 from .result import AnalysisResult, tidy
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 CI_METHOD = "cluster bootstrap over held-out groups, and t over control draws"
 
@@ -169,39 +166,3 @@ def _token_types(store: Any) -> NDArray[Any]:
         raise LayerprobeError("this store keeps no token ids; pass types=, the word type of each row")
     pairs = zip(np.asarray(store.examples).tolist(), np.asarray(store.positions).tolist(), strict=True)
     return np.array([ids[example][position] for example, position in pairs])
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """The most selective place."""
-    best = result.table.sort_values("estimate").iloc[-1]
-    return [
-        f"{best['target']!r} is read most selectively at {best['site']}[{best['layer']}]: balanced accuracy "
-        f"{best['accuracy']:.3f} against {best['control']:.3f} on random labels per word type (selectivity "
-        f"{best['estimate']:+.3f}{_bounds(best)})."
-    ]
-
-
-def _bounds(row: pd.Series) -> str:
-    return "" if pd.isna(row.get("lo")) else f" [{row['lo']:+.3f}, {row['hi']:+.3f}]"
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Accuracy and control accuracy by layer: the gap between the curves is the selectivity."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    rows = result.table[result.table["layer"].notna()]
-    for site, curve in rows.groupby("site", sort=False):
-        curve = curve.sort_values("layer")
-        layers = [int(layer) for layer in curve["layer"]]
-        for column, dash in (("accuracy", "solid"), ("control", "dash")):
-            bars = None
-            if column == "accuracy" and "lo" in curve:
-                # the interval is of the gap between the curves, drawn on the upper one
-                bars = {"type": "data", "array": (curve["hi"] - curve["lo"]) / 2, "thickness": 1}
-            figure.add_scatter(
-                x=layers, y=curve[column], error_y=bars, name=f"{site} {column}", line={"dash": dash}
-            )
-    return figure.update_layout(
-        xaxis_title="layer", yaxis_title="balanced accuracy", title="Selectivity", template="plotly_white"
-    )
