@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from .layer_batches import on_device
 from .linear_probe_fit import fit_layer
 from .linear_probe_methods import METHODS
 from .linear_probe_problem import Floats
@@ -32,13 +34,22 @@ class Baselines:
     """Why a baseline is absent."""
 
 
-def fit_baselines(store: Any, task: Task, *, words: bool = True) -> Baselines:
+def fit_baselines(
+    store: Any,
+    task: Task,
+    *,
+    words: bool = True,
+    class_weight: str | None = None,
+    device: torch.device | None = None,
+) -> Baselines:
     """Fit the baselines of a task.
 
     Args:
         store: for texts and lengths.
         task: labels and splits.
         words: whether to fit the bag of words.
+        class_weight: as the probe's, for what is weighed differently is not to be compared.
+        device: that the bag of words is fitted on.
     """
     predicted = {"majority": majority(task)}
     missing = []
@@ -49,12 +60,14 @@ def fit_baselines(store: Any, task: Task, *, words: bool = True) -> Baselines:
         missing.append("bag of words: the store keeps no texts (pass texts= to from_arrays)")
     else:
         examples = np.asarray(store.examples)[task.rows]
-        predicted["text"] = bag_of_words([texts[example] for example in examples], task)
+        predicted["text"] = bag_of_words(
+            [texts[example] for example in examples], task, class_weight=class_weight, device=device
+        )
     lengths = store.lengths
     if lengths is None:
         missing.append("prompt length: the store has no lengths (pass lengths= to from_arrays)")
     else:
-        predicted["length"] = prompt_length(np.asarray(lengths)[task.rows], task)
+        predicted["length"] = prompt_length(np.asarray(lengths)[task.rows], task, class_weight=class_weight)
     return Baselines(predicted, tuple(missing))
 
 
@@ -94,25 +107,33 @@ def word_features(texts: Sequence[str], train: NDArray[np.bool_]) -> Floats:
     return features
 
 
-def bag_of_words(texts: Sequence[str], task: Task) -> Predicted:
+def bag_of_words(
+    texts: Sequence[str],
+    task: Task,
+    *,
+    class_weight: str | None = None,
+    device: torch.device | None = None,
+) -> Predicted:
     """Logistic (for numbers: ridge) regression on the words a text has, strength chosen inside the fold."""
-    return _fitted(word_features(texts, task.train), task)
+    return _fitted(word_features(texts, task.train), task, class_weight, device)
 
 
-def prompt_length(lengths: NDArray[Any], task: Task) -> Predicted:
+def prompt_length(lengths: NDArray[Any], task: Task, *, class_weight: str | None = None) -> Predicted:
     """The same on the prompt's length in tokens, its square and its logarithm."""
     n = np.asarray(lengths, dtype=np.float64)
     features = np.stack([n, n**2, np.log1p(n)], axis=1)
-    return _fitted(features, task)
+    return _fitted(features, task, class_weight)
 
 
-def _fitted(features: Floats, task: Task) -> Predicted:
+def _fitted(
+    features: Floats, task: Task, class_weight: str | None, device: torch.device | None = None
+) -> Predicted:
     method = METHODS["ridge" if task.kind == "regression" else "logistic"]
     varying = np.ptp(features[task.train], axis=0) > 0
     if not varying.any():
         return majority(task)
-    fit = fit_layer(features[:, varying], task, method, strengths=method.strengths, class_weight=None)
-    return fit.predicted
+    x = on_device(features[:, varying], device)
+    return fit_layer(x, task, method, strengths=method.strengths, class_weight=class_weight).predicted
 
 
 def restrict(baselines: Baselines, rows: NDArray[Any]) -> Baselines:

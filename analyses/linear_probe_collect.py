@@ -28,7 +28,11 @@ def _ids_of_examples(store: Any, examples: NDArray[np.int64]) -> list[str]:
 
 
 def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence[LayerFit]) -> pd.DataFrame:
-    """One row per example × place, by a fit that had not seen it; `margin` is positive where right."""
+    """One row per example × place, by a fit that had not seen it.
+
+    `score` is the probe's own; `margin` how far, in log-odds, the true class is ahead in the decision that
+    `predicted` and the table are of: positive where right.
+    """
     ids = np.asarray(store.examples if store.ids is None else store.ids)[task.rows]
     positions = np.asarray(store.positions)[task.rows]
     names = np.array(task.classes, dtype=object)[task.y] if task.classes else task.y
@@ -47,16 +51,18 @@ def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence
         if place.head is not None:
             columns["head"] = place.head
         if task.kind == "binary":
-            columns |= {"score": margin, "probability": probability, "margin": margin * (2 * task.y - 1)}
+            odds = margin if fit.predicted.decision is None else fit.predicted.decision
+            columns |= {"score": margin, "probability": probability, "margin": odds * (2 * task.y - 1)}
             if probability is not None:
-                columns["predicted"] = np.array(task.classes, dtype=object)[(probability > 0.5).astype(int)]
+                columns["predicted"] = np.array(task.classes, dtype=object)[fit.predicted.decided()]
         elif task.kind == "regression":
             columns |= {"score": margin, "margin": -np.abs(margin - task.y)}
         else:
-            true = margin[np.arange(len(task.y)), task.y]
-            others = np.where(np.eye(task.n_classes, dtype=bool)[task.y], -np.inf, margin).max(axis=1)
+            odds = margin if fit.predicted.decision is None else fit.predicted.decision
+            true = odds[np.arange(len(task.y)), task.y]
+            others = np.where(np.eye(task.n_classes, dtype=bool)[task.y], -np.inf, odds).max(axis=1)
             given = probability[np.arange(len(task.y)), task.y] if probability is not None else np.nan
-            columns |= {"predicted": np.array(task.classes, dtype=object)[margin.argmax(axis=1)]}
+            columns |= {"predicted": np.array(task.classes, dtype=object)[odds.argmax(axis=1)]}
             columns |= {"probability": given, "margin": true - others}
         tables.append(pd.DataFrame(columns))
     scores = pd.concat(tables, ignore_index=True)

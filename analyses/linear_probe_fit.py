@@ -1,6 +1,7 @@
 """One probe at one place: strength chosen inside the training groups, refitted, scored on all others."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ class LayerFit:
     converged: bool
     gradient: float
     inner: float
-    """The primary metric, averaged over inner folds; what the layer is chosen by (larger is better)."""
+    """The first metric asked for, averaged over inner folds; what the layer is chosen by (larger is better).
+    NaN where no fold has it."""
     inner_by_fold: Floats
     """[folds]."""
     fold_cosine: float
@@ -41,7 +43,13 @@ class LayerFit:
 
 
 def fit_layer(
-    x: Array, task: Task, method: Method, *, strengths: Floats, class_weight: str | None = None
+    x: Array,
+    task: Task,
+    method: Method,
+    *,
+    strengths: Floats,
+    class_weight: str | None = None,
+    metric: str | None = None,
 ) -> LayerFit:
     """Fit and score a probe on the rows of one layer.
 
@@ -50,17 +58,26 @@ def fit_layer(
         task: labels and splits.
         method: how to fit.
         strengths: to choose from, strong regularisation first.
-        class_weight: `None`, or `balanced` (every class weighs the same in the fit).
+        class_weight: `None`, or `balanced`: every class weighs the same in the fit, in the choice of strength
+            and in decisions.
+        metric: what is averaged over inner folds; default: the task's first.
     """
     inner = method.fit(_problem(x, task, _inner_masks(task), class_weight), strengths)
     out_of_fold = _out_of_fold(inner, x, task)
-    chosen = choose_strength(out_of_fold, task, method)
+    chosen = choose_strength(out_of_fold, task, method, class_weight)
     final = method.fit(_final_problem(x, task, class_weight), strengths[[chosen]])
-    return _scored(task, method, strengths, chosen, inner, out_of_fold, final, final.margins(x, 0))
+    asked = _Asked(method, strengths, class_weight, metric or DEFAULT_METRICS[task.kind][0])
+    return _scored(task, asked, chosen, inner, out_of_fold, final, final.margins(x, 0))
 
 
 def fit_layers(
-    x: torch.Tensor, task: Task, method: Method, *, strengths: Floats, class_weight: str | None = None
+    x: torch.Tensor,
+    task: Task,
+    method: Method,
+    *,
+    strengths: Floats,
+    class_weight: str | None = None,
+    metric: str | None = None,
 ) -> list[LayerFit]:
     """The same for several layers of one width, side by side: what a GPU is kept busy by.
 
@@ -70,19 +87,23 @@ def fit_layers(
         method: as `fit_layer`.
         strengths: as `fit_layer`.
         class_weight: as `fit_layer`.
+        metric: as `fit_layer`.
     """
+    asked = _Asked(method, strengths, class_weight, metric or DEFAULT_METRICS[task.kind][0])
     if not method.stacked:
-        return [fit_layer(layer, task, method, strengths=strengths, class_weight=class_weight) for layer in x]
+        return [
+            fit_layer(layer, task, method, strengths=strengths, class_weight=class_weight, metric=metric)
+            for layer in x
+        ]
     inner = method.fit(_problem(x, task, _inner_masks(task), class_weight), strengths)
     out_of_fold = _out_of_fold(inner, x, task)
-    chosen = [choose_strength(margins, task, method) for margins in out_of_fold]
+    chosen = [choose_strength(margins, task, method, class_weight) for margins in out_of_fold]
     final = method.fit(_final_problem(x, task, class_weight), strengths[chosen][:, None])
     held_out = final.margins(x, 0)
     return [
         _scored(
             task,
-            method,
-            strengths,
+            asked,
             chosen[layer],
             inner.of_layer(layer),
             out_of_fold[layer],
@@ -102,10 +123,17 @@ def _final_problem(x: Array, task: Task, class_weight: str | None) -> Problem:
     return _problem(x, task, task.train[:, None].astype(np.float64), class_weight)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    method: Method
+    strengths: Floats
+    class_weight: str | None
+    metric: str
+
+
 def _scored(
     task: Task,
-    method: Method,
-    strengths: Floats,
+    asked: _Asked,
     chosen: int,
     inner: Fits,
     out_of_fold: Floats,
@@ -114,8 +142,8 @@ def _scored(
 ) -> LayerFit:
     """One layer's result from the fits that left a fold out and the one on all training rows."""
     margin = np.where(_like(task.test, out_of_fold[chosen]), held_out[0], out_of_fold[chosen])
-    predicted = predict(margin, task, method)
-    primary = DEFAULT_METRICS[task.kind][0]
+    predicted = predict(margin, task, asked.method, asked.class_weight)
+    primary = asked.metric
     by_fold = np.array(
         [
             float(score(primary, task.y[task.fold == fold], predicted.rows(task.fold == fold))[0])
@@ -127,13 +155,26 @@ def _scored(
         weight=on_host(final.weight[0, 0]),
         bias=on_host(final.bias[0, 0]),
         predicted=predicted,
-        strength=float(strengths[chosen]),
+        strength=float(asked.strengths[chosen]),
         converged=bool(final.converged.all() and inner.converged[:, chosen].all()),
         gradient=float(max(final.gradient.max(), inner.gradient[:, chosen].max())),
-        inner=sign * float(np.nanmean(by_fold)),
+        inner=sign * _mean_of_known(by_fold),
         inner_by_fold=sign * by_fold,
         fold_cosine=_fold_cosine(on_host(inner.weight[:, chosen])),
     )
+
+
+def _mean_of_known(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def class_weights(task: Task, class_weight: str | None) -> Floats | None:
+    """[classes] what a training row of each class weighs; `None` where all weigh 1."""
+    if class_weight != "balanced" or not task.n_classes:
+        return None
+    seen = np.bincount(task.y[task.train], minlength=task.n_classes)
+    return seen.sum() / (task.n_classes * np.maximum(seen, 1))
 
 
 def _problem(x: Array, task: Task, masks: Floats, class_weight: str | None) -> Problem:
@@ -165,18 +206,22 @@ def _out_of_fold(fits: Fits, x: Array, task: Task) -> Floats:
     return out
 
 
-def choose_strength(out_of_fold: Floats, task: Task, method: Method) -> int:
+def choose_strength(out_of_fold: Floats, task: Task, method: Method, class_weight: str | None = None) -> int:
     """The strongest regularisation whose held-out loss is within one standard error of the best.
 
     Args:
         out_of_fold: [strengths, rows (, classes)] margins of training rows.
         task: labels and folds.
         method: whose margins they are.
+        class_weight: as `fit_layer`; losses are weighted as the fits were.
     """
     if len(out_of_fold) == 1:
         return 0
     rows = task.train
     losses = np.stack([row_losses(task.y[rows], margins[rows], task, method) for margins in out_of_fold])
+    weights = class_weights(task, class_weight)
+    if weights is not None:
+        losses = losses * weights[task.y[rows]]
     fold = task.fold[rows]
     by_fold = np.stack([losses[:, fold == f].mean(axis=1) for f in range(int(fold.max()) + 1)], axis=1)
     return one_standard_error(by_fold)
@@ -213,20 +258,41 @@ def probabilities(margin: Floats) -> Floats:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def predict(margin: Floats, task: Task, method: Method) -> Predicted:
-    """Margins with probabilities; a method without its own gets Platt's sigmoid from out-of-fold margins."""
+def predict(margin: Floats, task: Task, method: Method, class_weight: str | None = None) -> Predicted:
+    """Margins with probabilities and decisions.
+
+    Probabilities are of the frequencies that classes have in training, whatever they weighed in the fit: a
+    method without its own gets Platt's sigmoid from out-of-fold margins, and log-odds of a weighted logistic
+    fit lose the logarithm of the weights (King & Zeng 2001). The class decided on has the largest product of
+    probability and weight; without weights it is the likeliest.
+
+    Args:
+        margin: [rows] or [rows, classes].
+        task: labels and splits.
+        method: whose margins they are.
+        class_weight: as `fit_layer`.
+    """
     if task.kind == "regression":
         return Predicted(margin)
+    weights = class_weights(task, class_weight)
+    shift: Any = 0.0
+    if weights is not None:
+        shift = np.log(weights) if margin.ndim == 2 else np.log(weights[1] / weights[0])
     if method.probabilistic:
-        return Predicted(margin, probabilities(margin))
+        return Predicted(margin, probabilities(margin - shift), margin)
+    odds = _platt(margin, task)
+    return Predicted(margin, probabilities(odds), odds + shift)
+
+
+def _platt(margin: Floats, task: Task) -> Floats:
+    """Log-odds, or [rows, classes], from a logistic fit on the margins of training rows."""
     columns = margin[:, None] if margin.ndim == 1 else margin
     rows = columns[task.train]
     centre, scale = rows.mean(), rows.std() or 1.0
     fit = solve_logistic(
         (rows - centre) / scale, task.y[task.train, None], np.array([1e-3]), n_classes=max(2, task.n_classes)
     )
-    odds = ((columns - centre) / scale) @ fit.weight[0].T + fit.bias[0]
-    return Predicted(margin, probabilities(odds))
+    return ((columns - centre) / scale) @ fit.weight[0].T + fit.bias[0]
 
 
 def _fold_cosine(weights: Floats) -> float:

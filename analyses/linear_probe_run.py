@@ -104,8 +104,8 @@ def probe_task(
             lengths=None if store.lengths is None else np.asarray(store.lengths)[task.rows],
         )
         with one_blas_thread():
-            base = fit_baselines(store, task, words=baselines)
-        work = _Work(store, task, found, prepare, grid, class_weight, drop_last)
+            base = fit_baselines(store, task, words=baselines, class_weight=class_weight, device=where)
+        work = _Work(store, task, found, prepare, grid, class_weight, inference.metrics[0], drop_last)
         bar: dict[str, Any] = {"progress": progress, "description": f"{name}: {task.name}"}
         if where is None:
             fits = over_layers(work, places, threads=threads or work.threads(places), **bar)
@@ -128,6 +128,7 @@ class _Work:
     prepare: Callable[[Floats], Floats] | None
     strengths: Floats
     class_weight: str | None
+    metric: str
     drop_last: bool
 
     def threads(self, places: Sequence[Place]) -> int:
@@ -147,6 +148,7 @@ class _Work:
                 self.method,
                 strengths=self.strengths,
                 class_weight=self.class_weight,
+                metric=self.metric,
             )
         )
 
@@ -164,6 +166,7 @@ class _Work:
             self.method,
             strengths=self.strengths,
             class_weight=self.class_weight,
+            metric=self.metric,
         )
         return [self._finished(fit) for fit in fits]
 

@@ -25,8 +25,8 @@ class Predicted:
     """[rows] of the second class, or [rows, classes], calibrated to the classes' frequencies; `None` for
     regression."""
     decision: Floats | None = None
-    """[rows] log-odds, or [rows, classes]: positive, or largest, for the class that is decided on. Class weights
-    move it and leave probabilities as they are. `None`: the likeliest class."""
+    """[rows] log-odds, or [rows, classes]: positive, or largest, for the class that is decided on. Class
+    weights move it and leave probabilities as they are. `None`: the likeliest class."""
 
     def rows(self, which: ArrayLike) -> "Predicted":
         """The same for a subset of rows."""
