@@ -57,7 +57,10 @@ class Canvas:
 
     def axes(self, cell: tuple[int, int], x: str | None, y: str) -> None:
         """Titles of a panel's axes."""
-        whole = {"tickformat": "d", "nticks": 12} if x == "layer" else {}
+        whole: dict[str, Any] = {}
+        if x == "layer":
+            layers = sorted(set(self.grid[cell[0] - 1][cell[1] - 1].x))
+            whole = {"tickmode": "array", "tickvals": layers[:: -(-len(layers) // 12)]}
         self.figure.update_xaxes(title_text=x, row=cell[0], col=cell[1], **whole)
         self.figure.update_yaxes(title_text=y, row=cell[0], col=cell[1])
 
