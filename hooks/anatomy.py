@@ -169,7 +169,7 @@ def _find_unembed(model: nn.Module) -> str | None:
 
 
 def _is_additive(model: nn.Module, config: Any, blocks: tuple[BlockParts, ...]) -> bool:
-    if any(parts.mid_is_output for parts in blocks):
+    if any(parts.mid_is_output or not parts.attn_out or not parts.mlp_out for parts in blocks):
         return False
     return not (
         any(

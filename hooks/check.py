@@ -181,10 +181,12 @@ def _head_sums(model: "Model") -> Finding:
     output."""
     ids, mask = pad([_tokens(model)], device=model.device)
     layers = [
-        layer for layer in range(model.n_layers) if model.engine.available(SiteAt("head_out", layer)) is None
+        layer
+        for layer in range(model.n_layers)
+        if all(model.engine.available(SiteAt(site, layer)) is None for site in ("head_out", "attn_out"))
     ]
     if not layers:
-        return Finding("head sums", None, 0.0, "head_out is not available")
+        return Finding("head sums", None, 0.0, "head_out or attn_out is not available")
     out = model.forward(ids, mask, sites=[f"{s}[{x}]" for x in layers for s in ("head_out", "attn_out")])
     pairs = {}
     for layer in layers:
@@ -216,7 +218,8 @@ def _additive(model: "Model") -> Finding:
             "additive blocks",
             None,
             0.0,
-            "post-norm blocks: the output is a norm of the sum, so there is no sum to check",
+            "post-norm blocks, whose output is a norm of the sum, or blocks that scale it or make one branch "
+            "of two modules: there is no sum to check",
         )
     ids, mask = pad([_tokens(model)], device=model.device)
     names = ("resid_pre", "attn_out", "mlp_out", "resid_post")

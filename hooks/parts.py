@@ -15,6 +15,9 @@ ATTENTION = ("self_attn", "self_attention", "attn", "attention", "self_attention
 # What some blocks of a hybrid have in attention's place: their heads, if any, are not softmax attention's
 MIXER = ("linear_attn", "mamba", "conv")
 MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff", "shared_mlp")
+# Two modules whose sum is one branch: no module's output is what is added, so the branch has no site
+MIXER_BESIDE = ("self_attn", "mamba")  # Falcon-H1
+MLP_BESIDE = ("block_sparse_moe", "shared_mlp")  # Granite's shared experts
 OUTPUT_PROJECTION = ("o_proj", "out_proj", "c_proj", "dense", "Wo", "wo")
 DOWN_PROJECTION = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "Wo", "wo", "output_linear")
 QUERY = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("wq", "wk", "wv"))
@@ -70,7 +73,7 @@ class BlockParts:
         block: the block itself.
         attention, mlp: the two sublayers; attention is None where a hybrid has another mixer in its place.
         attn_out, mlp_out: the module whose output, times `branch_scale`, is what the sublayer adds to the
-            stream (a post-norm where there is one).
+            stream (a post-norm where there is one); None where the sum of two modules is.
         mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
             `mid_is_output`, whose output is it. None for parallel blocks.
         o_proj, down_proj: the output projections of attention and MLP.
@@ -124,14 +127,16 @@ def find_parts(block: nn.Module, path: str, parallel: bool) -> BlockParts:
     down = child(down_holder, DOWN_PROJECTION, down_prefix)
     o_proj = child(holder, OUTPUT_PROJECTION, holder_path) if attention else None
     post_attn, post_mlp = _post_norms(block, path)
+    attn_out = post_attn or (o_proj if _takes_residual(attn) else mixer)
+    mlp_out = post_mlp or (down if mlp is None or _takes_residual(down_holder) else mlp)
     # BLOOM's sublayers, and MPT's MLP, return the stream itself: they add the output of their last projection
     normed_after = getattr(block, "do_layer_norm_before", True) is False  # OPT-350m
     return BlockParts(
         block=path,
         attention=attention,
         mlp=mlp,
-        attn_out=post_attn or (o_proj if _takes_residual(attn) else mixer),
-        mlp_out=post_mlp or (down if mlp is None or _takes_residual(down_holder) else mlp),
+        attn_out=None if _both(block, MIXER_BESIDE) else attn_out,
+        mlp_out=None if _both(block, MLP_BESIDE) else mlp_out,
         mid_norm=f"{path}.self_attn_layer_norm" if normed_after else _mid_norm(block, path, post_attn, mlp),
         mid_is_output=normed_after,
         o_proj=o_proj,
@@ -146,6 +151,10 @@ def _branch_scale(block: nn.Module) -> float:
     """1 where branches are added as they are; a scale of 0 or one per channel is left to the self-check."""
     found = (getattr(block, name, None) for name in BRANCH_SCALE)
     return next((float(scale) for scale in found if isinstance(scale, (int, float)) and scale), 1.0)
+
+
+def _both(block: nn.Module, names: tuple[str, str]) -> bool:
+    return all(isinstance(getattr(block, name, None), nn.Module) for name in names)
 
 
 def _takes_residual(module: nn.Module) -> bool:

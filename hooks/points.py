@@ -146,10 +146,11 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
             Point(path, "out", _stream) if parts.mid_is_output else Point(path, "in", _stream, in_place=True)
         )
     if site == "attn_out":
-        path = _need(parts.attn_out, at, "no attention output was found")
+        path = _need(parts.attn_out, at, "the sum of attention and another mixer is added, by no module")
         return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_out":
-        path = _need(parts.mlp_out, at, "no MLP was found")
+        why = "the sum of two modules is added, by no module" if parts.mlp else "no MLP was found"
+        path = _need(parts.mlp_out, at, why)
         return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_act":
         why = (

@@ -36,6 +36,13 @@ LINEAR = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+GRANITE_4 = {
+    **{k: v for k, v in LLAMA.items() if k != "head_dim"},
+    **MAMBA,
+    "shared_intermediate_size": 48,
+    "layer_types": ["mamba", "attention", "mamba"],
+}
 OLD = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64}
 SCALED = {"residual_multiplier": 0.3, "logits_scaling": 4.0, "embedding_multiplier": 2.0}
 
@@ -65,6 +72,10 @@ FAMILIES = {
     ),
     "gpt_bigcode": ("GPTBigCodeConfig", {**OLD, "multi_query": True}),
     "gpt_bigcode_heads": ("GPTBigCodeConfig", {**OLD, "multi_query": False}),
+    "granite_hybrid": (
+        "GraniteMoeHybridConfig",
+        {**GRANITE_4, "num_local_experts": 0, "logits_scaling": 4.0},
+    ),
     "hyperclovax": ("HyperCLOVAXConfig", {**LLAMA, **SCALED, "use_post_norm": True}),
     "lfm2": ("Lfm2Config", {**LLAMA, "layer_types": ["conv", "full_attention", "conv"], "block_ff_dim": 48}),
     "minicpm3": ("MiniCPM3Config", {**LATENT, "v_head_dim": 8, "scale_depth": 1.4, "scale_emb": 3}),
@@ -151,6 +162,30 @@ def test_a_block_without_attention_says_so():
         model.parse_sites("head_out")
     assert model.site_shape("head_out") == (HEADS, 8)
     assert [str(at) for at in model.parse_sites("head_out[1]")] == ["head_out[1]"]
+
+
+@pytest.mark.parametrize(
+    "kind, settings, lacks, has",
+    [
+        (
+            "GraniteMoeHybridConfig",
+            {**GRANITE_4, "num_experts_per_tok": 2, "num_local_experts": 4},
+            "mlp",
+            "attn",
+        ),
+        ("FalconH1Config", {**LLAMA, **MAMBA, "mamba_d_ssm": 64}, "attn", "mlp"),
+    ],
+)
+def test_a_branch_of_two_modules_has_no_site(kind, settings, lacks, has):
+    model = build(kind, settings)
+    model.check()
+    with pytest.raises(LayerprobeError, match=rf"no {lacks}_out\[0\]: the sum of .* is added, by no module"):
+        model.parse_sites(f"{lacks}_out[0]")
+    ids = torch.full((1, 6), 9)
+    names = ("resid_pre", "resid_mid", "resid_post", f"{has}_out")
+    sites = [SiteAt(name, 1) for name in names]
+    pre, mid, post, out = model.forward(ids, torch.ones_like(ids), sites=sites).values()
+    assert difference(out, mid - pre if has == "attn" else post - mid) < 1e-5
 
 
 def test_several_streams_are_refused_by_name():
