@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .suppression_view import COLOURS, add_band, in_one_order, interval, on_prompts, records, verdict_sentence
-from .wording import bounds, p_value
+from .wording import bounds, p_value, place
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,6 +29,7 @@ def summarise(result: "AnalysisResult") -> list[str]:
     table = result.table
     if "reference" not in table:
         return sentences
+    table = _with_layer(table)
     differences = table[table["reference"].notna()]
     index = differences[differences["metric"] == "suppression_index"]
     gaps = records(index)
@@ -42,12 +43,19 @@ def summarise(result: "AnalysisResult") -> list[str]:
     for (model, metric), part in differences.groupby(["model", "metric"], sort=False):
         if metric == "transfer_auroc":
             sentences.append(_transfer(str(model), differences[differences["model"] == model]))
-        elif metric in SIMILARITIES and part["layer"].notna().any():
+        elif metric in SIMILARITIES:
             sentences.append(_extreme(str(model), str(metric), part))
     changes = differences[differences["metric"] == "class_difference_change"]
     for model, part in changes.groupby("model", sort=False):
         sentences.append(_class_change(str(model), part))
     return sentences
+
+
+def _with_layer(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column `layer`, which one of only sites without layers, such as final_norm, lacks."""
+    if "layer" in table:
+        return table
+    return table.assign(layer=pd.Series(pd.NA, index=table.index, dtype="Int64"))
 
 
 def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
@@ -66,26 +74,29 @@ def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
     part = known
     low = part.iloc[int(part["estimate"].to_numpy(dtype=float).argmin())]
     first = part.sort_values("layer").iloc[0]
-    place, value = f"{low['site']}[{low['layer']}]", f"{low['estimate']:.3f}{bounds(low)}"
+    where, value = place(low), f"{low['estimate']:.3f}{bounds(low)}"
     if len(part) == 1:
-        return f"{model} against {low['reference']}: {SIMILARITIES[metric]} is {value} at {place}{missing}."
-    start = (
-        ""
-        if first["layer"] == low["layer"]
-        else f" (at layer {first['layer']} it is {first['estimate']:.3f})"
-    )
+        return f"{model} against {low['reference']}: {SIMILARITIES[metric]} is {value} at {where}{missing}."
+    start = "" if place(first) == where else f" (at {_layer(first)} it is {first['estimate']:.3f})"
     return (
-        f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at {place}, "
+        f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at {where}, "
         f"{value}{start}{missing}."
     )
 
 
+def _layer(row: Any) -> str:
+    """ "layer 3", or the site where it has no layers."""
+    return place(row) if pd.isna(row["layer"]) else f"layer {row['layer']}"
+
+
+def _by_place(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    found = rows[rows["metric"] == metric]
+    return found.set_index(pd.Index([place(row) for row in found.to_dict("records")]))
+
+
 def _transfer(model: str, rows: pd.DataFrame) -> str:
     """Transfer at its worst among the layers where the reference's own probe reads the label at all."""
-    moved, reference, own = (
-        rows[rows["metric"] == f"{name}_auroc"].set_index(["site", "layer"])
-        for name in ("transfer", "reference", "own")
-    )
+    moved, reference, own = (_by_place(rows, f"{name}_auroc") for name in ("transfer", "reference", "own"))
     known = reference["p"].astype(float) * len(reference) <= 0.05 if len(reference) else None  # Bonferroni
     readable = moved.index if known is None else reference.index[known]
     name = moved["reference"].iloc[0]
@@ -95,14 +106,14 @@ def _transfer(model: str, rows: pd.DataFrame) -> str:
             f"{reference['estimate'].max():.3f}), so it has no direction whose transfer could be judged."
         )
     judged = moved.loc[readable]
-    place = judged.index[int(judged["estimate"].to_numpy(dtype=float).argmin())]
-    low = judged.loc[place]
-    at_home = f"{reference.loc[place, 'estimate']:.3f}" if len(reference) else "an unknown AUROC"
+    where = judged.index[int(judged["estimate"].to_numpy(dtype=float).argmin())]
+    low = judged.loc[where]
+    at_home = f"{reference.loc[where, 'estimate']:.3f}" if len(reference) else "an unknown AUROC"
     return (
         f"{model} against {name}: of the {len(readable)} of {len(moved)} layers where {name}'s own probe is "
-        f"above chance, its transfer AUROC is lowest at {place[0]}[{place[1]}], "
+        f"above chance, its transfer AUROC is lowest at {where}, "
         f"{low['estimate']:.3f}{bounds(low)} (there {name}'s probe has {at_home} in {name} itself, and "
-        f"{model}'s own {own.loc[place, 'estimate']:.3f} in {model})."
+        f"{model}'s own {own.loc[where, 'estimate']:.3f} in {model})."
     )
 
 
@@ -114,12 +125,12 @@ def _class_change(model: str, part: pd.DataFrame) -> str:
     found = (
         "at no layer is it beyond chance"
         if clear.empty
-        else f"it is beyond chance from layer {int(clear['layer'].min())} on "
+        else f"it is beyond chance from {_layer(clear.iloc[int(clear['layer'].fillna(-1).argmin())])} on "
         f"({len(clear)} of {len(part)} layers)"
     )
     return (
         f"{model} against {top['reference']}: the class difference of {top['target']!r} changes most at "
-        f"layer {top['layer']}, by {top['estimate']:.2f}{interval(top)} of its own length (family-wise p "
+        f"{_layer(top)}, by {top['estimate']:.2f}{interval(top)} of its own length (family-wise p "
         f"{p_value(top['p_familywise'])}); {found}."
     )
 
@@ -131,7 +142,7 @@ def draw(result: "AnalysisResult") -> "Figure":
     figure = make_subplots(
         rows=1, cols=2, subplot_titles=("Lead of the answer (logits)", "Similarity to the reference")
     )
-    table = result.table
+    table = _with_layer(result.table)
     blank = table["reference"].isna() if "reference" in table else pd.Series(True, index=table.index)
     if "subset" in table:
         own = table[
@@ -142,7 +153,9 @@ def draw(result: "AnalysisResult") -> "Figure":
         for number, ((model, subset), part) in enumerate(own.groupby(["model", "subset"], sort=False)):
             add_band(Panel(figure, 1), part, f"{model}, {subset}", COLOURS[number % len(COLOURS)])
     similar = table[
-        ~blank & table["metric"].isin(["cka_debiased", "procrustes_r2", "direction_cosine_ratio"])
+        ~blank
+        & table["metric"].isin(["cka_debiased", "procrustes_r2", "direction_cosine_ratio"])
+        & table["layer"].notna()
     ]
     similar = similar[similar["space"] != "zscored"] if "space" in similar else similar
     for number, ((model, metric), part) in enumerate(similar.groupby(["model", "metric"], sort=False)):

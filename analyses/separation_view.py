@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .indices import INDICES
-from .wording import bounds, number, p_value
+from .wording import bounds, number, p_value, place
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from .result import AnalysisResult
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-
-def place(row: Any) -> str:
-    """resid_post[3], or embed."""
-    return str(row["site"]) if pd.isna(row.get("layer")) else f"{row['site']}[{int(row['layer'])}]"
 
 
 def lead_space(table: pd.DataFrame) -> str:

@@ -43,3 +43,13 @@ def p_value(p: float) -> str:
     if p < 0.00005:
         return "< 0.0001"
     return f"= {p:.3f}" if p >= 0.0095 else f"= {p:.4f}".rstrip("0")
+
+
+def place(row: Any) -> str:
+    """Where a row was measured.
+
+    >>> place({"site": "resid_post", "layer": 3}), place({"site": "embed"})
+    ('resid_post[3]', 'embed')
+    """
+    layer = row.get("layer")
+    return str(row["site"]) if layer is None or pd.isna(layer) else f"{row['site']}[{int(layer)}]"

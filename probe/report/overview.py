@@ -85,7 +85,8 @@ def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
         curve = per_layer(mine, metric)
         found = f"above chance in {above_chance(curve)}" if tested(curve) else "not tested against chance"
         best = [r for e in group for r in _best_layer(e) if r["model"] == model and r["metric"] == metric]
-        cells[model] = f"{with_interval(best[0])} at {place(best[0])}, {found}" if best else found
+        chosen = ", ".join(f"{with_interval(b)} at {place(b)}" for b in best[:3])  # one per site
+        cells[model] = f"{chosen}, {found}" if best else found
     how = f", {words(str(options['method']))}" if options.get("method") else ""  # where not the default
     return [(f"probe for “{options.get('label', 'label')}” ({words(metric)}{how})", cells)]
 

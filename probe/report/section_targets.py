@@ -166,7 +166,7 @@ def _chosen_p(best: pd.DataFrame, model: str, target: str) -> float:
     """p of the place that was chosen on training groups; 0 where the analysis gives none."""
     rows = best[(best["model"] == model) & (best["target"] == target)] if len(best) else best
     known = rows["p"].dropna() if "p" in rows else pd.Series(dtype=float)
-    return float(known.iloc[0]) if len(known) else 0.0
+    return float(known.min()) if len(known) else 0.0  # one place per site
 
 
 def _listed(names: Iterable[Any]) -> str:
@@ -179,4 +179,5 @@ def _chosen(best: pd.DataFrame, model: str, target: str) -> str:
     rows = best[(best["model"] == model) & (best["target"] == target)].to_dict("records") if len(best) else []
     if not rows:
         return f"{target} above chance"
-    return f"{target} {words(str(rows[0]['metric']))} {with_interval(rows[0])} at {place(rows[0])}"
+    row = min(rows, key=lambda r: r["p"] if r.get("p") == r.get("p") and r.get("p") is not None else 1.0)
+    return f"{target} {words(str(row['metric']))} {with_interval(row)} at {place(row)}"
