@@ -90,6 +90,7 @@ def _key(model: "Model") -> str:
         who.engine,
         str(model.device),
         *map("=".join, who.versions.items()),
+        *(compare.__name__ for compare in COMPARISONS),  # a pass of fewer comparisons is not one of these
     ]
     return str(identity.text_sha256("|".join(parts)))
 

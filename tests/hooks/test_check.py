@@ -39,6 +39,13 @@ def test_passes_and_is_remembered(name):
         assert "post-norm" in str(first)
 
 
+def test_a_pass_of_fewer_comparisons_is_not_remembered_as_one_of_all(monkeypatch):
+    with monkeypatch.context() as fewer:
+        fewer.setattr(checks, "COMPARISONS", checks.COMPARISONS[1:])
+        load_model(tiny_model("llama"), check=False).check()
+    assert not load_model(tiny_model("llama"), check=False).check().remembered
+
+
 def broken(**changes):
     """A model whose anatomy is wrong in one place, as a new architecture's might be."""
     model = load_model(tiny_model("gemma2"), check=False)
