@@ -141,19 +141,15 @@ def reward_decomposition(
 ) -> AnalysisResult:
     """`reward_decomposition` over the preference dimensions, fitted first, of the model's own reward head."""
     from ..analyses.preferences import preference_dimensions
-    from ..analyses.preferences import reward_decomposition as analysis
+    from ..analyses.reward_decomposition import reward_decomposition as analysis
     from ..analyses.reward_head import reward_head
 
     reward, _ = reward_head(model)
-    draws = {"groups": groups, "seed": seed, "n_bootstrap": n_bootstrap}
-    probes = preference_dimensions(
-        store,
-        dimensions=dimensions,
-        sites=site,
-        layers=None if layer is None else [layer],
-        n_permutations=n_permutations,
-        **draws,
-    )
+    draws: dict[str, Any] = {"groups": groups, "seed": seed, "n_bootstrap": n_bootstrap}
+    where: dict[str, Any] = {"sites": site, "layers": None if layer is None else [layer]}
+    where["n_permutations"] = n_permutations
+    # one at a time, so that classes and grades may be mixed
+    probes = [preference_dimensions(store, dimensions=[name], **where, **draws) for name in dimensions]
     return analysis(store, probes, reward=reward, site=site, layer=layer, **draws)
 
 

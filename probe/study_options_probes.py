@@ -142,7 +142,7 @@ class RewardDecompositionOptions(AnalysisOptions):
     runs_models: ClassVar[bool] = True
 
     dimensions: Names = Field(min_length=1)
-    """Label columns with two classes each."""
+    """Label columns, one per dimension: two or more classes, or grades."""
     site: str = "final_norm"
     """What the reward head reads."""
     layer: int | None = None
