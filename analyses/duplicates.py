@@ -117,7 +117,8 @@ def near_duplicate_note(store: Any, task: Task) -> str | None:
     inside = pairs[~test[one] & ~test[other] & ((fold[one] != fold[other]) | (fold[one] < 0))]
     if len(across):
         touched = len(np.unique(np.where(test[across[:, 0]], across[:, 0], across[:, 1])))
-        what = f"{touched} of {int(test.sum())} held-out prompts are near-duplicates ({_HOW}) of training prompts"
+        of_all = f"{touched} of {int(test.sum())} held-out prompts"
+        what = f"{of_all} are near-duplicates ({_HOW}) of training prompts"
     elif len(inside):
         across = inside
         where = "in other folds" if (fold >= 0).any() else "that may fall into other folds"

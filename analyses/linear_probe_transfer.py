@@ -1,4 +1,4 @@
-"""Does a probe mean the same elsewhere: fit on one dataset and score on another, or leave one domain out."""
+"""Does a probe mean the same elsewhere: fit on one dataset and score on another."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,16 +7,21 @@ import numpy as np
 import pandas as pd
 
 from ..hooks.errors import LayerprobeError
-from .layer_threads import over_layers
+from .common_split import common_held_out, group_names
+from .duplicates import near_duplicate_notes
+from .layer_batches import find_device, on_device
+from .layer_threads import one_blas_thread, over_layers
 from .linear_probe import linear_probe
 from .linear_probe_fit import LayerFit, fit_layer
 from .linear_probe_methods import find_method
 from .linear_probe_places import Place, list_places, rows_at
 from .linear_probe_task import Task, make_task
-from .metrics import Predicted, score
-from .resampling import STORED, cluster_bootstrap_weights
+from .metrics import Predicted
+from .resampling import STORED
 from .result import AnalysisResult, tidy
-from .score_intervals import interval
+from .transfer_targets import new_rows, prompts_alone
+
+HELD_OUT, FOLDS = 0.3, 5
 
 
 def generalisation_matrix(
@@ -28,90 +33,117 @@ def generalisation_matrix(
     layers: list[int] | None = None,
     groups: Any = STORED,
     n_bootstrap: int = 1000,
+    baselines: bool = True,
     seed: int = 0,
+    device: Any = None,
     threads: int | None = None,
 ) -> AnalysisResult:
     """Fit on each dataset's training groups, score on every dataset's held-out groups.
 
+    All datasets are split by one grouping: a group's name means the same in each, so that an item whose
+    wording in one dataset was trained on is scored in no other.
+
     Args:
         stores: name → store of the same model, each with the label column. Classes must have the same names.
-        label: the label column; two classes.
+        label: the label column, of classes or graded.
         method: as `linear_probe`.
         sites: as `linear_probe`.
         layers: as `linear_probe`.
         groups: as `linear_probe`.
         n_bootstrap: cluster-bootstrap draws over the scored dataset's held-out groups.
+        baselines: whether to fit a bag of words and prompt lengths on each dataset and score them on all.
         seed: of splits and draws.
-        threads: layers at a time.
+        device: as `linear_probe`; one layer after another.
+        threads: layers at a time on the CPU.
 
     Returns:
-        One row per site × layer × `train_on` × `test_on`; AUROC, so that a threshold that moved between
-        datasets is not counted against a direction that holds. Prompts that the fit has seen under another
-        name are left out.
+        One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
+        that a threshold that moved between datasets is not counted against a direction that holds.
+        `baseline_*` are the same for what the prompts alone tell, fitted and scored on the same rows.
+        `left_out` counts held-out rows that are not scored because the fit has seen their text.
 
     Raises:
         LayerprobeError: stores of different width, or with other classes.
     """
-    if len(stores) < 2:
+    if not isinstance(stores, Mapping) or len(stores) < 2:
         raise LayerprobeError(
-            f"{len(stores)} store given, expected two or more: {{'cities': a, 'translations': b}}"
+            f"stores is a {type(stores).__name__} of {len(stores)}, expected a name for each of two or more: "
+            "{'cities': a, 'translations': b}"
         )
-    tasks = {
-        name: make_task(store, label, groups=groups, held_out=0.3, n_folds=5, seed=seed)
-        for name, store in stores.items()
-    }
+    where = find_device(device)
+    tasks = _tasks(stores, label, groups, seed)
     first = next(iter(stores))
     places = list_places(stores[first], sites, layers)
     _check_alike(stores, tasks, places, first)
     found = find_method(method, tasks[first].kind)
-    rows = []
+    metric = "auroc" if tasks[first].n_classes else "pearson"
+    rows, notes = [], []
     for source, store in stores.items():
         task = tasks[source]
+        notes += [f"{source}: {note}" for note in (*task.notes, *near_duplicate_notes(store, [task]))]
 
         def work(place: Place, store: Any = store, task: Task = task) -> LayerFit:
-            return fit_layer(rows_at(store, place, task), task, found, strengths=found.strengths)
+            x = on_device(rows_at(store, place, task), where)
+            return fit_layer(x, task, found, strengths=found.strengths)
 
-        fits = over_layers(work, places, threads=threads)
-        for target, other in stores.items():
-            test = _unseen(store, task, other, tasks[target])
-            y, g = tasks[target].y[test], tasks[target].groups[test]
-            weights = cluster_bootstrap_weights(g, n_bootstrap, seed + 3)
+        fits = over_layers(work, places, threads=threads if where is None else 1)
+        targets = {name: new_rows(store, task, stores[name], tasks[name]) for name in stores}
+        alone: dict[str, dict[str, Predicted]] = {name: {} for name in stores}
+        if baselines:
+            with one_blas_thread():
+                alone = prompts_alone(stores, tasks, source, targets, where)
+        for name, target in targets.items():
+            notes += target.notes(source, name)
+            weights = target.draws(n_bootstrap, seed + 3)
+            flat = {f"baseline_{key}": target.score(metric, one) for key, one in alone[name].items()}
             for place, fit in zip(places, fits, strict=True):
-                margin = rows_at(other, place, tasks[target])[test] @ fit.weight.T + fit.bias
-                estimate = float(score("auroc", y, Predicted(margin))[0])
-                draws = score("auroc", y, Predicted(margin), weights)
-                lo, hi, why = interval(estimate, draws, len(np.unique(g)), "auroc")
-                rows.append(
-                    {
-                        "model": store.model_name,
-                        "site": place.site,
-                        "layer": place.layer,
-                        "head": place.head,
-                        "method": method,
-                        "target": label,
-                        "metric": "auroc",
-                        "train_on": source,
-                        "test_on": target,
-                        "estimate": estimate,
-                        "lo": lo,
-                        "hi": hi,
-                        "n": len(y),
-                        "n_groups": len(np.unique(g)),
-                        "note": why,
-                        "seed": seed,
-                    }
-                )
-    return AnalysisResult(kind="linear_probe_transfer", table=tidy(rows), provenance={"label": label})
+                x = rows_at(stores[name], place, tasks[name])[target.test]
+                common = {
+                    "model": store.model_name,
+                    "tokens": store.tokens,
+                    "site": place.site,
+                    "layer": place.layer,
+                    "head": place.head,
+                    "method": method,
+                    "target": label,
+                    "metric": metric,
+                    "train_on": source,
+                    "test_on": name,
+                    "left_out": target.left_out,
+                    "strength": fit.strength,
+                    "converged": fit.converged,
+                    "seed": seed,
+                }
+                scored = target.scored(metric, Predicted(x @ fit.weight.T + fit.bias), weights)
+                rows.append({**common, **scored, **flat})
+    return AnalysisResult(
+        kind="linear_probe_transfer",
+        table=tidy(rows),
+        provenance={"label": label},
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _tasks(stores: Mapping[str, Any], label: str, groups: Any, seed: int) -> dict[str, Task]:
+    """Every store's task, all split alike."""
+
+    def task(store: Any, held_out: Any) -> Task:
+        return make_task(store, label, groups=groups, held_out=held_out, n_folds=FOLDS, seed=seed)
+
+    whole = {name: task(store, None) for name, store in stores.items()}
+    names = {name: group_names(store, groups) for name, store in stores.items()}
+    held_out = common_held_out(names, whole, share=HELD_OUT, seed=seed)
+    return {name: task(store, held_out[name]) for name, store in stores.items()}
 
 
 def _check_alike(
     stores: Mapping[str, Any], tasks: Mapping[str, Task], places: list[Place], first: str
 ) -> None:
     for name, store in stores.items():
-        if tasks[name].classes != tasks[first].classes:
+        if tasks[name].classes != tasks[first].classes or tasks[name].kind != tasks[first].kind:
             raise LayerprobeError(
-                f"{name!r} has classes {tasks[name].classes} where {first!r} has {tasks[first].classes}; "
-                "rename them so that they agree"
+                f"{name!r} has classes {tasks[name].classes} where {first!r} has {tasks[first].classes} (a "
+                "graded label has none); rename them so that they agree"
             )
         for place in places:
             if place.site not in store.sites or (
@@ -127,16 +159,6 @@ def _check_alike(
                     f"{name!r} is {mine} wide at {place.site} and {first!r} is {theirs}; a probe moves "
                     "only between stores of one model: capture both with the same one"
                 )
-
-
-def _unseen(store: Any, task: Task, other: Any, target: Task) -> np.ndarray:
-    """Held-out rows of the target whose text no fit on the source has seen."""
-    test = target.test.copy()
-    if store is other or store.texts is None or other.texts is None:
-        return test
-    seen = {store.texts[example] for example in np.asarray(store.examples)[task.rows[task.train]]}
-    texts = np.asarray(other.examples)[target.rows]
-    return test & np.array([other.texts[example] not in seen for example in texts])
 
 
 def leave_one_domain_out(

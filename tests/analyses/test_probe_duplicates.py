@@ -24,7 +24,7 @@ def runs(text):
 @pytest.mark.parametrize("similarity", [0.3, 0.5, 0.8, 1.0])
 def test_every_pair_that_brute_force_finds_is_found(similarity):
     rng = np.random.default_rng(1)
-    texts = sentences(60, vocabulary=4, length=8) + ["a", "a", "a b", ""]
+    texts = [*sentences(60, vocabulary=4, length=8), "a", "a", "a b", ""]
     for text in texts[:20]:
         words = text.split()
         words[int(rng.integers(len(words)))] = "other"

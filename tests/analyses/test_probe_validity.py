@@ -32,11 +32,11 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
 def test_a_direction_travels_only_where_it_means_the_same():
     one, _ = planted_store(seed=1)
     same, _ = planted_store(seed=1, labels={})
-    other, _ = planted_store(seed=2)
+    other, _ = planted_store(seed=3)  # its axis is at right angles to the first one's
     result = generalisation_matrix({"one": one, "same": same, "other": other}, label="truth", layers=[3])
     matrix = result.table.pivot(index="train_on", columns="test_on", values="estimate")
     assert matrix.loc["one", "one"] > 0.9 and matrix.loc["one", "same"] > 0.9
-    assert matrix.loc["one", "other"] < matrix.loc["one", "one"]
+    assert matrix.loc["one", "other"] < 0.8
     assert "where probes travel best" in result.summary()[0] and result.plot()
 
 
