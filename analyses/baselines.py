@@ -120,9 +120,13 @@ def bag_of_words(
 
 def prompt_length(lengths: NDArray[Any], task: Task, *, class_weight: str | None = None) -> Predicted:
     """The same on the prompt's length in tokens, its square and its logarithm."""
+    return _fitted(length_features(lengths), task, class_weight)
+
+
+def length_features(lengths: NDArray[Any]) -> Floats:
+    """[rows, 3] length, its square and its logarithm."""
     n = np.asarray(lengths, dtype=np.float64)
-    features = np.stack([n, n**2, np.log1p(n)], axis=1)
-    return _fitted(features, task, class_weight)
+    return np.stack([n, n**2, np.log1p(n)], axis=1)
 
 
 def _fitted(
