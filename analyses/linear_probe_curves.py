@@ -74,8 +74,8 @@ def learning_curve(
     Returns:
         Rows of the task's first metric with `share` and `n_train`, the interval being of the mean of its
         draws over new groups; rows of metric `codelength` (bits for all labels, Voita & Titov 2003.12298)
-        with `uniform` and `compression`. `baseline_*` are the same without activations: class frequencies, a bag
-        of words and prompt length, fitted on the same subsets and in the same game.
+        with `uniform` and `compression`. `baseline_*` are the same without activations: class frequencies, a
+        bag of words and prompt length, fitted on the same subsets and in the same game.
 
     Raises:
         LayerprobeError: a share that is none, or what `linear_probe` refuses.

@@ -5,17 +5,20 @@ scored and trained on in turn, and the interval is of the score that *such a pro
 groups*, is to be expected to have: the way to go where groups are few.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..hooks.errors import LayerprobeError
+from .duplicates import near_duplicate_notes
 from .layer_batches import find_device, on_device
-from .layer_threads import over_layers
+from .layer_threads import one_blas_thread, over_layers
 from .linear_probe_methods import find_method
 from .linear_probe_places import Place, list_places, rows_at
 from .linear_probe_task import Task, make_task
+from .nested_cv_baselines import nested_baselines
 from .nested_cv_variance import METRICS, NestedScore, nested_score
 from .resampling import STORED, grouped_folds
 from .result import AnalysisResult, tidy
@@ -42,6 +45,7 @@ def nested_cv(
     positive: str | None = None,
     kind: str | None = None,
     level: float = 0.95,
+    baselines: bool = True,
     seed: int = 0,
     device: Any = None,
     threads: int | None = None,
@@ -66,6 +70,7 @@ def nested_cv(
         positive: as `linear_probe`.
         kind: as `linear_probe`.
         level: nominal coverage.
+        baselines: whether to fit the bag of words too (majority and length are always there).
         seed: of the divisions.
         device: as `linear_probe`; every division's fits run together there, one layer after another.
         threads: layers at a time.
@@ -73,8 +78,9 @@ def nested_cv(
 
     Returns:
         One row per place: `estimate`, `lo`, `hi`, and `naive_error` beside `standard_error` (what pooling
-        cross-validated rows as if they were independent would have claimed). No layer is chosen and no
-        hypothesis tested: for those use `linear_probe`.
+        cross-validated rows as if they were independent would have claimed), and `baseline_*`: what class
+        frequencies, a bag of words and prompt length score through the same divisions. No layer is chosen and
+        no hypothesis tested: for those use `linear_probe`.
 
     Raises:
         LayerprobeError: what was asked cannot be done, with the next step.
@@ -113,8 +119,11 @@ def nested_cv(
         x = on_device(rows_at(store, place, task), where)
         return nested_score(x, task, found, grid, chosen, folds)
 
+    with one_blas_thread():
+        alone, missing = nested_baselines(store, task, folds, chosen, words=baselines, device=where)
     one = threads if where is None else 1
     scores = over_layers(work, places, threads=one, progress=progress, description=f"nested: {task.name}")
+    undivided = replace(task, test=np.zeros(len(task.y), dtype=bool), fold=np.full(len(task.y), -1))
     common = {
         "model": store.model_name,
         "dataset": store.dataset_name,
@@ -128,12 +137,13 @@ def nested_cv(
         "n_groups": len(np.unique(task.groups)),
     }
     rows = [
-        {**common, **_row(place, score, chosen, common["n_groups"], level)}
+        {**common, **_row(place, score, chosen, common["n_groups"], level), **alone}
         for place, score in zip(places, scores, strict=True)
     ]
     return AnalysisResult(
         kind="nested_cv",
         table=tidy(rows),
+        notes=(*missing, *near_duplicate_notes(store, [undivided])),
         provenance={"label": task.name, "n_folds": n_folds, "repeats": repeats, "level": level},
     )
 
