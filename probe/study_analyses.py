@@ -140,7 +140,7 @@ def analyse(
 
 def function_of(kind: str) -> Callable[..., AnalysisResult]:
     """The function behind a kind."""
-    module, _, name = KINDS[kind].function.partition(":")
+    module, _, name = KINDS[kind].function.rpartition(":")
     package = __name__.removesuffix(".probe.study_analyses")
-    found: Callable[..., AnalysisResult] = getattr(import_module(f"{package}.{module}"), name)
+    found: Callable[..., AnalysisResult] = getattr(import_module(f"{package}.{module}".rstrip(".")), name)
     return found

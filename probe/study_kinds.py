@@ -55,7 +55,7 @@ class Kind:
     options: type[AnalysisOptions]
     """What it takes."""
     function: str
-    """Where it is, below `layerprobe`: module:name; imported when called, for each is heavy."""
+    """Its public name, or module:name below `layerprobe`; imported when called, for each is heavy."""
     command: str
     """What is typed after `layerprobe`."""
 
@@ -63,48 +63,46 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("linear_probe", ProbeOptions, "analyses.linear_probe:linear_probe", "probe"),
-        Kind("separation", SeparationOptions, "analyses.separation:separation", "separate"),
-        Kind("suppression", SuppressionOptions, "analyses.suppression:suppression", "suppress"),
-        Kind("compare", CompareOptions, "analyses.comparison:compare", "compare"),
-        Kind(
-            "contrast_probe", ContrastProbeOptions, "analyses.contrast_probe:contrast_probe", "contrast-probe"
-        ),
-        Kind("token_probe", TokenProbeOptions, "analyses.token_probe:token_probe", "token-probe"),
-        Kind("nested_cv", NestedCvOptions, "analyses.nested_cv:nested_cv", "nested-cv"),
+        Kind("linear_probe", ProbeOptions, "linear_probe", "probe"),
+        Kind("separation", SeparationOptions, "separation", "separate"),
+        Kind("suppression", SuppressionOptions, "suppression", "suppress"),
+        Kind("compare", CompareOptions, "compare", "compare"),
+        Kind("contrast_probe", ContrastProbeOptions, "contrast_probe", "contrast-probe"),
+        Kind("token_probe", TokenProbeOptions, "token_probe", "token-probe"),
+        Kind("nested_cv", NestedCvOptions, "nested_cv", "nested-cv"),
         Kind(
             "learning_curve",
             LearningCurveOptions,
-            "analyses.linear_probe_curves:learning_curve",
+            "learning_curve",
             "learning-curve",
         ),
-        Kind("selectivity", SelectivityOptions, "analyses.selectivity:selectivity", "selectivity"),
+        Kind("selectivity", SelectivityOptions, "selectivity", "selectivity"),
         Kind("generalisation", GeneralisationOptions, "probe.study_calls:generalisation", "generalisation"),
         Kind(
             "leave_one_domain_out",
             LeaveOneDomainOutOptions,
-            "analyses.linear_probe_transfer:leave_one_domain_out",
+            "leave_one_domain_out",
             "leave-one-domain-out",
         ),
-        Kind("preferences", PreferencesOptions, "analyses.preferences:preference_dimensions", "preferences"),
+        Kind("preferences", PreferencesOptions, "preference_dimensions", "preferences"),
         Kind(
             "reward_decomposition",
             RewardDecompositionOptions,
             "probe.study_calls:reward_decomposition",
             "reward-decomposition",
         ),
-        Kind("score_heads", ScoreHeadsOptions, "analyses.score_heads:score_heads", "score-heads"),
-        Kind("topic_control", TopicControlOptions, "analyses.topic_control:topic_control", "topic-control"),
-        Kind("unsupervised", UnsupervisedOptions, "analyses.unsupervised:unsupervised", "unsupervised"),
-        Kind("alignment_quality", AlignmentQualityOptions, "analyses.alignment_quality:aqi", "aqi"),
-        Kind("drift", DriftOptions, "analyses.drift:drift", "drift"),
+        Kind("score_heads", ScoreHeadsOptions, "score_heads", "score-heads"),
+        Kind("topic_control", TopicControlOptions, "topic_control", "topic-control"),
+        Kind("unsupervised", UnsupervisedOptions, "unsupervised", "unsupervised"),
+        Kind("alignment_quality", AlignmentQualityOptions, "aqi", "aqi"),
+        Kind("drift", DriftOptions, "drift", "drift"),
         Kind("two_by_two", TwoByTwoOptions, "probe.study_calls:two_by_two", "two-by-two"),
         Kind("readout", ReadoutOptions, "probe.study_calls:readout", "readout"),
-        Kind("behaviour", BehaviourOptions, "analyses.behaviour_pairs:behaviour", "behaviour"),
-        Kind("attribution", AttributionOptions, "analyses.attribution:attribution", "attribution"),
-        Kind("ablation", AblationOptions, "analyses.ablation:ablation", "ablation"),
-        Kind("patching", PatchingOptions, "analyses.patching:patching", "patching"),
-        Kind("causal", CausalOptions, "analyses.patching_causal:causal", "causal"),
+        Kind("behaviour", BehaviourOptions, "behaviour", "behaviour"),
+        Kind("attribution", AttributionOptions, "attribution", "attribution"),
+        Kind("ablation", AblationOptions, "ablation", "ablation"),
+        Kind("patching", PatchingOptions, "patching", "patching"),
+        Kind("causal", CausalOptions, "causal", "causal"),
         Kind(
             "refusal_direction",
             RefusalDirectionOptions,

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .study_options import AnalysisOptions, Names, PermutedOptions, PlacesOptions, SolvedOptions
+from .study_options import AnalysisOptions, Names, PermutedOptions, SolvedOptions
 
 Method = Literal["logistic", "logistic_unscaled", "ridge", "mass_mean", "mass_mean_covariance", "shrunk_lda"]
 
@@ -74,7 +74,7 @@ class NestedCvOptions(SolvedOptions):
     """The positive one of two classes (default: the second in sorted order)."""
 
 
-class LearningCurveOptions(PlacesOptions):
+class LearningCurveOptions(SolvedOptions):
     """How much data a probe needs, and the bits that its predictions save (online codelength)."""
 
     label: str
@@ -96,11 +96,11 @@ class SelectivityOptions(SolvedOptions):
     """Share of the groups that is scored and never fitted on, or the name of a split (default: 0.3)."""
 
 
-class GeneralisationOptions(PlacesOptions):
+class GeneralisationOptions(SolvedOptions):
     """Fit on the prompts of one domain, score on those of every other: a matrix per layer."""
 
     label: str
-    """Label column to predict, two classes that every domain has."""
+    """Label column to predict, of the same classes in every domain, or graded."""
     across: str
     """Label column that names the domain (topic, data set) of a prompt."""
     method: Method = "logistic"

@@ -35,7 +35,7 @@ COMMON = {"kind", "models", "group", "where", "n_permutations", "n_bootstrap"}
 
 def test_every_public_analysis_is_a_kind():
     public = {n for n, home in lp._HOME.items() if home.startswith("analyses.")} - NO_KIND
-    called = {kind.function.partition(":")[2] for kind in KINDS.values()}
+    called = {kind.function.rpartition(":")[2] for kind in KINDS.values()}
     renamed = {"generalisation_matrix": "generalisation", "mean_difference_readout": "readout"}
     assert {renamed.get(name, name) for name in public} <= called
 
@@ -172,8 +172,15 @@ def test_a_label_with_no_fair_null_is_said_before_the_capture():
     )  # leaves p-values out, and says so
 
 
-def test_a_group_may_not_lie_in_two_domains(run):
+def test_domains_are_told_apart_by_a_column(run):
     from layerprobe.probe.study_calls import generalisation
 
-    with pytest.raises(LayerprobeError, match="groups have rows in more than one 'mood'"):
-        generalisation(run.stores["base"], label="kind", across="mood")
+    store = run.stores["base"]
+    table = generalisation(store, label="kind", across="half", layers=[1], n_bootstrap=20).table
+    assert set(zip(table["train_on"], table["test_on"], strict=True)) == {
+        (a, b) for a in ("one", "two") for b in ("one", "two")
+    }
+    labels = {"kind": list("abab"), "d": ["x"] * 4}
+    only = lp.from_arrays({"resid_post": np.zeros((1, 4, 2))}, labels=labels)
+    with pytest.raises(LayerprobeError, match="has the one value 'x'"):
+        generalisation(only, label="kind", across="d")
