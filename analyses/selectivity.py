@@ -76,6 +76,8 @@ def selectivity(
         Rows of metric `selectivity` with `estimate` = accuracy − mean control accuracy, and both beside it
         with the controls' standard deviation `control_sd`.
     """
+    if "metrics" in options:
+        raise LayerprobeError("selectivity is a difference of balanced accuracies: leave metrics= out")
     if n_controls < 1:
         raise LayerprobeError(f"n_controls={n_controls}, expected 1 or more (5 give an interval)")
     kinds = _token_types(store) if types is None else np.asarray(types)
@@ -93,6 +95,12 @@ def selectivity(
     )
     if task.kind == "regression":
         raise LayerprobeError(f"label {label!r} is graded; a control task needs classes, such as bins of it")
+    n_types = len(np.unique(kinds[task.rows]))
+    if n_types < 2:
+        raise LayerprobeError(
+            f"the {len(task.rows)} rows are of {n_types} word type, and a control task labels word types at "
+            "random: capture several tokens a prompt (tokens='all'), or use online_codelength"
+        )
     same_rows = np.zeros(store.n_rows, dtype=bool)
     same_rows[task.rows[task.test]] = True
     common = {"groups": groups, "metrics": ["balanced_accuracy"], "n_folds": n_folds, "seed": seed, **options}

@@ -111,3 +111,15 @@ def test_stores_of_different_width_are_refused():
     two, _ = planted_store(width=9)
     with pytest.raises(LayerprobeError, match="capture both with the same one"):
         generalisation_matrix({"one": one, "two": two}, label="truth")
+
+
+def test_selectivity_needs_word_types_and_has_its_own_metric():
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    store = lp.from_arrays(
+        {"resid_post": rng.normal(size=(1, 120, 3))}, labels={"y": y}, groups=np.arange(120)
+    )
+    with pytest.raises(LayerprobeError, match="1 word type"):
+        selectivity(store, label="y", types=np.zeros(120))
+    with pytest.raises(LayerprobeError, match="leave metrics= out"):
+        selectivity(store, label="y", types=np.arange(120) % 7, metrics=["accuracy", "auroc"])
