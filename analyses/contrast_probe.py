@@ -68,6 +68,12 @@ def contrast_probe(
     pair_codes = group_codes(pairs)
 
     def build(task: Any) -> tuple[Method, Any]:
+        if task.kind != "binary":
+            raise LayerprobeError(
+                f"label {task.name!r} is {task.kind}, and a contrast probe tells true from false; pass a "
+                "label of two classes"
+            )
+        check_both_labelled(pair_codes, task.rows, pairs)
         partners = pair_rows(pair_codes[task.rows], side_codes[task.rows])
 
         def fit(problem: Problem, strengths: Floats) -> Fits:
@@ -94,6 +100,24 @@ def _column(store: Any, values: str | ArrayLike, name: str) -> Any:
             f"{name} has shape {array.shape}, expected one entry for each of {store.n_rows} rows"
         )
     return array
+
+
+def check_both_labelled(codes: Any, rows: Any, names: Any) -> None:
+    """Refuse pairs of which one row has a label and the other none.
+
+    Args:
+        codes: [store rows] pair of each row.
+        rows: the rows that have a label.
+        names: [store rows] the pairs' names.
+    """
+    have, labelled = np.bincount(codes), np.bincount(codes[rows], minlength=int(codes.max()) + 1)
+    torn = (labelled > 0) & (labelled < have)
+    if torn.any():
+        first = np.asarray(names)[codes == np.flatnonzero(torn)[0]][0]
+        raise LayerprobeError(
+            f"{int(torn.sum())} pairs have a label on some of their rows only, such as pair {str(first)!r}; "
+            "label both rows of a pair, or neither"
+        )
 
 
 def pair_rows(pairs: Any, sides: Any) -> Any:

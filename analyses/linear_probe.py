@@ -5,11 +5,13 @@ Everything that is fitted or chosen (centre, scale, strength, layer) comes from 
 with an interval or a p-value comes from groups that no fit has seen.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from .linear_probe_methods import Method, find_method
+from .linear_probe_options import Metrics
 from .linear_probe_run import probe_task
 from .linear_probe_task import Task
 from .resampling import STORED
@@ -23,16 +25,16 @@ def linear_probe(
     *,
     label: str | list[str] | ArrayLike,
     method: str = "logistic",
-    sites: str | list[str] | None = None,
-    layers: list[int] | None = None,
+    sites: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
     groups: Any = STORED,
     held_out: float | str | ArrayLike = 0.3,
     n_folds: int = 5,
     strengths: ArrayLike | None = None,
-    metrics: list[str] | None = None,
+    metrics: Metrics = None,
     class_weight: str | None = None,
     positive: str | None = None,
-    kind: str | None = None,
+    kind: str | dict[str, str] | None = None,
     permute: str = "auto",
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,
@@ -53,17 +55,18 @@ def linear_probe(
         label: name of a label column, several names (multi-label: one probe each, corrected together), or one
             value per row.
         method: `logistic`, `mass_mean`, … (see `linear_probe_methods.METHODS`).
-        sites: which sites; default: all that hold activations.
-        layers: which layers; default: all.
+        sites: which sites, one or several; default: all that hold a vector per row.
+        layers: which layers, one or several; default: all.
         groups: rows that must stay together: `STORED`, a label column, an array, or `None` (each prompt by
             itself).
         held_out: share of the groups to score on, the name of a split, or a boolean per row.
         n_folds: inner folds.
-        strengths: to choose from, strong regularisation first (C for logistic).
-        metrics: names; default: those of the task.
+        strengths: to choose from, above 0, in any order (C for logistic, 1 / alpha for ridge).
+        metrics: names, or names by kind of task; default: those of the task.
         class_weight: `balanced` to weigh classes equally in the fit.
         positive: the positive one of two classes; default: the second in sorted order.
-        kind: `binary`, `multinomial` or `regression`; default: from the label's values.
+        kind: `binary`, `multinomial` or `regression`, or one by label (`{"grade": "regression"}`); default:
+            from the label's values.
         permute: unit of the permutation null, see `group_permutations`.
         n_permutations: relabellings of the held-out groups; 0 for none.
         n_bootstrap: cluster-bootstrap draws.

@@ -13,11 +13,11 @@ from .linear_probe_places import Place
 from .linear_probe_task import Task
 
 
-def texts_frame(store: Any, task: Task) -> pd.DataFrame | None:
-    """Prompts by id, to be read beside scores."""
+def texts_frame(store: Any, tasks: Sequence[Task]) -> pd.DataFrame | None:
+    """Prompts by id, to be read beside scores: of every row that some task has."""
     if store.texts is None:
         return None
-    used = np.unique(np.asarray(store.examples)[task.rows])
+    used = np.unique(np.asarray(store.examples)[np.concatenate([task.rows for task in tasks])])
     ids = used if store.ids is None else _ids_of_examples(store, used)
     return pd.DataFrame({"id": ids, "text": [store.texts[example] for example in used]})
 
@@ -56,7 +56,7 @@ def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence
             if probability is not None:
                 columns["predicted"] = np.array(task.classes, dtype=object)[fit.predicted.decided()]
         elif task.kind == "regression":
-            columns |= {"score": margin, "margin": -np.abs(margin - task.y)}
+            columns |= {"score": margin, "margin": -np.abs(margin - task.y), "value": task.y}
         else:
             odds = margin if fit.predicted.decision is None else fit.predicted.decision
             true = odds[np.arange(len(task.y)), task.y]
@@ -68,6 +68,21 @@ def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence
     scores = pd.concat(tables, ignore_index=True)
     scores["layer"] = scores["layer"].astype("Int64")
     return scores
+
+
+def join_scores(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Scores of several labels as one table.
+
+    Classes are names and grades are numbers, and no column of a file holds both: where there are both,
+    `label` is the classes' alone. `value` has the grades in any case.
+    """
+    graded = ["value" in part for part in parts]
+    if any(graded) and not all(graded):
+        parts = [
+            part.assign(label=pd.Series(None, index=part.index, dtype=object)) if values else part
+            for part, values in zip(parts, graded, strict=True)
+        ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def directions_of(task: Task, places: Sequence[Place], fits: Sequence[LayerFit]) -> Directions:
@@ -84,16 +99,26 @@ def directions_of(task: Task, places: Sequence[Place], fits: Sequence[LayerFit])
             (bias, [fit.bias for fit in mine]),
             (cosine, [fit.fold_cosine for fit in mine]),
         ):
-            array = np.stack([np.asarray(value, dtype=np.float32) for value in values])
+            # double precision: at a large offset a rounded weight moves every score
+            array = np.stack([np.asarray(value, dtype=np.float64) for value in values])
             store_in.setdefault(site, {})[layer] = array if by_head else array[0]
-    names = task.classes if task.kind == "multinomial" else ()
-    return Directions(weights, bias, names, {"fold_cosine": cosine})
+    several = task.kind == "multinomial"
+    return Directions(
+        weights,
+        bias,
+        task.classes if several else (),
+        {"fold_cosine": cosine},
+        "classes" if several else "targets",
+    )
 
 
 def stack_directions(parts: Sequence[Directions], names: Sequence[str]) -> Directions:
-    """Directions of several labels as one, targets on the first axis."""
+    """Directions of several labels as one, targets on the first axis; side by side if any has an axis of
+    classes, for then they share no shape."""
     if len(parts) == 1:
         return parts[0]
+    if any(part.axis == "classes" for part in parts):
+        return Directions({}, {}, by_target=dict(zip(names, parts, strict=True)))
 
     def joined(pick: Any) -> Any:
         first = pick(parts[0])

@@ -22,7 +22,7 @@ from .layer_threads import one_blas_thread, over_layers
 from .linear_probe_fit import fit_layer
 from .linear_probe_inference import CI_METHOD
 from .linear_probe_methods import Method, find_method
-from .linear_probe_places import Place, list_places, rows_at
+from .linear_probe_places import Place, check_places, list_places, rows_at
 from .linear_probe_problem import Floats
 from .linear_probe_task import Task, make_task
 from .metrics import DEFAULT_METRICS, score
@@ -93,6 +93,7 @@ def learning_curve(
     metric = DEFAULT_METRICS[task.kind][0]
     subsets = _subsets(task, shares, n_draws, seed)
     places = list_places(store, sites, layers)
+    check_places(store, places, [task])
     weights = cluster_bootstrap_weights(task.groups[task.test], n_bootstrap, seed + 3)
 
     def curve(features: Features, fitted_by: Method, over: Any) -> tuple[Scores, dict[str, float]]:

@@ -5,24 +5,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from ..hooks.errors import LayerprobeError
 from .baselines import Baselines, fit_baselines
 from .directions import Directions
-from .duplicates import near_duplicate_note
+from .duplicates import near_duplicate_notes
 from .layer_batches import alike, bytes_per_layer, find_device, how_many_fit, over_batches
 from .layer_threads import one_blas_thread, over_layers, threads_within_memory
-from .linear_probe_collect import directions_of, scores_frame, stack_directions, texts_frame
+from .linear_probe_collect import directions_of, join_scores, scores_frame, stack_directions, texts_frame
 from .linear_probe_fit import LayerFit, fit_layer, fit_layers
 from .linear_probe_inference import Inference, add_p_values, best_layers, infer, make_inference
+from .linear_probe_labels import kind_of, label_list
 from .linear_probe_methods import Method
-from .linear_probe_places import Place, list_places, rows_at, width_at
+from .linear_probe_options import Metrics, check_options, metrics_for, strength_grid
+from .linear_probe_places import Place, check_places, list_places, rows_at, width_at
 from .linear_probe_problem import Floats
 from .linear_probe_task import Task, make_task
-from .metrics import DEFAULT_METRICS
 from .result import AnalysisResult, tidy
 
 Build = Callable[[Task], tuple[Method, Callable[[Floats], Floats] | None]]
@@ -46,15 +45,15 @@ def probe_task(
     build: Build,
     *,
     groups: Any,
-    sites: str | list[str] | None = None,
-    layers: list[int] | None = None,
+    sites: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
     held_out: float | str | ArrayLike = 0.3,
     n_folds: int = 5,
     strengths: ArrayLike | None = None,
-    metrics: list[str] | dict[str, list[str]] | None = None,
+    metrics: Metrics = None,
     class_weight: str | None = None,
     positive: str | None = None,
-    kind: str | None = None,
+    kind: str | dict[str, str] | None = None,
     permute: str = "auto",
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,
@@ -73,13 +72,19 @@ def probe_task(
         build: called with each task.
         drop_last: the last feature is not the model's, and is taken off the directions.
     """
-    if class_weight not in (None, "balanced"):
-        raise LayerprobeError(f"class_weight={class_weight!r}, expected None or 'balanced'")
+    check_options(
+        seed=seed,
+        n_folds=n_folds,
+        n_permutations=n_permutations,
+        n_bootstrap=n_bootstrap,
+        permute=permute,
+        class_weight=class_weight,
+    )
     where = find_device(device)
-    several = isinstance(label, list) and bool(label) and all(one in store.label_names for one in label)
+    labels = label_list(store, label)
     places = list_places(store, sites, layers)
-    probed = []
-    for one in label if several else [label]:
+    planned = []
+    for one in labels:
         task = make_task(
             store,
             one,
@@ -88,21 +93,24 @@ def probe_task(
             n_folds=n_folds,
             seed=seed,
             positive=positive,
-            kind=kind,
+            kind=kind_of(kind, one, labels),
         )
+        chosen = metrics_for(task.kind, metrics, label=task.name)
         found, prepare = build(task)
-        grid = (
-            found.strengths if strengths is None else np.atleast_1d(np.asarray(strengths, dtype=np.float64))
-        )
         inference = make_inference(
             task,
-            _metrics_of(task, metrics),
+            chosen,
             n_bootstrap=n_bootstrap,
             n_permutations=n_permutations,
             permute=permute,
             seed=seed,
             lengths=None if store.lengths is None else np.asarray(store.lengths)[task.rows],
         )
+        grid = strength_grid(strengths, found.strengths)
+        planned.append((task, inference, found, prepare, grid))
+    check_places(store, places, [task for task, *_ in planned])
+    probed = []
+    for task, inference, found, prepare, grid in planned:
         with one_blas_thread():
             base = fit_baselines(store, task, words=baselines, class_weight=class_weight, device=where)
         work = _Work(store, task, found, prepare, grid, class_weight, inference.metrics[0], drop_last)
@@ -113,11 +121,6 @@ def probe_task(
             fits = _side_by_side(work, places, where, bar)
         probed.append(Probed(task, fits, inference, base))
     return _result(store, name, places, probed, seed)
-
-
-def _metrics_of(task: Task, metrics: list[str] | dict[str, list[str]] | None) -> list[str]:
-    chosen = metrics[task.kind] if isinstance(metrics, dict) else metrics
-    return list(chosen or DEFAULT_METRICS[task.kind])
 
 
 @dataclass(frozen=True)
@@ -216,18 +219,16 @@ def _result(store: Any, name: str, places: list[Place], probed: list[Probed], se
         leads += [{**common, **row} for row in differences]
         notes += [*one.base.missing, *one.inference.notes, *one.task.notes]
     add_p_values(rows)
-    if duplicates := near_duplicate_note(store, probed[0].task):
-        notes.append(duplicates)
+    tasks = [one.task for one in probed]
+    notes += near_duplicate_notes(store, tasks)
     frames = {"best_layer": tidy(best), "against_baselines": tidy(leads)}
-    texts = texts_frame(store, probed[0].task)
+    texts = texts_frame(store, tasks)
     if texts is not None:
         frames["texts"] = texts
     return AnalysisResult(
         kind="linear_probe",
         table=tidy(rows),
-        scores=pd.concat(
-            [scores_frame(store, one.task, places, one.fits) for one in probed], ignore_index=True
-        ),
+        scores=join_scores([scores_frame(store, one.task, places, one.fits) for one in probed]),
         directions=_directions(places, probed),
         frames=frames,
         provenance=_provenance(store, probed),
@@ -238,8 +239,6 @@ def _result(store: Any, name: str, places: list[Place], probed: list[Probed], se
 def _directions(places: list[Place], probed: list[Probed]) -> Directions | None:
     if any(fit.weight.size == 0 for one in probed for fit in one.fits):
         return None
-    if len(probed) > 1 and any(one.task.kind == "multinomial" for one in probed):
-        return None  # targets × classes have no common shape; probe such labels one at a time
     parts = [directions_of(one.task, places, one.fits) for one in probed]
     return stack_directions(parts, [one.task.name for one in probed])
 

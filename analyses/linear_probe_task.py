@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
 from .held_out_split import held_out_rows
-from .linear_probe_labels import GRADES, encode, label_values, read_kind
+from .linear_probe_labels import GRADES, encode, kind_of, label_values, read_kind
 from .resampling import group_codes, grouped_folds, label_structure, resolve_groups
 
 
@@ -74,7 +74,7 @@ def make_task(
     n_folds: int,
     seed: int,
     positive: str | None = None,
-    kind: str | None = None,
+    kind: str | dict[str, str] | None = None,
 ) -> Task:
     """Read a label from a store and split its rows.
 
@@ -93,6 +93,7 @@ def make_task(
     Raises:
         LayerprobeError: unknown column, one class, too few groups, a group on both sides of the split.
     """
+    kind = kind_of(kind, label, [label])
     name, values = label_values(store, label)
     codes = resolve_groups(store, groups)
     rows = np.flatnonzero(~pd.isna(values))

@@ -3,23 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from ..hooks.errors import LayerprobeError
 from .common_split import common_held_out, group_names
 from .duplicates import near_duplicate_notes
 from .layer_batches import find_device, on_device
 from .layer_threads import one_blas_thread, over_layers
-from .linear_probe import linear_probe
+from .leave_one_domain_out import leave_one_domain_out
 from .linear_probe_fit import LayerFit, fit_layer
 from .linear_probe_methods import find_method
-from .linear_probe_places import Place, list_places, rows_at
+from .linear_probe_places import Place, check_places, list_places, rows_at
 from .linear_probe_task import Task, make_task
 from .metrics import Predicted
 from .resampling import STORED
 from .result import AnalysisResult, tidy
 from .transfer_targets import new_rows, prompts_alone
+
+__all__ = ["generalisation_matrix", "leave_one_domain_out"]
 
 HELD_OUT, FOLDS = 0.3, 5
 
@@ -75,6 +74,8 @@ def generalisation_matrix(
     first = next(iter(stores))
     places = list_places(stores[first], sites, layers)
     _check_alike(stores, tasks, places, first)
+    for name, store in stores.items():
+        check_places(store, places, [tasks[name]])
     found = find_method(method, tasks[first].kind)
     metric = "auroc" if tasks[first].n_classes else "pearson"
     rows, notes = [], []
@@ -159,42 +160,3 @@ def _check_alike(
                     f"{name!r} is {mine} wide at {place.site} and {first!r} is {theirs}; a probe moves "
                     "only between stores of one model: capture both with the same one"
                 )
-
-
-def leave_one_domain_out(
-    store: Any, *, label: str, domain: str, method: str = "logistic", **options: Any
-) -> AnalysisResult:
-    """For each domain: fit on all others, score on it.
-
-    Args:
-        store: an activation store.
-        label: as `linear_probe`.
-        domain: label column naming each row's domain; groups must not straddle domains.
-        method: as `linear_probe`.
-        **options: as `linear_probe`, without `held_out`.
-
-    Returns:
-        A probe result whose `subset` says which domain was left out; family-wise p is over the layers of one
-        domain.
-    """
-    if domain not in store.label_names:
-        raise LayerprobeError(f"domain={domain!r} is not a label column; have {', '.join(store.label_names)}")
-    domains = np.asarray(store.labels(domain))
-    parts = {}
-    for value in pd.unique(domains):
-        result = linear_probe(store, label=label, method=method, held_out=domains == value, **options)
-        parts[f"{domain}={value}"] = result
-    last = result
-    frames = {
-        name: pd.concat(
-            [part.frames[name].assign(subset=key) for key, part in parts.items()], ignore_index=True
-        )
-        for name in ("best_layer", "against_baselines")
-    }
-    table = pd.concat([part.table.assign(subset=key) for key, part in parts.items()], ignore_index=True)
-    return AnalysisResult(
-        kind="leave_one_domain_out",
-        table=tidy(table),
-        frames=frames,
-        provenance=last.provenance | {"domain": domain},
-    )

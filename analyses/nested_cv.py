@@ -5,18 +5,20 @@ scored and trained on in turn, and the interval is of the score that *such a pro
 groups*, is to be expected to have: the way to go where groups are few.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
 from .duplicates import near_duplicate_notes
 from .layer_batches import find_device, on_device
 from .layer_threads import one_blas_thread, over_layers
 from .linear_probe_methods import find_method
-from .linear_probe_places import Place, list_places, rows_at
+from .linear_probe_options import check_options, strength_grid
+from .linear_probe_places import Place, check_places, list_places, rows_at
 from .linear_probe_task import Task, make_task
 from .nested_cv_baselines import nested_baselines
 from .nested_cv_variance import METRICS, NestedScore, nested_score
@@ -36,8 +38,8 @@ def nested_cv(
     label: str | ArrayLike,
     method: str = "logistic",
     metric: str | None = None,
-    sites: str | list[str] | None = None,
-    layers: list[int] | None = None,
+    sites: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
     groups: Any = STORED,
     n_folds: int = 5,
     repeats: int = 10,
@@ -93,13 +95,16 @@ def nested_cv(
     >>> bool(row["lo"] < row["estimate"] < row["hi"])
     True
     """
+    check_options(seed=seed, n_folds=n_folds)
     if n_folds < 4:
         raise LayerprobeError(f"n_folds={n_folds}: a fit leaves out up to three folds; pass 4 or more")
     where = find_device(device)
     if repeats < 1:
         raise LayerprobeError(f"repeats={repeats}, expected 1 or more (10 is a start)")
+    if not 0 < level < 1:
+        raise LayerprobeError(f"level={level!r}, expected a coverage between 0 and 1, such as 0.95")
     task = make_task(
-        store, label, groups=groups, held_out=0.3, n_folds=2, seed=seed, positive=positive, kind=kind
+        store, label, groups=groups, held_out=None, n_folds=n_folds, seed=seed, positive=positive, kind=kind
     )
     chosen = metric or DEFAULTS[task.kind]
     _check_metric(chosen, task)
@@ -108,12 +113,10 @@ def nested_cv(
         raise LayerprobeError(
             f"metric={chosen!r} needs probabilities, which {method!r} has not: use logistic"
         )
-    grid = found.strengths if strengths is None else np.atleast_1d(np.asarray(strengths, dtype=np.float64))
-    classes = task.y if task.n_classes else None
-    folds = np.stack(
-        [grouped_folds(task.groups, classes, n_folds, seed + repeat) for repeat in range(repeats)]
-    )
+    grid = strength_grid(strengths, found.strengths)
     places = list_places(store, sites, layers)
+    folds = np.stack([_folds(task, n_folds, seed + repeat) for repeat in range(repeats)])
+    check_places(store, places, [task])
 
     def work(place: Place) -> NestedScore:
         x = on_device(rows_at(store, place, task), where)
@@ -143,9 +146,22 @@ def nested_cv(
     return AnalysisResult(
         kind="nested_cv",
         table=tidy(rows),
-        notes=(*missing, *near_duplicate_notes(store, [undivided])),
+        notes=(*task.notes, *missing, *near_duplicate_notes(store, [undivided])),
         provenance={"label": task.name, "n_folds": n_folds, "repeats": repeats, "level": level},
     )
+
+
+def _folds(task: Task, n_folds: int, seed: int) -> NDArray[np.int64]:
+    """[rows] folds, each with every class, since each is scored by itself."""
+    fold = grouped_folds(task.groups, task.y if task.n_classes else None, n_folds, seed)
+    for code, text in enumerate(task.classes):
+        here = len(np.unique(fold[task.y == code]))
+        if here < n_folds:
+            raise LayerprobeError(
+                f"class {text!r} of {task.name!r} is in {here} of {n_folds} folds however groups are put "
+                "together: pass n_folds= that low (4 or more), or a finer groups column"
+            )
+    return fold
 
 
 def _check_metric(metric: str, task: Task) -> None:
@@ -178,8 +194,15 @@ def _row(place: Place, score: NestedScore, metric: str, n_groups: int, level: fl
         "standard_error": score.error,
         "naive_error": score.naive_error,
         "converged": score.converged,
-        "note": None if score.error > 0 else "no interval: every row is scored alike",
+        "note": _why(score),
     }
+
+
+def _why(score: NestedScore) -> str | None:
+    """Why there is no interval, where there is none."""
+    if not np.isfinite(score.estimate):
+        return "not defined on these rows"
+    return None if score.error > 0 else "no interval: every row is scored alike"
 
 
 def summarise(result: AnalysisResult) -> list[str]:

@@ -216,6 +216,7 @@ def check_finite(
     site: str = "activations",
     layer: int | None = None,
     ids: Sequence[str] | NDArray[Any] | None = None,
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> None:
     """Stop at NaN or infinity, naming site, layer and the first example.
 
@@ -224,6 +225,7 @@ def check_finite(
         site: named in the error.
         layer: named in the error.
         ids: [rows] names of the examples.
+        rows: [rows] where they lie in the store; default: in this order.
 
     Raises:
         LayerprobeError: some value is not finite.
@@ -236,7 +238,8 @@ def check_finite(
     if not bad.any():
         return
     first = int(np.flatnonzero(bad)[0])
-    name = f"row {first}" if ids is None else f"example {ids[first]!r} (row {first})"
+    row = first if rows is None else int(rows[first])
+    name = f"row {row}" if ids is None else f"example {str(ids[first])!r} (row {row})"
     place = site if layer is None else f"{site}[{layer}]"
     raise LayerprobeError(
         f"{place} has NaN or infinite values in {int(bad.sum())} of {len(values)} rows, first in {name}; "

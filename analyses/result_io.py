@@ -69,7 +69,9 @@ def read_parts(path: Path) -> dict[str, Any]:
     directions = None
     if about["directions"]:
         directions = Directions.load(
-            _existing(path, "directions.safetensors"), tuple(about["direction_names"])
+            _existing(path, "directions.safetensors"),
+            tuple(about["direction_names"]),
+            "classes" if about["provenance"].get("tasks") == ["multinomial"] else "targets",
         )
     return {
         "kind": about["kind"],

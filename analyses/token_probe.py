@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
 from .linear_probe_methods import Method
+from .linear_probe_options import strength_grid
 from .linear_probe_problem import Floats, Problem
 from .linear_probe_run import probe_task
 from .resampling import STORED
@@ -49,6 +50,8 @@ def token_probe(
     if method not in POOLS:
         raise LayerprobeError(f"method={method!r} is unknown; choose from {', '.join(POOLS)}")
     base = POOLS[method]
+    _check_setting(method, setting)
+    grid = strength_grid(strengths, np.ones(1))
     pool = base if setting is None else replace(base, setting=setting)
     view = PromptView(store)
 
@@ -62,17 +65,29 @@ def token_probe(
             width = problem.x.shape[1] // view.tokens_padded - 1
             return fit_pooled(problem, grid, pool, width, steps=steps, seed=seed)
 
-        return Method(
-            fit,  # type: ignore[arg-type]
-            np.asarray(strengths, dtype=np.float64),
-            ("binary",),
-            True,
-            stacked=False,
-        ), None
+        return Method(fit, grid, ("binary",), True, stacked=False), None  # type: ignore[arg-type]
 
-    if not isinstance(label, (str, list)):
+    if not isinstance(label, str) and not all(isinstance(one, str) for one in np.atleast_1d(label).tolist()):
         label = view.of_rows(label)
     return probe_task(view, label, method, build, groups=_groups(view, groups), seed=seed, **options)
+
+
+def _check_setting(method: str, setting: Any) -> None:
+    """Refuse a window or rate that its pool cannot have."""
+    if setting is None:
+        return
+    number = isinstance(setting, (int, float, np.number)) and not isinstance(setting, bool)
+    if method == "rolling":
+        fits, expected = (
+            number and setting >= 1 and float(setting).is_integer(),
+            "a window of 1 or more tokens",
+        )
+    elif method == "exponential":
+        fits, expected = number and 0 < setting <= 1, "a rate above 0 and at most 1"
+    else:
+        fits, expected = False, "none: only rolling (window) and exponential (rate) have one"
+    if not fits:
+        raise LayerprobeError(f"setting={setting!r} of method={method!r}, expected {expected}")
 
 
 def _groups(view: "PromptView", groups: Any) -> Any:
@@ -126,11 +141,12 @@ class PromptView:
     positions = property(lambda self: self._column("positions"))
 
     def activations(self, site: str, layer: int | None = None, *, rows: Any = None) -> NDArray[Any]:
-        """[prompts, tokens · (width + 1)]: each token's activations followed by 1 (0 for padding)."""
+        """[prompts, (heads,) tokens · (width + 1)]: each token's activations, then 1 (0 for padding)."""
         values = np.asarray(self._store.activations(site, layer), dtype=np.float32)
-        values = values.reshape(len(values), -1)
-        padded = np.zeros((self.n_rows, self.tokens_padded, values.shape[1] + 1), np.float32)
-        padded[self._prompt, self._slot, :-1] = values
-        padded[self._prompt, self._slot, -1] = 1
-        flat = padded.reshape(self.n_rows, -1)
+        *heads, width = values.shape[1:]
+        padded = np.zeros((self.n_rows, *heads, self.tokens_padded, width + 1), np.float32)
+        tokens = np.moveaxis(padded, -2, 1)  # a view: [prompts, tokens, (heads,) width + 1]
+        tokens[self._prompt, self._slot, ..., :-1] = values
+        tokens[self._prompt, self._slot, ..., -1] = 1
+        flat = padded.reshape(self.n_rows, *heads, -1)
         return flat if rows is None else flat[rows]

@@ -74,14 +74,18 @@ class ActivationStore(Described):
 
         Kept at capture; computed in one bounded pass where they were not (arrays in memory, a selection).
         """
-        kept = self._values.statistics(self._known(site))
-        if kept is not None and self.complete:
+        kept = self.kept_statistics(site)
+        if kept is not None:
             return kept
         running = RunningStatistics(max(1, len(self.layers(site))), self.shape(site))
         for index, layer in enumerate(self.layers(site) or (None,)):
             for rows in self.iter_rows(site, layer, batch=4096):
                 running.update(index, rows)
         return running.result()
+
+    def kept_statistics(self, site: str) -> SiteStatistics | None:
+        """The same where they were kept at capture, at no cost; else `None`."""
+        return self._values.statistics(self._known(site)) if self.complete else None
 
     def select(self, rows: Rows) -> ActivationStore:
         """The same store with some of its rows: nothing is copied but the labels and the lens readouts."""

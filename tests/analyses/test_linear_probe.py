@@ -241,7 +241,9 @@ def test_a_perfect_score_is_no_certainty():
     y = np.arange(60) % 2
     store = lp.from_arrays({"resid_post": (10.0 * y)[None, :, None]}, labels={"y": y}, groups=np.arange(60))
     row = lp.linear_probe(store, label="y", metrics=["auroc"]).table.iloc[0]
-    assert row["estimate"] == row["hi"] == 1.0 and row["lo"] == pytest.approx(0.025 ** (1 / (row["n_groups"] - 2)))
+    assert row["estimate"] == row["hi"] == 1.0 and row["lo"] == pytest.approx(
+        0.025 ** (1 / (row["n_groups"] - 2))
+    )
 
 
 def test_the_worst_examples_are_the_ones_predicted_wrong():
@@ -287,7 +289,7 @@ def test_mixed_labels_get_no_p_value_and_say_why():
         ({"label": [1, 2]}, "each of the 180 rows"),
         ({"method": "forest"}, "choose from logistic"),
         ({"sites": "mlp_out"}, "not in this store, which holds resid_post"),
-        ({"layers": [9]}, r"which has \[0, 1, 2, 3\]"),
+        ({"layers": [9]}, r"not among the layers of resid_post of this store: \[0, 1, 2, 3\]"),
         ({"metrics": ["auc"]}, "choose from auroc"),
         ({"n_folds": 70}, "cannot fill 70 folds"),
         ({"held_out": "ood"}, "needs a split column"),

@@ -199,7 +199,7 @@ def test_graded_scores_are_joined_by_id_and_read_within_tolerance():
         assert rows[name, 1, "spearman"] > 0.85 and rows[name, 1, "kendall"] > 0.7
     figure = result.plot()
     assert "2 labels" in figure.layout.title.text and figure.layout.yaxis.title.text == "R²"
-    assert sum("clarity" in (trace.name or "") for trace in figure.data) == 1
+    assert sum("clarity" in note.text for note in figure.layout.annotations) == 1
     with pytest.raises(LayerprobeError, match="index targets by the ids"):
         score_heads(store, scores=["clarity"], targets=targets.reset_index(drop=True))
     with pytest.raises(LayerprobeError, match="lacks columns"):
