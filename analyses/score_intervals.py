@@ -87,11 +87,13 @@ def interval(
     quantile = float(stdtrit(freedom, 0.975) * widened)
     if share:
         spread = known.clip(1e-9, 1 - 1e-9).std(ddof=1)
-        if metric == "balanced_accuracy":
-            spread = max(spread, least_spread_of_recalls(counts))
-        half = quantile * spread / (estimate * (1 - estimate))
-        centre = np.log(estimate / (1 - estimate))
-        return float(1 / (1 + np.exp(half - centre))), float(1 / (1 + np.exp(-half - centre))), None
+        if metric == "balanced_accuracy" and spread < least_spread_of_recalls(counts):
+            # the spread of recalls with two more of each outcome belongs to the mean of such recalls
+            spread, mean = least_spread_of_recalls(counts), 1 / (1 / counts).mean()
+            pulled = (estimate * mean + 2) / (mean + 4)
+            lo, hi = _on_logit(pulled, quantile * spread)
+            return min(lo, estimate), max(hi, _on_logit(estimate, quantile * spread)[1]), None
+        return *_on_logit(estimate, quantile * spread), None
     if metric in CORRELATIONS and abs(estimate) < 1:
         half = quantile * np.arctanh(known.clip(-1 + 1e-9, 1 - 1e-9)).std(ddof=1)
         centre = np.arctanh(estimate)
@@ -106,6 +108,12 @@ def interval(
     # widen about the estimate by the same small-sample factor
     factor = quantile / 1.959964
     return float(estimate - factor * (estimate - lo)), float(estimate + factor * (hi - estimate)), None
+
+
+def _on_logit(centre: float, half: float) -> tuple[float, float]:
+    """centre ± half, laid out where shares are closer to symmetric."""
+    odds, half = np.log(centre / (1 - centre)), half / (centre * (1 - centre))
+    return float(1 / (1 + np.exp(half - odds))), float(1 / (1 + np.exp(-half - odds)))
 
 
 def perfect_bound(metric: str, counts: Floats) -> float:

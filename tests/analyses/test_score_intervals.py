@@ -73,6 +73,18 @@ def test_intervals_cover_whatever_the_balance(metric, counts, separation):
     assert coverage(metric, counts, separation, 300) >= exact_binomial_bound(300, 0.95)[0]
 
 
+def test_recalls_near_one_have_no_wide_interval():
+    y = np.repeat(np.arange(4), 45)
+    said = np.eye(4)[y]
+    said[0] = [0.0, 1.0, 0.0, 0.0]
+    predicted, weights = Predicted(said, said), cluster_bootstrap_weights(np.arange(180), 200, 0)
+    estimate = float(score("balanced_accuracy", y, predicted)[0])
+    lo, hi, _ = interval(
+        estimate, score("balanced_accuracy", y, predicted, weights), [45] * 4, "balanced_accuracy"
+    )
+    assert 0.88 < lo < estimate < hi <= 1
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("n_groups", [10, 40])
 def test_correlations_and_shares_of_variance_cover(strength, n_groups):
