@@ -19,7 +19,7 @@ def texts_frame(store: Any, tasks: Sequence[Task]) -> pd.DataFrame | None:
         return None
     used = np.unique(np.asarray(store.examples)[np.concatenate([task.rows for task in tasks])])
     ids = used if store.ids is None else _ids_of_examples(store, used)
-    return pd.DataFrame({"id": ids, "text": [store.texts[example] for example in used]})
+    return pd.DataFrame({"id": ids, "example": used, "text": [store.texts[example] for example in used]})
 
 
 def _ids_of_examples(store: Any, examples: NDArray[np.int64]) -> list[str]:
@@ -41,6 +41,7 @@ def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence
         margin, probability = fit.predicted.margin, fit.predicted.probability
         columns: dict[str, Any] = {
             "id": ids,
+            "example": np.asarray(store.examples)[task.rows],
             "position": positions,
             "target": task.name,
             "site": place.site,

@@ -151,6 +151,7 @@ def infer(
                 **flat[metric],
                 "strength": fit.strength,
                 "converged": fit.converged,
+                "gradient": fit.gradient,
                 "fold_cosine": fit.fold_cosine,
                 "note": why,
             }
@@ -173,7 +174,7 @@ def _within_length(
     pairs = sum(
         int((truth[strata == code] == 1).sum() * (truth[strata == code] == 0).sum()) for code in mixed
     )
-    kept = ("site", "layer", "head", "n_groups", "strength", "converged", "fold_cosine")
+    kept = ("site", "layer", "head", "n_groups", "strength", "converged", "gradient", "fold_cosine")
     row = {name: like[name] for name in kept} | {
         "metric": "auroc_within_length",
         "n": int(rows.sum()),

@@ -88,18 +88,27 @@ class AnalysisResult:
         return figure
 
     def examples(
-        self, layer: int | None = None, *, site: str | None = None, worst: int = 20, best: int = 0
+        self,
+        layer: int | None = None,
+        *,
+        site: str | None = None,
+        head: int | None = None,
+        target: str | None = None,
+        worst: int = 20,
+        best: int = 0,
     ) -> pd.DataFrame:
-        """The examples that went most wrong (or right) at a layer, to be read.
+        """The examples that went most wrong (or right) by one probe, to be read.
 
         Args:
             layer: which layer's scores; default: the first in the scores.
             site: which site's; default: the first in the scores.
+            head: which head's, where the site was read by heads.
+            target: which label's, where there are several.
             worst: how many of the worst.
             best: how many of the best; given, `worst` is ignored.
 
         Raises:
-            LayerprobeError: this analysis keeps no scores, or none at this layer.
+            LayerprobeError: this analysis keeps no scores, none at this layer, or those of several probes.
         """
         if self.scores is None or "margin" not in self.scores:
             raise LayerprobeError(
@@ -119,10 +128,16 @@ class AnalysisResult:
             raise LayerprobeError(
                 f"no scores for site {site!r}; sites: {', '.join(self.scores['site'].unique())}"
             )
+        for name, value in (("target", target), ("head", head)):
+            rows = _only(rows, name, value, f"{site}" if pd.isna(layer) else f"{site}[{layer}]")
         ordered = rows.sort_values("margin", ascending=not best, kind="stable")
         shown = ordered.head(best or worst).reset_index(drop=True)
         texts = self.frames.get("texts")
-        return shown if texts is None or "id" not in shown else shown.merge(texts, on="id", how="left")
+        if texts is None or "id" not in shown:
+            return shown
+        if "example" in shown and "example" in texts:  # ids may occur twice
+            return shown.merge(texts.drop(columns="id"), on="example", how="left")
+        return shown.merge(texts, on="id", how="left")
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write the result to disk; `read_result(path)` gives it back unchanged.
@@ -196,3 +211,16 @@ def _view(kind: str, verb: str) -> Callable[[AnalysisResult], Any]:
             function: Callable[[AnalysisResult], Any] = getattr(found, verb)
             return function
     raise LayerprobeError(f"nothing here knows how to {verb} a result of kind {kind!r}; read .table")
+
+
+def _only(rows: pd.DataFrame, name: str, value: Any, where: str) -> pd.DataFrame:
+    """Rows of one label or head; several are not mixed."""
+    have = list(rows[name].dropna().unique()) if name in rows else []
+    if value is None and len(have) < 2:
+        return rows
+    listed = ", ".join(str(one) for one in have) or "none"
+    if value is None:
+        raise LayerprobeError(f"{where} has scores of several {name}s: {listed}; pass {name}=, one of them")
+    if value not in have:
+        raise LayerprobeError(f"{name}={value!r} has no scores at {where}, which has: {listed}")
+    return rows[rows[name] == value]

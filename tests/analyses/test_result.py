@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import layerprobe as lp
 from layerprobe.analyses.result import AnalysisResult, Directions, read_result, tidy
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -111,3 +112,26 @@ def test_directions_refuse_another_width():
         directions.score(np.ones((2, 4)), "resid_post", 2)
     with pytest.raises(LayerprobeError, match=r"this result has .*resid_post\[10\]"):
         directions["resid_post", 3]
+
+
+def test_examples_are_of_one_probe_and_carry_their_own_text():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    store = lp.from_arrays(
+        {"head_out": rng.normal(size=(1, 60, 2, 3))},
+        labels={"a": y, "b": rng.permutation(y)},
+        ids=[f"i{n // 2}" for n in range(60)],  # every id twice
+        texts=[f"text {n}" for n in range(60)],
+    )
+    options = {"groups": None, "n_permutations": 0, "n_bootstrap": 20, "baselines": False}
+    result = lp.linear_probe(store, label=["a", "b"], **options)
+    with pytest.raises(LayerprobeError, match="several targets: a, b; pass target="):
+        result.examples(0)
+    with pytest.raises(LayerprobeError, match="several heads: 0, 1; pass head="):
+        result.examples(0, target="a")
+    with pytest.raises(LayerprobeError, match="head=5 has no scores"):
+        result.examples(0, target="a", head=5)
+    shown = result.examples(0, target="b", head=1, worst=10)
+    assert len(shown) == 10 and set(shown["head"]) == {1} and set(shown["target"]) == {"b"}
+    assert (shown["text"] == "text " + shown["example"].astype(str)).all()
+    assert (result.table["gradient"] <= 1e-7).all() and result.table["converged"].all()
