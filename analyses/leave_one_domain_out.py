@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..hooks.errors import LayerprobeError
+from .directions import Directions
 from .linear_probe import linear_probe
 from .linear_probe_labels import class_name, label_list, label_values
 from .result import AnalysisResult, tidy
@@ -27,8 +28,10 @@ def leave_one_domain_out(
         **options: as `linear_probe`, without `held_out`.
 
     Returns:
-        A probe result whose `subset` says which domain was left out; family-wise p is over the layers of one
-        domain. A domain in which the label never varies cannot be scored, and is skipped with a note.
+        A probe result whose `subset` says which domain was left out; family-wise p is over the layers of
+        one domain. `.scores` has every row by the fit that left its domain out,
+        `.directions.of("DOMAIN=VALUE")` the directions fitted without that one. A domain in which the
+        label never varies cannot be scored, and is skipped with a note.
 
     Raises:
         LayerprobeError: no such column, fewer than two domains, or none that can be scored.
@@ -88,11 +91,30 @@ def _joined(parts: dict[str, AnalysisResult], notes: list[str], domain: str) -> 
     for note in dict.fromkeys(note for part in parts.values() for note in part.notes):
         holders = [key for key, part in parts.items() if note in part.notes]
         notes.append(note if len(holders) == len(parts) else f"{', '.join(holders)}: {note}")
-    last = list(parts.values())[-1]
+    whole = list(parts.values())
+    last = whole[-1]
+    if "texts" in last.frames:
+        frames["texts"] = last.frames["texts"]
     return AnalysisResult(
         kind="leave_one_domain_out",
         table=tidy(table),
+        scores=pd.concat([_left_out(key, part) for key, part in parts.items()], ignore_index=True),
+        directions=_directions(parts),
         frames=frames,
         provenance=last.provenance | {"domain": domain},
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _left_out(key: str, part: AnalysisResult) -> pd.DataFrame:
+    """Scores of the rows of the domain that was left out."""
+    assert part.scores is not None
+    return part.scores[part.scores["split"] == "held_out"].assign(subset=key)
+
+
+def _directions(parts: dict[str, AnalysisResult]) -> Directions | None:
+    """Directions by the domain that was left out; none where labels of one part share no shape already."""
+    found = {key: part.directions for key, part in parts.items() if part.directions is not None}
+    if len(found) < len(parts) or any(one.by_target for one in found.values()):
+        return None
+    return Directions({}, {}, by_target=found)

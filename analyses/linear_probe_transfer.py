@@ -9,6 +9,7 @@ from .duplicates import near_duplicate_notes
 from .layer_batches import find_device, on_device
 from .layer_threads import one_blas_thread, over_layers
 from .leave_one_domain_out import leave_one_domain_out
+from .linear_probe_collect import directions_of, stack_directions
 from .linear_probe_fit import LayerFit, fit_layer
 from .linear_probe_methods import find_method
 from .linear_probe_places import Place, check_places, list_places, rows_at
@@ -59,7 +60,8 @@ def generalisation_matrix(
         One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
         that a threshold that moved between datasets is not counted against a direction that holds.
         `baseline_*` are the same for what the prompts alone tell, fitted and scored on the same rows.
-        `left_out` counts held-out rows that are not scored because the fit has seen their text.
+        `left_out` counts held-out rows that are not scored because the fit has seen their text. Directions
+        are named by the dataset they were fitted on: `result.directions.of("cities")`.
 
     Raises:
         LayerprobeError: stores of different width, or with other classes.
@@ -78,7 +80,7 @@ def generalisation_matrix(
         check_places(store, places, [tasks[name]])
     found = find_method(method, tasks[first].kind)
     metric = "auroc" if tasks[first].n_classes else "pearson"
-    rows, notes = [], []
+    rows, notes, directions = [], [], []
     for source, store in stores.items():
         task = tasks[source]
         notes += [f"{source}: {note}" for note in (*task.notes, *near_duplicate_notes(store, [task]))]
@@ -88,6 +90,7 @@ def generalisation_matrix(
             return fit_layer(x, task, found, strengths=found.strengths)
 
         fits = over_layers(work, places, threads=threads if where is None else 1)
+        directions.append(directions_of(task, places, fits))
         targets = {name: new_rows(store, task, stores[name], tasks[name]) for name in stores}
         alone: dict[str, dict[str, Predicted]] = {name: {} for name in stores}
         if baselines:
@@ -120,6 +123,7 @@ def generalisation_matrix(
     return AnalysisResult(
         kind="linear_probe_transfer",
         table=tidy(rows),
+        directions=stack_directions(directions, list(stores)),
         provenance={"label": label},
         notes=tuple(dict.fromkeys(notes)),
     )

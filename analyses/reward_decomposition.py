@@ -54,8 +54,7 @@ def reward_decomposition(
 
     Args:
         store: the states that the head reads: `final_norm` of the last token.
-        probes: from `preference_dimensions` on the same site; a list of such results where dimensions were
-            probed one at a time.
+        probes: from `preference_dimensions` on the same site, or a list of such results.
         reward: [width] the head's direction, or the direction with its bias, as `reward_head` gives them.
         site: where.
         layer: where.
@@ -122,16 +121,15 @@ def axes_of(probes: AnalysisResult, site: str, layer: int | None) -> list[Axis]:
         LayerprobeError: no directions, or one without length.
     """
     names, kinds = probes.provenance.get("labels", []), probes.provenance.get("tasks", [])
-    if probes.directions is None or not names:
+    directions = probes.directions
+    if directions is None or not names:
         raise LayerprobeError(
-            "these probes keep no common directions (dimensions of two and of more classes have no common "
-            "shape); probe such dimensions one at a time and pass the list: "
-            "[preference_dimensions(store, dimensions=[name]) for name in names]"
+            f"this {probes.kind} result keeps no directions of dimensions; pass what "
+            "preference_dimensions(store, dimensions=[...]) gave"
         )
-    weight = np.asarray(probes.directions[site, layer], dtype=np.float64)
     found = []
-    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        own = weight if len(names) == 1 else weight[index]
+    for name, kind in zip(names, kinds, strict=True):
+        own = (directions if len(names) == 1 else directions.of(name))[site, layer]
         classes = probes.provenance["classes"][name]
         if own.ndim == 2:
             steps = zip(classes[1:], classes, strict=False)

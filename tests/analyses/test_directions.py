@@ -112,3 +112,29 @@ def test_files_written_before_are_read(tmp_path):
     save_file(arrays, tmp_path / "d.safetensors")
     back = Directions.load(tmp_path / "d.safetensors", names=())
     assert list(back) == [("resid_post", 2), ("resid_post", 10)]
+
+
+def test_transfer_keeps_the_direction_of_every_dataset_and_scores_of_every_domain(tmp_path):
+    rng = np.random.default_rng(2)
+    y, domain = np.arange(120) % 2, np.repeat(["a", "b", "c"], 40)
+    x = rng.normal(size=(1, 120, 5)) + y[:, None]
+    texts = [f"text {n}" for n in range(120)]
+    store = lp.from_arrays(
+        {"resid_post": x}, labels={"y": y, "domain": domain}, groups=np.arange(120), texts=texts
+    )
+    pair = {"one": store, "other": store.select(np.arange(60))}
+    matrix = lp.generalisation_matrix(pair, label="y", n_bootstrap=20, baselines=False)
+    assert matrix.directions.of("one")["resid_post", 0].shape == (5,)
+    options = {"n_permutations": 0, "n_bootstrap": 20, "baselines": False}
+    result = lp.leave_one_domain_out(store, label="y", domain="domain", **options)
+    assert sorted(result.scores["example"]) == list(
+        range(120)
+    )  # each row once, by the fit without its domain
+    for key, rows in result.scores.groupby("subset"):
+        assert set(domain[rows["example"]]) == {key.removeprefix("domain=")}
+        ours = result.directions.score(x[0], "resid_post", 0, target=key)[rows["example"]]
+        np.testing.assert_allclose(ours, rows["score"], atol=1e-5)
+    shown = result.examples(0, worst=5)
+    assert (shown["text"] == "text " + shown["example"].astype(str)).all()
+    back = lp.read_result(result.to_parquet(tmp_path / "r.parquet"))
+    assert back.directions.targets == result.directions.targets

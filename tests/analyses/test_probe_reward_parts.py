@@ -116,3 +116,14 @@ def test_what_cannot_be_taken_apart_is_said():
         lp.preference_dimensions(store, dimensions=[])
     one = lp.preference_dimensions(store, dimensions="two", sites="final_norm", **FEW)
     assert set(one.table["target"]) == {"two"}
+
+
+def test_dimensions_of_different_kinds_probed_together_are_taken_apart_as_those_probed_alone():
+    store, axes = planted()
+    names = ["two", "three", "grade"]
+    together = lp.preference_dimensions(store, dimensions=names, sites="final_norm", **FEW)
+    options = {"reward": axes[0] + axes[1], "site": "final_norm", "n_bootstrap": 50}
+    one = lp.reward_decomposition(store, together, **options)
+    other = lp.reward_decomposition(store, each(store, names), **options)
+    np.testing.assert_allclose(unique(one), unique(other), atol=1e-9)
+    assert one.frames["axes"]["contrast"].tolist() == other.frames["axes"]["contrast"].tolist()
