@@ -206,7 +206,11 @@ def build(name: str, *, seed: int = 0, **overrides: Any) -> Any:
     kind = transformers.AutoModel if name in ENCODERS else transformers.AutoModelForCausalLM
     kind = transformers.AutoModelForImageTextToText if name in MULTIMODAL else kind
     torch.manual_seed(seed)
-    model = kind.from_config(config).eval()
+    return randomised(kind.from_config(config).eval(), seed)
+
+
+def randomised(model: Any, seed: int = 0) -> Any:
+    """The model with every parameter drawn anew, biases and norms too."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -4,7 +4,7 @@ pass the self-check, and every site they offer has the shape the model says; the
 import pytest
 import torch
 import transformers
-from tiny_models import HEADS, KV, LAYERS, VOCAB, WIDTH, tiny_tokenizer
+from tiny_models import HEADS, KV, LAYERS, VOCAB, WIDTH, randomised, tiny_tokenizer
 
 from layerprobe.hooks.check import difference
 from layerprobe.hooks.errors import LayerprobeError
@@ -104,15 +104,7 @@ def build(kind, settings):
     ids = {"vocab_size": VOCAB, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = getattr(transformers, kind)(**settings, **ids)
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() > 1:
-                parameter.copy_(noise * 0.15)
-            else:
-                parameter.add_(noise * 0.1)
+    model = randomised(transformers.AutoModelForCausalLM.from_config(config).eval())
     return load_model(model, tokenizer=tiny_tokenizer(), check=False)
 
 
