@@ -69,3 +69,20 @@ def test_the_shrinkage_is_that_of_scikit_learn(n, width):
     rows -= rows.mean(axis=0)
     ours = ledoit_wolf(torch.from_numpy(rows), torch.linalg.svdvals(torch.from_numpy(rows)))
     np.testing.assert_allclose(ours, ledoit_wolf_shrinkage(rows, assume_centered=True), rtol=1e-10)
+
+
+@pytest.mark.parametrize("n, width", [(120, 6), (40, 60)])
+def test_weights_are_those_of_the_correlations_within_classes_shrunk(n, width):
+    rng = np.random.default_rng(9)
+    y = np.arange(n) % 2
+    x = rng.normal(size=(n, width)) * np.linspace(1, 5, width)
+    x[:, 0] += 40 * y  # classes far apart: its spread within them is a small part of its spread
+    means = np.stack([x[y == code].mean(axis=0) for code in (0, 1)])
+    residuals = x - means[y]
+    within = residuals.std(axis=0)
+    share = ledoit_wolf_shrinkage(residuals / within, assume_centered=True)
+    correlation = (residuals / within).T @ (residuals / within) / n
+    shrunk = (1 - share) * correlation + share * np.eye(width)
+    expected = np.linalg.solve(shrunk, (means[1] - means[0]) / within) / within
+    fits = METHODS["shrunk_lda"].fit(Problem(x, y, 2, np.ones((n, 1))), np.ones(1))
+    np.testing.assert_allclose(fits.weight[0, 0], expected, rtol=1e-8)

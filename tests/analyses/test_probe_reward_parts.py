@@ -55,6 +55,8 @@ def test_three_classes_alone_have_the_directions_between_neighbours():
     plane = np.linalg.qr(w.T)[0]
     head = (axes[1] + axes[3]) / 2**0.5
     left = np.linalg.norm(head - plane @ (plane.T @ head))
+    steps = w / np.linalg.norm(w, axis=1, keepdims=True)
+    np.testing.assert_allclose(parts.frames["axes"]["cosine"], steps @ head, atol=1e-9)
     table = parts.table.set_index("metric")
     assert table.loc["unexplained_norm", "estimate"] == pytest.approx(left, abs=1e-6)
     assert table.loc["unique_r2", "cosine"] == pytest.approx((1 - left**2) ** 0.5, abs=1e-6)

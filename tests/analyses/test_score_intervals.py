@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import logit
+from scipy.stats import norm, t
 
 import layerprobe as lp
 from layerprobe.analyses.metrics import Predicted, score, tpr_at_fpr
@@ -17,7 +18,7 @@ def lowest_auroc_for_a_perfect_sample(n1, n0):
 
     def chance(gap):
         return quad(
-            lambda t: n0 * norm.pdf(t) * norm.cdf(t) ** (n0 - 1) * norm.sf(t - gap) ** n1, -6, 9, limit=200
+            lambda x: n0 * norm.pdf(x) * norm.cdf(x) ** (n0 - 1) * norm.sf(x - gap) ** n1, -6, 9, limit=200
         )[0]
 
     return norm.cdf(brentq(lambda gap: chance(gap) - 0.025, 0, 9) / 2**0.5)
@@ -47,6 +48,17 @@ def test_few_groups_of_a_class_and_calibration_errors_have_no_interval():
     draws = np.random.default_rng(0).random(100)
     assert "4 held-out groups with the rarest class" in interval(0.7, draws, (4, 90), "auroc")[2]
     assert "upwards" in interval(0.1, draws, 90, "ece")[2]
+
+
+@pytest.mark.parametrize("counts", [(8,), (6, 60), (10, 10, 10)])
+def test_half_widths_are_those_of_welch_and_satterthwaite(counts):
+    draws = 0.7 + 0.05 * np.random.default_rng(5).normal(size=500)
+    lo, hi, _ = interval(0.7, draws, counts, "auroc")
+    variance = 1 / np.array(counts, dtype=float)  # of a class's mean, up to one factor
+    freedom = variance.sum() ** 2 / (variance**2 / (np.array(counts) - 1)).sum()
+    shrunk = (variance * (np.array(counts) - 1) / counts).sum()  # what a bootstrap sees of it
+    half = t.ppf(0.975, freedom) * np.sqrt(variance.sum() / shrunk) * draws.std(ddof=1) / (0.7 * 0.3)
+    assert logit(hi) - logit(0.7) == pytest.approx(half) == logit(0.7) - logit(lo)
 
 
 def coverage(metric, counts, separation, sets, seed=0):

@@ -12,6 +12,7 @@ import layerprobe as lp
 from layerprobe.analyses.linear_probe_lda import solve_shrunk
 from layerprobe.analyses.linear_probe_methods import METHODS
 from layerprobe.analyses.linear_probe_problem import Problem, moments
+from layerprobe.analyses.solvers.arrays import square_root
 from layerprobe.analyses.solvers.logistic import solve_logistic
 from layerprobe.analyses.solvers.ridge import decompose, leave_out_predictions, solve_ridge
 from layerprobe.analyses.solvers.row_space import ridge_from_moments, stream_moments
@@ -281,3 +282,15 @@ def test_moments_streamed_from_a_store_on_disk_give_the_ridge_of_all_its_rows(tm
     whole = solve_ridge(store.activations("resid_post", 1), y, np.array([3.0]))
     np.testing.assert_allclose(weight, whole.weight, atol=1e-7)
     np.testing.assert_allclose(bias, whole.bias, atol=1e-6)
+
+
+def test_square_roots_of_layers_of_different_rank():
+    rows = np.random.default_rng(0).normal(size=(2, 6, 6))
+    rows[1, :3] = rows[1, 3:]  # rank 3
+    gram = torch.from_numpy(rows @ rows.swapaxes(-1, -2))
+    root, inverse, vectors = square_root(gram, 1e-12)
+    scaled = vectors * root[..., None, :]
+    np.testing.assert_allclose(scaled @ scaled.mT, gram, atol=1e-9)
+    assert (root[1] > 0).sum() == 3 and (vectors[1][:, root[1] == 0] == 0).all()
+    unscaled = vectors * inverse[..., None, :]
+    np.testing.assert_allclose(unscaled @ unscaled.mT, torch.linalg.pinv(gram, hermitian=True), atol=1e-8)
