@@ -8,14 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..hooks.errors import LayerprobeError
+from .layer_threads import PLANNED
 from .solvers.arrays import Array
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 Key = TypeVar("Key")
-
-SPARE = 0.8
-"""Share of the free memory that is planned with."""
 
 
 def find_device(device: str | torch.device | None) -> torch.device | None:
@@ -77,7 +75,7 @@ def how_many_fit(device: torch.device, per_layer: int) -> int:
         return 1
     free, _ = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(1, int((free + held) * SPARE / per_layer))
+    return max(1, int((free + held) * PLANNED / per_layer))
 
 
 def over_batches(

@@ -11,6 +11,8 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 CGROUP = Path("/sys/fs/cgroup")
+PLANNED = 0.8
+"""Share of free memory that is planned with."""
 
 
 def usable_cores() -> int:
@@ -48,7 +50,7 @@ def threads_within_memory(bytes_each: int) -> int:
         bytes_each: what one layer takes while it is worked on.
     """
     free = free_memory()
-    return usable_cores() if free is None else max(1, min(usable_cores(), int(0.8 * free / bytes_each)))
+    return usable_cores() if free is None else max(1, min(usable_cores(), int(PLANNED * free / bytes_each)))
 
 
 @contextmanager

@@ -39,15 +39,13 @@ class Inference:
     """[relabellings, held-out rows]."""
     n_groups: int
     notes: tuple[str, ...]
-    strata: NDArray[Any] | None = None
-    """[held-out rows] the same for prompts of the same length."""
-    groups: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64]
     """[held-out rows] group of each."""
+    strata: NDArray[Any] | None
+    """[held-out rows] the same for prompts of the same length; `None` where lengths are unknown."""
 
     def units(self, metric: str, truth: NDArray[Any], n_classes: int) -> tuple[int, ...]:
         """Independent units behind a metric: held-out groups, or those that hold each class."""
-        if self.groups is None:
-            return (self.n_groups,)
         return deciding_groups(metric, truth, self.groups, n_classes)
 
 
@@ -96,8 +94,8 @@ def make_inference(
         null,
         len(np.unique(groups)),
         tuple(notes),
-        None if lengths is None else same_length(np.asarray(lengths, dtype=np.float64)[test]),
         groups,
+        None if lengths is None else same_length(np.asarray(lengths, dtype=np.float64)[test]),
     )
 
 
@@ -168,7 +166,7 @@ def _within_length(
 ) -> dict[str, Any]:
     """The row of AUROC among prompts of the same length: what length cannot have told."""
     strata = inference.strata
-    assert strata is not None and inference.groups is not None
+    assert strata is not None
     mixed = [code for code in np.unique(strata) if len(np.unique(truth[strata == code])) == 2]
     rows = np.isin(strata, mixed)
     pairs = sum(
