@@ -3,6 +3,7 @@
 # make check   packaging, types, style, docs, notebooks, browser (under forty minutes)
 # make soak    long calibrations, fault injection, memory at scale
 # make bench   every side-by-side benchmark, results under benchmarks/results/
+# make picture the README's picture of the demo report (needs Chromium)
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ OUT ?= demo-report
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test check soak bench format clean
+.PHONY: help demo test check soak bench picture format clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -56,6 +57,10 @@ soak: $(VENV)/.test
 
 bench: $(VENV)/.test
 	for script in benchmarks/[!_]*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python $$script; done
+
+picture: demo
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,1900 \
+	  --screenshot=docs/img/report.png "file://$(CURDIR)/$(OUT)/report.html"
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix .
