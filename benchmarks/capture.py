@@ -30,7 +30,7 @@ import torch
 from _results import publish
 
 from layerprobe import capture, load_model, read_prompts
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
 
 DATA = Path(os.environ.get("LAYERPROBE_TEST_DATA", Path(__file__).parents[2] / "shared"))
 BATCH = 16

@@ -24,7 +24,7 @@ import torch
 import transformers
 from _results import publish
 
-from layerprobe.hooks.load import load_model
+from layerprobe.hooks.weights.load import load_model
 
 LAYERS, WIDTH, VOCAB, SHAPE = 8, 384, 8192, (4, 96)
 

@@ -31,11 +31,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from layerprobe import from_arrays, linear_probe
-from layerprobe.analyses.layer_threads import one_blas_thread
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_problem import Fits, Problem
-from layerprobe.analyses.metrics import auroc
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.probes.problem import Fits, Problem
+from layerprobe.analyses.reading.threads import one_blas_thread
 from layerprobe.analyses.solvers.ridge import decompose, leave_out_predictions
+from layerprobe.analyses.statistics.metrics import auroc
 
 N, FOLDS = 2000, 5
 STRENGTHS = METHODS["logistic"].strengths

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 import layerprobe as lp
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("LAYERPROBE_TEST_DATA", ROOT.parent / "shared"))

@@ -28,7 +28,7 @@ import torch
 from _results import publish
 from sklearn import metrics
 
-from layerprobe.analyses.indices import cluster_indices
+from layerprobe.analyses.separation.indices import cluster_indices
 
 
 def rows_of(n: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

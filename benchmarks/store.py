@@ -34,14 +34,14 @@ import h5py
 import numpy as np
 from _results import publish
 
-from layerprobe.cache import writer as writing
-from layerprobe.cache.batches import make_plan
-from layerprobe.cache.columns import PromptColumns, as_column
-from layerprobe.cache.creation import Contents
-from layerprobe.cache.layout import ArraySpec
-from layerprobe.cache.sinks import BlockBuffer
-from layerprobe.cache.store import open_store
-from layerprobe.cache.writer import StoreWriter
+from layerprobe.cache.capture.sinks import BlockBuffer
+from layerprobe.cache.file import writer as writing
+from layerprobe.cache.file.batch_plan import make_plan
+from layerprobe.cache.file.creation import Contents
+from layerprobe.cache.file.layout import ArraySpec
+from layerprobe.cache.file.writer import StoreWriter
+from layerprobe.cache.prompts.columns import PromptColumns, as_column
+from layerprobe.cache.store.activations import open_store
 
 LAYERS, WIDTH, BLOCK, BATCH = 24, 1024, 1024, 16
 

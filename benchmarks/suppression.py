@@ -27,11 +27,11 @@ import torch
 from _results import publish
 from tiny_models import WORDS, build, tiny_tokenizer
 
-from layerprobe.analyses.answer_task import AnswerTask
-from layerprobe.analyses.patching_runs import record
-from layerprobe.analyses.patching_sweeps import head_sweep
-from layerprobe.hooks.load import load_model
+from layerprobe.analyses.causes.answer_task import AnswerTask
+from layerprobe.analyses.causes.edited_runs import record
+from layerprobe.analyses.causes.sweeps import head_sweep
 from layerprobe.hooks.sites import SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 SIZES = {
     "hidden_size": 256,

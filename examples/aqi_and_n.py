@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprobe.analyses.alignment_quality_values import quality_of
+from layerprobe.analyses.alignment.forms import quality_of
 
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000)
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 70, 50

@@ -19,11 +19,11 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 import layerprobe as lp
-from layerprobe.analyses.alignment_quality import aqi
-from layerprobe.analyses.drift import drift
-from layerprobe.analyses.topic_control import topic_control
-from layerprobe.analyses.unsupervised import unsupervised
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.analyses.alignment.quality_index import aqi
+from layerprobe.analyses.separation.drift import drift
+from layerprobe.analyses.separation.topic_control import topic_control
+from layerprobe.analyses.separation.unsupervised import unsupervised
+from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.probe.demo import models, prompts_file
 
 STYLE = (

@@ -19,9 +19,9 @@ import pandas as pd
 import torch
 
 import layerprobe as lp
-from layerprobe.analyses.comparison_factorial import two_by_two
-from layerprobe.analyses.comparison_readout import mean_difference_readout
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.analyses.comparison.factorial import two_by_two
+from layerprobe.analyses.comparison.readout import mean_difference_readout
+from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.hooks.model import Model
 
 # fmt: off

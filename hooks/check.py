@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import identity
 from .errors import LayerprobeError
+from .in_memory import pad
 from .interventions import add
-from .run import pad
 from .sites import SiteAt
+from .weights import identity
 
 if TYPE_CHECKING:
     from .model import Model

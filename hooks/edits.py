@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from .anatomy import Anatomy
+from .architecture.anatomy import Anatomy
+from .architecture.points import find_point
 from .edit_texts import n_texts
 from .errors import LayerprobeError
 from .interventions import HEADED, Intervention
-from .points import find_point
 from .sites import SiteAt, check_layer
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from . import edits as edit_rules
 from .check import CheckReport, check
 from .engines.base import Select, keep_copy
 from .errors import LayerprobeError
+from .in_memory import Activations, pad, run_texts
 from .inputs import checked_inputs, pad_id
 from .interventions import Intervention
 from .model_facts import ModelFacts
-from .run import Activations, pad, run_texts
 from .sites import SiteAt, parse_sites
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from . import edits as edit_rules
-from .anatomy import Anatomy, input_device, text_config
+from .architecture.anatomy import Anatomy, input_device, text_config
 from .engines.base import Engine
 from .errors import LayerprobeError
-from .identity import ModelIdentity
 from .inputs import context_length
-from .lens import Lens
+from .lenses import Lens
 from .sites import SiteAt, parse_sites, site_info
 from .tokens import Encoding, check_tokenizer, encode
+from .weights.identity import ModelIdentity
 
 
 class ModelFacts:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .architecture.head import Head
 from .errors import LayerprobeError
-from .head import Head
-from .lens import Lens
-from .run import pad
+from .in_memory import pad
+from .lenses import Lens
 from .sites import SiteAt
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import h5py
 import torch
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache import assembly, writer
+from layerprobe.cache.capture import assembly
+from layerprobe.cache.file import writer
 
 #: bytes of a block, so small that a capture of these texts has many
 SMALL_BLOCK = 20_000

@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from layerprobe.cache.lens_table import LensTable
-from layerprobe.cache.memory import from_arrays
+from layerprobe.cache.store.lens_table import LensTable
+from layerprobe.cache.store.memory import from_arrays
 
 FLAT = [0.0, 1.0, 4.0, 6.0, 6.0, 6.0, 6.0, 6.0]
 OVERRIDDEN = [0.0, 1.0, 4.0, 6.0, 6.0, -3.0, -6.0, -7.0]
@@ -70,7 +70,7 @@ def tiny(name, seed=0):
     """A random-weight model with the word-level tokenizer, whatever the architecture's own class does."""
     from tiny_models import build, tiny_tokenizer
 
-    from layerprobe.hooks.load import load_model
+    from layerprobe.hooks.weights.load import load_model
 
     return load_model(build(name, seed=seed), tokenizer=tiny_tokenizer(), check=False, name=name)
 
@@ -88,8 +88,8 @@ def tiny_store(model, *, sites=("resid_post", "lens"), **options):
     """A few prompts with answers, captured in memory from a tiny model."""
     import pandas as pd
 
-    from layerprobe.cache.capture import capture
-    from layerprobe.cache.prompts import PromptTable
+    from layerprobe.cache.capture.run import capture
+    from layerprobe.cache.prompts.table import PromptTable
 
     rows = [
         {

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..head import Head
+from ..architecture.head import Head
 from ..interventions import Intervention
 from ..sites import SiteAt
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Anatomy, input_device
+from ..architecture.anatomy import Anatomy, input_device
+from ..architecture.head import Head
+from ..architecture.points import Point, find_point
 from ..errors import LayerprobeError
-from ..head import Head
-from ..points import Point, find_point
 from ..sites import SiteAt
 from .base import Edits, Select
 from .taps import Stop, Taps

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Anatomy, input_device
+from ..architecture.anatomy import Anatomy, input_device
+from ..architecture.points import first, with_first
 from ..errors import LayerprobeError
-from ..points import first, with_first
 from ..sites import SiteAt
 from .base import Edits
 from .huggingface import HuggingFaceEngine

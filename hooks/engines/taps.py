@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..architecture.points import Point, first, with_first
 from ..interventions import EditContext, Intervention
-from ..points import Point, first, with_first
 from ..sites import SiteAt
 from .base import Select, owned
 

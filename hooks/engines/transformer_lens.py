@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Anatomy, input_device
+from ..architecture.anatomy import Anatomy, input_device
+from ..architecture.points import Point, _heads, _pattern, _stream
 from ..errors import LayerprobeError
 from ..interventions import ablate
-from ..points import Point, _heads, _pattern, _stream
 from ..sites import SiteAt
 from .base import Edits
 from .huggingface import HuggingFaceEngine

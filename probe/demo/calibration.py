@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...analyses.comparison import compare
-from ...analyses.intervals import exact_binomial_bound
-from ...cache.capture import capture
-from ...cache.prompts import PromptTable
-from ...hooks.load import load_model
+from ...analyses.comparison.models import compare
+from ...analyses.statistics.intervals import exact_binomial_bound
+from ...cache.capture.run import capture
+from ...cache.prompts.table import PromptTable
+from ...hooks.weights.load import load_model
 from . import models
 from .prompts import prompt_rows
 

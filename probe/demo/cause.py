@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...analyses.components import Parts
-from ...analyses.patching_causal import causal
-from ...cache.capture import capture
-from ...hooks.load import load_model
+from ...analyses.causes.causal import causal
+from ...analyses.causes.components import Parts
+from ...cache.capture.run import capture
+from ...hooks.weights.load import load_model
 from . import models
 from .calibration import prompt_set
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
-from ..study_results import explain
+from ..results.folder import explain
 
 if TYPE_CHECKING:
-    from ...analyses.result import AnalysisResult
+    from ...analyses.result.analysis import AnalysisResult
 
 ALL = "all prompts"
 SEVERAL = "probes_of_several_labels"

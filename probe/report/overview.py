@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
+from ...analyses.lens.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
 from .collect import (
     ALL,
     Entry,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.suppression_view import subset_words
-from ..plots import curve, level, panels, style_of
+from ...analyses.lens.suppression_view import subset_words
 from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
+from .plots import curve, level, panels, style_of
 
 # (metric, space, what the panel is called, the value that means "no difference")
 LEADING = (

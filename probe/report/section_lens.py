@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.suppression_view import subset_words
-from ..plots import NEUTRAL, PALETTE, curve, level, panels, style_of
+from ...analyses.lens.suppression_view import subset_words
 from .collect import ALL, Entry, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
+from .plots import NEUTRAL, PALETTE, curve, level, panels, style_of
 
 ANSWER = {"colour": PALETTE[0], "dash": "solid", "marker": "circle"}
 FOIL = {"colour": PALETTE[4], "dash": "dash", "marker": "diamond"}

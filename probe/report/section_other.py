@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...hooks.errors import LayerprobeError
-from ..plots import restyled
 from .collect import Entry, number, where_words, words
 from .parts import figure, frame_table, section
+from .plots import restyled
 
 TITLES = {
     "aqi": "Alignment Quality Index",
@@ -84,7 +84,7 @@ def _component_maps(entry: Entry, title: str) -> list[dict[str, Any]]:
     frame = entry.result.frames.get("map")
     if entry.result.kind not in UNITS or frame is None or not len(frame):
         return []
-    from ...analyses.attribution import component_map
+    from ...analyses.causes.attribution import component_map
 
     unit = UNITS[entry.result.kind]
     parts = frame.groupby("subset", sort=False) if "subset" in frame else [("all", frame)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..plots import curve, grey_band, level, panels, restyled, style_of
 from .collect import (
     Entry,
     joined,
@@ -21,6 +20,7 @@ from .collect import (
     words,
 )
 from .parts import figure, frame_table, section, table
+from .plots import curve, grey_band, level, panels, restyled, style_of
 
 HEADLINE = ("auroc", "balanced_accuracy", "accuracy", "r2", "pearson")
 CHANCE = {"auroc": 0.5, "r2": 0.0, "pearson": 0.0}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..plots import curve, level, panels, style_of
 from .collect import Entry, joined, number, ordered, place, same_question, where_words, with_interval, words
 from .parts import figure, section, table
+from .plots import curve, level, panels, style_of
 
 SMALL_IS_SEPARATE = {"davies_bouldin", "xie_beni"}
 ORDER = ("silhouette", "calinski_harabasz", "dunn", "davies_bouldin", "xie_beni")

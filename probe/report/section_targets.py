@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..plots import curve, panels, style_of
 from .collect import Entry, joined, number, ordered, place, same_question, where_words, with_interval, words
 from .parts import figure, section, table
+from .plots import curve, panels, style_of
 from .section_probes import above_chance, headline_metric, null_band, per_layer, reference_lines
 
 MOST_PANELS = 12

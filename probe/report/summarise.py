@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...hooks.errors import LayerprobeError
-from ..study_results import ResultsFolder, explain, plain
+from ..results.folder import ResultsFolder, explain, plain
 from .collect import SEVERAL, Entry, same_question, where_words, words
 from .methods import notes_for
 from .overview import (

@@ -3,10 +3,10 @@ import pytest
 import torch
 from lens_worlds import tiny, tiny_store
 
-from layerprobe.analyses.ablation import ablation
-from layerprobe.analyses.answer_task import answer_task
-from layerprobe.analyses.patching_runs import run_difference
-from layerprobe.analyses.result import read_result
+from layerprobe.analyses.causes.ablation import ablation
+from layerprobe.analyses.causes.answer_task import answer_task
+from layerprobe.analyses.causes.edited_runs import run_difference
+from layerprobe.analyses.result.analysis import read_result
 from layerprobe.hooks.errors import LayerprobeError
 
 FAST = {"groups": None, "n_bootstrap": 30, "n_permutations": 30}

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerprobe.analyses.alignment_quality import aqi
-from layerprobe.analyses.alignment_quality_values import quality_of, released_quality, scaled_within_model
-from layerprobe.analyses.alignment_quality_view import summarise
-from layerprobe.analyses.indices import calinski_harabasz, xie_beni
-from layerprobe.analyses.layer_pooling import fit_pooling, sparsemax
-from layerprobe.analyses.result import AnalysisResult
-from layerprobe.cache.memory import from_arrays
+from layerprobe.analyses.alignment.forms import quality_of, released_quality, scaled_within_model
+from layerprobe.analyses.alignment.pooling import fit_pooling, sparsemax
+from layerprobe.analyses.alignment.quality_index import aqi
+from layerprobe.analyses.alignment.quality_view import summarise
+from layerprobe.analyses.result.analysis import AnalysisResult
+from layerprobe.analyses.separation.indices import calinski_harabasz, xie_beni
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 

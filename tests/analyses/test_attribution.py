@@ -3,9 +3,9 @@ import pytest
 import torch
 from lens_worlds import tiny, tiny_store
 
-from layerprobe.analyses.answer_task import answer_task
-from layerprobe.analyses.attribution import attribution
-from layerprobe.analyses.attribution_parts import attribute, freeze_norm
+from layerprobe.analyses.causes.answer_task import answer_task
+from layerprobe.analyses.causes.attribution import attribution
+from layerprobe.analyses.causes.written_parts import attribute, freeze_norm
 from layerprobe.hooks.errors import LayerprobeError
 
 FAMILIES = [

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from lens_worlds import FLAT, lens_table, world
 
-from layerprobe.analyses.comparison import compare
-from layerprobe.analyses.comparison_directions import weighted_auroc
-from layerprobe.analyses.paired_stores import pair_stores
-from layerprobe.analyses.result import read_result
-from layerprobe.cache.memory import from_arrays
+from layerprobe.analyses.comparison.models import compare
+from layerprobe.analyses.comparison.transfer_of_directions import weighted_auroc
+from layerprobe.analyses.reading.pairing import pair_stores
+from layerprobe.analyses.result.analysis import read_result
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 FAST = {"n_bootstrap": 200, "n_permutations": 200}
@@ -227,7 +227,7 @@ def test_transfer_is_judged_only_where_the_reference_reads_the_label_at_all():
 
 
 def test_one_estimable_layer_is_not_called_the_lowest():
-    from layerprobe.analyses.comparison_view import _extreme
+    from layerprobe.analyses.comparison.models_view import _extreme
 
     rows = pd.DataFrame(
         {

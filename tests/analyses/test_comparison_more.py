@@ -3,15 +3,15 @@ import pytest
 import torch
 from lens_worlds import FLAT, tiny, tiny_store, world
 
-from layerprobe.analyses.comparison_factorial import two_by_two
-from layerprobe.analyses.comparison_readout import mean_difference_readout
-from layerprobe.analyses.pairs_registry import known_pair, known_pairs
-from layerprobe.analyses.refusal_direction import ablate_everywhere, refusal_direction
-from layerprobe.analyses.result import read_result
-from layerprobe.cache.memory import from_arrays
+from layerprobe.analyses.behaviour.checkpoints import known_pair, known_pairs
+from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direction
+from layerprobe.analyses.comparison.factorial import two_by_two
+from layerprobe.analyses.comparison.readout import mean_difference_readout
+from layerprobe.analyses.result.analysis import read_result
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
 from layerprobe.hooks.sites import SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 FAST = {"n_bootstrap": 100, "n_permutations": 50}
 

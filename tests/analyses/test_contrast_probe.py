@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses.contrast_probe import contrast_probe
-from layerprobe.analyses.duplicates import near_duplicates
+from layerprobe.analyses.probes.contrast import contrast_probe
+from layerprobe.analyses.probes.duplicates import near_duplicates
 from layerprobe.hooks.errors import LayerprobeError
 
 

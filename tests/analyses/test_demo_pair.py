@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerprobe.analyses.answer_task import answer_task
-from layerprobe.analyses.behaviour_pairs import behaviour
-from layerprobe.analyses.patching_choice import Patcher
-from layerprobe.analyses.patching_source import model_source
-from layerprobe.analyses.suppression import suppression
-from layerprobe.cache.capture import capture
-from layerprobe.cache.prompts import read_prompts
-from layerprobe.hooks.load import load_model
+from layerprobe.analyses.behaviour.on_pairs import behaviour
+from layerprobe.analyses.causes.answer_task import answer_task
+from layerprobe.analyses.causes.choice import Patcher
+from layerprobe.analyses.causes.source import model_source
+from layerprobe.analyses.lens.suppression import suppression
+from layerprobe.cache.capture.run import capture
+from layerprobe.cache.prompts.table import read_prompts
+from layerprobe.hooks.weights.load import load_model
 from layerprobe.probe import demo
 from layerprobe.probe.demo.cause import check
 

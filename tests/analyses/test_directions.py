@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses.directions import Directions
+from layerprobe.analyses.result.directions import Directions
 from layerprobe.hooks.errors import LayerprobeError
 
 LEAN = {"groups": None, "n_permutations": 0, "n_bootstrap": 20, "baselines": False}

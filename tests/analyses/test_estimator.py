@@ -7,8 +7,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from layerprobe.analyses.estimator import LinearProbe
-from layerprobe.analyses.linear_probe_methods import METHODS
+from layerprobe.analyses.probes.estimator import LinearProbe
+from layerprobe.analyses.probes.methods import METHODS
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torchmetrics.functional.clustering import dunn_index
 
-from layerprobe.analyses.indices import (
+from layerprobe.analyses.separation.indices import (
     DIAMETERS,
     INDICES,
     SET_DISTANCES,

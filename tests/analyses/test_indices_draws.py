@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from layerprobe.analyses.indices import INDICES, cluster_indices
-from layerprobe.analyses.indices_draws import WEIGHTED, Draws, distance_bands, drawn_indices
-from layerprobe.analyses.indices_draws_extremes import ClosestPairs
+from layerprobe.analyses.separation.drawn_extremes import ClosestPairs
+from layerprobe.analyses.separation.draws import WEIGHTED, Draws, distance_bands, drawn_indices
+from layerprobe.analyses.separation.indices import INDICES, cluster_indices
 
 
 @pytest.mark.parametrize("k", [2, 4])

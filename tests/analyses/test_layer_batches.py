@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import layerprobe as lp
-from layerprobe.analyses import layer_batches, linear_probe_run
-from layerprobe.analyses.layer_batches import alike, find_device, how_many_fit, over_batches
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_problem import Problem
+from layerprobe.analyses.probes import loop as linear_probe_run
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.probes.problem import Problem
+from layerprobe.analyses.reading import device as layer_batches
+from layerprobe.analyses.reading.device import alike, find_device, how_many_fit, over_batches
 from layerprobe.hooks.errors import LayerprobeError
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

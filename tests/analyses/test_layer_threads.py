@@ -2,8 +2,8 @@
 
 import pytest
 
-from layerprobe.analyses import layer_threads
-from layerprobe.analyses.layer_threads import free_memory, threads_within_memory
+from layerprobe.analyses.reading import threads as layer_threads
+from layerprobe.analyses.reading.threads import free_memory, threads_within_memory
 
 
 def test_free_memory_is_that_of_the_machine_or_of_a_tighter_container(tmp_path, monkeypatch):

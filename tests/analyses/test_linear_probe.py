@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_task import make_task
-from layerprobe.analyses.resampling import exact_binomial_bound
+from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from layerprobe.analyses.metrics import (
+from layerprobe.analyses.statistics.metrics import (
     METRICS,
     Predicted,
     expected_calibration_error,

@@ -10,11 +10,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_task import make_task
-from layerprobe.analyses.nested_cv import nested_cv
-from layerprobe.analyses.nested_cv_variance import influence, nested_score
-from layerprobe.analyses.resampling import exact_binomial_bound, grouped_folds
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.statistics.resampling import exact_binomial_bound, grouped_folds
+from layerprobe.analyses.validation.nested_cv import nested_cv
+from layerprobe.analyses.validation.nested_variance import influence, nested_score
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -163,7 +163,9 @@ def test_the_same_on_tensors(width, monkeypatch):
     store = lp.from_arrays({"resid_post": rng.normal(size=(2, 70, width)) + y[:, None]}, labels={"y": y})
     options = {"label": "y", "groups": None, "repeats": 1, "strengths": [0.01, 1.0]}
     one = nested_cv(store, **options).table
-    monkeypatch.setattr("layerprobe.analyses.nested_cv.find_device", lambda given: torch.device("cpu"))
+    monkeypatch.setattr(
+        "layerprobe.analyses.validation.nested_cv.find_device", lambda given: torch.device("cpu")
+    )
     other = nested_cv(store, device="stacked", **options).table
     np.testing.assert_allclose(one["estimate"], other["estimate"], atol=1e-6)
     np.testing.assert_allclose(one["standard_error"], other["standard_error"], atol=1e-6)

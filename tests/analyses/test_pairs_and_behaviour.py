@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lens_worlds import lens_table
 
-from layerprobe.analyses.behaviour import identity_gap, mcnemar, pair_counts, pair_rates, rate_draws
-from layerprobe.analyses.behaviour_pairs import behaviour, pair_members, parse_answer
-from layerprobe.analyses.contrastive_pairs import main, pairs_from_table, show
-from layerprobe.analyses.contrastive_pairs_bbq import bbq_pairs
-from layerprobe.analyses.intervals import benjamini_hochberg
-from layerprobe.cache.memory import from_arrays
+from layerprobe.analyses.behaviour.bbq import bbq_pairs
+from layerprobe.analyses.behaviour.contrastive import main, pairs_from_table, show
+from layerprobe.analyses.behaviour.counts import identity_gap, mcnemar, pair_counts, pair_rates, rate_draws
+from layerprobe.analyses.behaviour.on_pairs import behaviour, pair_members, parse_answer
+from layerprobe.analyses.statistics.intervals import benjamini_hochberg
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 COUNTS = {"Religion": (300, 256), "Nationality": (770, 626), "Sexual_orientation": (216, 210)}

@@ -5,15 +5,15 @@ import pytest
 import torch
 from lens_worlds import tiny, tiny_store
 
-from layerprobe.analyses.answer_task import answer_task
-from layerprobe.analyses.components import Component, all_components
-from layerprobe.analyses.patching import patching
-from layerprobe.analyses.patching_given import given_heads, last_query, plain_attention
-from layerprobe.analyses.patching_paths import Path, path_effects
-from layerprobe.analyses.patching_runs import path_difference, record, run_difference, set_difference
-from layerprobe.analyses.patching_source import Ablation, model_source
-from layerprobe.analyses.patching_sweeps import candidate_difference, head_sweep, position_sweep, site_sweep
-from layerprobe.analyses.result import read_result
+from layerprobe.analyses.causes.answer_task import answer_task
+from layerprobe.analyses.causes.components import Component, all_components
+from layerprobe.analyses.causes.edited_runs import path_difference, record, run_difference, set_difference
+from layerprobe.analyses.causes.given import given_heads, last_query, plain_attention
+from layerprobe.analyses.causes.patching import patching
+from layerprobe.analyses.causes.paths import Path, path_effects
+from layerprobe.analyses.causes.source import Ablation, model_source
+from layerprobe.analyses.causes.sweeps import candidate_difference, head_sweep, position_sweep, site_sweep
+from layerprobe.analyses.result.analysis import read_result
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.interventions import ablate, patch
 from layerprobe.hooks.sites import SiteAt
@@ -159,7 +159,7 @@ def test_nothing_patched_changes_nothing_and_everything_patched_is_the_other_run
     )
     # all components and the embedding of the last position: nothing of the other run is missing at the output
     everything = [*(c for c in all_components(model))]
-    from layerprobe.analyses.patching_runs import set_edits
+    from layerprobe.analyses.causes.edited_runs import set_edits
 
     got = run_difference(model, batch, edits=[*with_embedding, *set_edits(everything, values)])
     torch.testing.assert_close(got, clean, atol=1e-4, rtol=1e-4)
@@ -169,7 +169,7 @@ def test_the_direct_path_is_the_change_written_straight_to_the_logits():
     model, _, _, batch, cache, values = runs("llama")
     sender = Component("head", 0, 1)
     got = path_difference(model, batch, sender, None, cache, values)
-    from layerprobe.analyses.attribution_parts import output_projection
+    from layerprobe.analyses.causes.written_parts import output_projection
 
     weight, _ = output_projection(model, 0)
     change = torch.einsum(

@@ -5,15 +5,15 @@ import pytest
 import torch
 from lens_worlds import tiny, tiny_store
 
-from layerprobe.analyses.answer_task import answer_task
-from layerprobe.analyses.attribution import contributions
-from layerprobe.analyses.components import Component, all_components
-from layerprobe.analyses.patching_causal import causal
-from layerprobe.analyses.patching_choice import Patcher, random_sets
-from layerprobe.analyses.patching_source import model_source
+from layerprobe.analyses.causes.answer_task import answer_task
+from layerprobe.analyses.causes.attribution import contributions
+from layerprobe.analyses.causes.causal import causal
+from layerprobe.analyses.causes.choice import Patcher, random_sets
+from layerprobe.analyses.causes.components import Component, all_components
+from layerprobe.analyses.causes.source import model_source
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
 from layerprobe.hooks.sites import SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 
 @cache
@@ -84,7 +84,7 @@ def test_only_parts_that_differ_between_the_runs_are_chosen_among():
 
 
 def test_random_directions_move_as_far_as_patching_does(monkeypatch):
-    from layerprobe.analyses import patching_choice
+    from layerprobe.analyses.causes import choice as patching_choice
 
     patcher, seen = patcher_of(), []
     chosen = [Component("head", 1, 2)]
@@ -131,7 +131,7 @@ def test_control_prompts_need_a_source_model():
 
 
 def test_the_prompts_that_choose_do_not_score(monkeypatch):
-    from layerprobe.analyses import patching_causal
+    from layerprobe.analyses.causes import causal as patching_causal
 
     base, instruct = planted()
     store, seen = tiny_store(instruct), {}

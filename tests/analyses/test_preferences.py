@@ -7,9 +7,9 @@ import torch
 from tiny_models import WORDS, tiny_model, tiny_reward_model, tiny_tokenizer
 
 import layerprobe as lp
-from layerprobe.analyses.preferences import preference_dimensions, reward_decomposition, reward_head
-from layerprobe.analyses.score_heads import score_heads
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.analyses.rewards.preferences import preference_dimensions, reward_decomposition, reward_head
+from layerprobe.analyses.rewards.score_heads import score_heads
+from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.hooks.errors import LayerprobeError
 
 NAMES = ["harmlessness", "helpfulness", "correctness", "coherence", "complexity", "verbosity"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_fit import probabilities
-from layerprobe.analyses.metrics import Predicted, score
-from layerprobe.analyses.resampling import exact_binomial_bound
+from layerprobe.analyses.probes.fit import probabilities
+from layerprobe.analyses.statistics.metrics import Predicted, score
+from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 
 CLASSES = ("auroc", "average_precision", "balanced_accuracy", "log_loss", "brier")
 VALUES = ("r2", "pearson", "mse")

@@ -5,7 +5,7 @@ import pytest
 import sklearn.metrics as sk
 
 import layerprobe as lp
-from layerprobe.analyses.baselines import word_features
+from layerprobe.analyses.probes.baselines import word_features
 
 FEW = {"n_permutations": 0, "n_bootstrap": 50}
 METHODS = ["logistic", "logistic_unscaled", "ridge", "mass_mean", "mass_mean_covariance", "shrunk_lda"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import layerprobe as lp
-from layerprobe.analyses.baselines import word_features
-from layerprobe.analyses.linear_probe_curves import learning_curve
+from layerprobe.analyses.probes.baselines import word_features
+from layerprobe.analyses.validation.curves import learning_curve
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -51,7 +51,7 @@ def test_the_curve_is_the_same_on_tensors(monkeypatch):
     store = store_of(words=False)
     one = learning_curve(store, label="y", shares=(0.5, 1.0), n_draws=1).table
     monkeypatch.setattr(
-        "layerprobe.analyses.linear_probe_curves.find_device", lambda given: torch.device("cpu")
+        "layerprobe.analyses.validation.curves.find_device", lambda given: torch.device("cpu")
     )
     other = learning_curve(store, label="y", shares=(0.5, 1.0), n_draws=1, device="stacked").table
     for column in ("estimate", "baseline_text", "baseline_length"):

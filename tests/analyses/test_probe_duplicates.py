@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses.baselines import words_of
-from layerprobe.analyses.duplicates import alike_between, near_duplicate_note, near_duplicates
-from layerprobe.analyses.linear_probe_task import make_task
+from layerprobe.analyses.probes.baselines import words_of
+from layerprobe.analyses.probes.duplicates import alike_between, near_duplicate_note, near_duplicates
+from layerprobe.analyses.reading.task import make_task
 
 
 def sentences(n, seed=0, vocabulary=400, length=25):

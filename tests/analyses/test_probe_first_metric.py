@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_fit import fit_layer, fit_layers
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_task import make_task
-from layerprobe.analyses.metrics import score
+from layerprobe.analyses.probes.fit import fit_layer, fit_layers
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.statistics.metrics import score
 
 
 def store_of(layers=2, n=200):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses import linear_probe_run
+from layerprobe.analyses.probes import loop as linear_probe_run
 from layerprobe.hooks.errors import LayerprobeError
 
 FEW = {"n_permutations": 20, "n_bootstrap": 20}
@@ -141,15 +141,15 @@ def test_what_is_not_finite_is_found_first_and_named_by_its_row_in_the_store(not
 
 
 def test_statistics_kept_at_capture_save_the_reading(monkeypatch):
-    from layerprobe.analyses.linear_probe_places import check_places, list_places
-    from layerprobe.analyses.linear_probe_task import make_task
+    from layerprobe.analyses.reading.places import check_places, list_places
+    from layerprobe.analyses.reading.task import make_task
 
     store = a_store()
     task = make_task(store, "y", groups=None, held_out=0.3, n_folds=5, seed=0)
     places = list_places(store, "resid_post", None)
     statistics = store.statistics("resid_post")
     monkeypatch.setattr(type(store), "kept_statistics", lambda self, site: statistics)
-    monkeypatch.setattr("layerprobe.analyses.linear_probe_places.check_finite", pytest.fail)
+    monkeypatch.setattr("layerprobe.analyses.reading.places.check_finite", pytest.fail)
     check_places(store, places, [task])
 
 

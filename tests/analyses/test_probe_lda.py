@@ -7,9 +7,9 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from layerprobe.analyses.linear_probe_lda import ledoit_wolf
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_problem import Problem
+from layerprobe.analyses.probes.discriminant import ledoit_wolf
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.probes.problem import Problem
 
 LDA = ["mass_mean_covariance", "shrunk_lda"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 import layerprobe as lp
-from layerprobe.analyses.baselines import word_features
+from layerprobe.analyses.probes.baselines import word_features
 
 
 def test_activations_that_are_the_words_score_like_the_words():

@@ -6,8 +6,8 @@ from oracles import probes as oracle
 from planted_probes import planted_store
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_task import make_task
-from layerprobe.analyses.resampling import group_permutations
+from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.statistics.resampling import group_permutations
 
 STRENGTHS = np.array([1e-3, 1e-2, 1e-1, 1.0])
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_view import summarise
-from layerprobe.analyses.probe_panels import panels_of, place_name
-from layerprobe.analyses.result import AnalysisResult, tidy
+from layerprobe.analyses.probes.linear_view import summarise
+from layerprobe.analyses.result.analysis import AnalysisResult, tidy
+from layerprobe.analyses.result.panels import panels_of, place_name
 
 FEW = {"n_permutations": 60, "n_bootstrap": 60}
 N = 120

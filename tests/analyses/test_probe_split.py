@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import layerprobe as lp
-from layerprobe.analyses.held_out_split import held_out_rows
-from layerprobe.analyses.linear_probe_task import make_task
-from layerprobe.analyses.resampling import grouped_folds
+from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.statistics.held_out_split import held_out_rows
+from layerprobe.analyses.statistics.resampling import grouped_folds
 from layerprobe.hooks.errors import LayerprobeError
 
 

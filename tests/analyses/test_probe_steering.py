@@ -5,7 +5,7 @@ import pytest
 from tiny_models import tiny_model
 
 import layerprobe as lp
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
 
 PLAIN = ["the cat", "a dog", "the baker", "the pilot", "old king", "the young cat"]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_transfer import generalisation_matrix
+from layerprobe.analyses.validation.transfer import generalisation_matrix
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -124,7 +124,7 @@ def test_the_matrix_is_the_same_on_tensors(monkeypatch):
     stores = two_wordings(2, width=6, signal=2.0, layers=2)
     one = generalisation_matrix(stores, label="y", n_bootstrap=20).table
     monkeypatch.setattr(
-        "layerprobe.analyses.linear_probe_transfer.find_device", lambda given: torch.device("cpu")
+        "layerprobe.analyses.validation.transfer.find_device", lambda given: torch.device("cpu")
     )
     other = generalisation_matrix(stores, label="y", n_bootstrap=20, device="stacked").table
     for column in ("estimate", "baseline_text"):

@@ -5,10 +5,10 @@ import pytest
 from planted_probes import planted_store
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_curves import learning_curve
-from layerprobe.analyses.linear_probe_task import make_task
-from layerprobe.analyses.linear_probe_transfer import generalisation_matrix, leave_one_domain_out
-from layerprobe.analyses.selectivity import selectivity
+from layerprobe.analyses.probes.selectivity import selectivity
+from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.validation.curves import learning_curve
+from layerprobe.analyses.validation.transfer import generalisation_matrix, leave_one_domain_out
 from layerprobe.hooks.errors import LayerprobeError
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from layerprobe import from_arrays
-from layerprobe.analyses.resampling import (
+from layerprobe.analyses.statistics.resampling import (
     STORED,
     benjamini_hochberg,
     check_finite,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import layerprobe as lp
-from layerprobe.analyses.result import AnalysisResult, Directions, read_result, tidy
+from layerprobe.analyses.result.analysis import AnalysisResult, Directions, read_result, tidy
 from layerprobe.hooks.errors import LayerprobeError
 
 

@@ -8,9 +8,9 @@ from scipy.special import logit
 from scipy.stats import norm, t
 
 import layerprobe as lp
-from layerprobe.analyses.metrics import Predicted, score, tpr_at_fpr
-from layerprobe.analyses.resampling import cluster_bootstrap_weights, exact_binomial_bound
-from layerprobe.analyses.score_intervals import deciding_groups, interval, perfect_bound
+from layerprobe.analyses.statistics.metrics import Predicted, score, tpr_at_fpr
+from layerprobe.analyses.statistics.resampling import cluster_bootstrap_weights, exact_binomial_bound
+from layerprobe.analyses.statistics.score_intervals import deciding_groups, interval, perfect_bound
 
 
 def lowest_auroc_for_a_perfect_sample(n1, n0):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from sklearn.covariance import ledoit_wolf
 
-from layerprobe.analyses.indices import DEFAULT_INDICES, cluster_indices
-from layerprobe.analyses.resampling import exact_binomial_bound
-from layerprobe.analyses.result import read_result
-from layerprobe.analyses.separation import separation
-from layerprobe.analyses.separation_spaces import to_space, whitened
-from layerprobe.cache.memory import from_arrays
+from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.separation.clusters import separation
+from layerprobe.analyses.separation.indices import DEFAULT_INDICES, cluster_indices
+from layerprobe.analyses.separation.spaces import to_space, whitened
+from layerprobe.analyses.statistics.resampling import exact_binomial_bound
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 

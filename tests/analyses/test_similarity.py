@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from layerprobe.analyses.similarity import (
+from layerprobe.analyses.comparison.alikeness import (
     cka_biased,
     cka_debiased,
     effective_rank,

@@ -9,14 +9,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_lda import solve_shrunk
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.linear_probe_problem import Problem, moments
+from layerprobe.analyses.probes.discriminant import solve_shrunk
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.probes.problem import Problem, moments
 from layerprobe.analyses.solvers.arrays import square_root
 from layerprobe.analyses.solvers.logistic import solve_logistic
 from layerprobe.analyses.solvers.ridge import decompose, leave_out_predictions, solve_ridge
 from layerprobe.analyses.solvers.row_space import ridge_from_moments, stream_moments
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
 
 SHAPES = {
     "rows > width": (200, 12),

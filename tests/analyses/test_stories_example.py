@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from layerprobe.analyses.result import read_result
+from layerprobe.analyses.result.analysis import read_result
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "stories_finetune.py"
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from lens_worlds import EARLY, FLAT, OVERRIDDEN, world
 
-from layerprobe.analyses.resampling import exact_binomial_bound
-from layerprobe.analyses.result import read_result
-from layerprobe.analyses.suppression import suppression
+from layerprobe.analyses.lens.suppression import suppression
+from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -17,7 +17,7 @@ def run(store, **options):
 def replace_lens(store, **fields):
     from dataclasses import replace
 
-    from layerprobe.cache.memory import from_arrays
+    from layerprobe.cache.store.memory import from_arrays
 
     return from_arrays(
         {"resid_post": np.zeros((8, store.n_rows, 2), np.float32)},
@@ -102,7 +102,7 @@ def test_row_order_changes_nothing():
     order = np.random.default_rng(3).permutation(store.n_rows)
     from lens_worlds import lens_table
 
-    from layerprobe.cache.memory import from_arrays
+    from layerprobe.cache.store.memory import from_arrays
 
     difference = np.asarray(store.lens.candidate_logits)[..., 0, 0] * 2
     shuffled = from_arrays(
@@ -152,7 +152,7 @@ def test_bootstrap_draws_without_a_small_subset_do_no_harm():
 
 
 def test_curves_diverge_where_a_simultaneous_band_stays_off_zero():
-    from layerprobe.analyses.trajectories import divergence_layer
+    from layerprobe.analyses.lens.trajectories import divergence_layer
 
     rng = np.random.default_rng(0)
     centre = np.array([0.0, 3.0, 0.1, 2.0, 4.0])
@@ -204,7 +204,7 @@ def test_a_part_of_the_lead_that_is_lost_is_said_and_not_called_nothing():
 
 def test_layers_short_of_the_output_are_refused():
     store = world(sensitive=OVERRIDDEN)
-    from layerprobe.analyses.trajectories import read_trajectory
+    from layerprobe.analyses.lens.trajectories import read_trajectory
 
     with pytest.raises(LayerprobeError, match="up to layer 7"):
         read_trajectory(store.lens, "answer", "foil", n_layers=12)

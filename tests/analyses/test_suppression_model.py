@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from lens_worlds import tiny, tiny_store
 
-from layerprobe.analyses.suppression import suppression
-from layerprobe.analyses.suppression_model import candidate_ids, lens_from_model
+from layerprobe.analyses.lens.from_model import candidate_ids, lens_from_model
+from layerprobe.analyses.lens.suppression import suppression
 from layerprobe.hooks.errors import LayerprobeError
 
 

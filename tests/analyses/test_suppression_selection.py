@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from layerprobe.analyses.resampling import exact_binomial_bound
-from layerprobe.analyses.suppression_selection import main, null_world, selected_gap
+from layerprobe.analyses.lens.failures import main, null_world, selected_gap
+from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
 FAST = {"n_bootstrap": 200, "n_splits": 4}

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import layerprobe as lp
-from layerprobe.analyses.token_probe import PromptView, token_probe
-from layerprobe.analyses.token_probe_pool import POOLS
+from layerprobe.analyses.probes.token import PromptView, token_probe
+from layerprobe.analyses.probes.token_pooling import POOLS
 from layerprobe.hooks.errors import LayerprobeError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerprobe.analyses.trajectories import (
+from layerprobe.analyses.lens.trajectories import (
     crossfit_index,
     handoff,
     is_late,
@@ -11,7 +11,7 @@ from layerprobe.analyses.trajectories import (
     over_variants,
     read_trajectory,
 )
-from layerprobe.cache.lens_table import LensTable
+from layerprobe.cache.store.lens_table import LensTable
 from layerprobe.hooks.errors import LayerprobeError
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, pairwise
 
-from layerprobe.analyses.drift import drift
-from layerprobe.analyses.topic_control import topic_control
-from layerprobe.analyses.topic_control_words import match_by_words
-from layerprobe.analyses.unsupervised import _agreement, _plain, unsupervised
-from layerprobe.analyses.unsupervised_measures import anisotropy, effective_rank, participation_ratio, two_nn
-from layerprobe.cache.memory import from_arrays
+from layerprobe.analyses.separation.drift import drift
+from layerprobe.analyses.separation.structure import anisotropy, effective_rank, participation_ratio, two_nn
+from layerprobe.analyses.separation.topic_control import topic_control
+from layerprobe.analyses.separation.topic_words import match_by_words
+from layerprobe.analyses.separation.unsupervised import _agreement, _plain, unsupervised
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 

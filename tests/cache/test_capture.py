@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store, read_prompts
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
 
 TEXTS = [
     "the baker and the pilot were at the park .",

@@ -13,10 +13,11 @@ from cache_support import SMALL_BLOCK, datasets, die_while_writing, fill_the_dis
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
-from layerprobe.cache import assembly, room
-from layerprobe.cache.journal import read_journal
-from layerprobe.cache.opening import read_layout
-from layerprobe.cache.verify import verify
+from layerprobe.cache.capture import assembly
+from layerprobe.cache.file import disk_space as room
+from layerprobe.cache.file.journal import read_journal
+from layerprobe.cache.file.opening import read_layout
+from layerprobe.cache.store.verify import verify
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ from cache_support import datasets
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
-from layerprobe.cache import distributed
-from layerprobe.cache.distributed import capture_shard, capture_shards, shard_of, shard_path
-from layerprobe.cache.merge import merge
-from layerprobe.cache.prompts import PromptTable
-from layerprobe.cache.ray_actors import RayPool, Worker
-from layerprobe.cache.shards_plan import plan_shards
-from layerprobe.cache.verify import verify
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.cache.store.merge import merge
+from layerprobe.cache.store.verify import verify
+from layerprobe.cache.workers import distributed
+from layerprobe.cache.workers.distributed import capture_shard, capture_shards, shard_of, shard_path
+from layerprobe.cache.workers.ray_actors import RayPool, Worker
+from layerprobe.cache.workers.shards import plan_shards
 
 WORDS = ("dog", "cat", "baker", "pilot", "house", "park", "happy")
 SHARDS = 6

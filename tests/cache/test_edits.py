@@ -11,7 +11,7 @@ from tiny_models import tiny_model
 
 import layerprobe as lp
 from layerprobe import LayerprobeError
-from layerprobe.cache.identity import model_fields
+from layerprobe.cache.store.sameness import model_fields
 from layerprobe.hooks.edit_texts import describe
 
 # of several lengths and out of order, so that a capture runs them in another order; two are the same

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerprobe import LayerprobeError, open_store
-from layerprobe.cache.layout import VERSION
-from layerprobe.cache.statistics import RunningStatistics
+from layerprobe.cache.file.layout import VERSION
+from layerprobe.cache.file.statistics import RunningStatistics
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("store-*.h5"))

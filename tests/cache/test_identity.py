@@ -7,8 +7,8 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache.identity import differences
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.cache.store.sameness import differences
 
 WORDS = ["yes", "no", "yes", "no"]
 TABLE = PromptTable(

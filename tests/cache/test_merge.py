@@ -8,11 +8,11 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
-from layerprobe.cache.distributed import capture_shard, shard_of
-from layerprobe.cache.info import describe
-from layerprobe.cache.merge import merge
-from layerprobe.cache.prompts import PromptTable
-from layerprobe.cache.verify import verify
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.cache.store.info import describe
+from layerprobe.cache.store.merge import merge
+from layerprobe.cache.store.verify import verify
+from layerprobe.cache.workers.distributed import capture_shard, shard_of
 
 WORDS = ("dog", "cat", "baker", "pilot", "house", "park", "happy")
 TEXTS = [f"the {WORDS[i % 7]} was late . {' '.join(WORDS[: i % 5])}" for i in range(23)]

@@ -11,9 +11,9 @@ from cache_support import texts
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
-from layerprobe.cache import assembly, pipeline
-from layerprobe.cache.plan import plan
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.capture import assembly, pipeline
+from layerprobe.cache.capture.plan import plan
+from layerprobe.cache.prompts.table import PromptTable
 
 CHAT = [{"role": "user", "content": "who was late ?"}]
 

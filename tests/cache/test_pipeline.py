@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache import progress, room
-from layerprobe.cache.batches import make_plan
-from layerprobe.cache.plan import plan
-from layerprobe.cache.progress import Progress
-from layerprobe.cache.prompts import PromptTable
-from layerprobe.cache.requests import check_request, matches
-from layerprobe.cache.staging import Staging
-from layerprobe.cache.writer import StoreWriter
+from layerprobe.cache.capture import progress
+from layerprobe.cache.capture.plan import plan
+from layerprobe.cache.capture.progress import Progress
+from layerprobe.cache.capture.requests import check_request, matches
+from layerprobe.cache.capture.staging import Staging
+from layerprobe.cache.file import disk_space as room
+from layerprobe.cache.file.batch_plan import make_plan
+from layerprobe.cache.file.writer import StoreWriter
+from layerprobe.cache.prompts.table import PromptTable
 
 TEXTS = [f"the dog was late {'. the cat ' * (i % 6)}" for i in range(20)]
 

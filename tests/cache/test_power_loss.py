@@ -9,9 +9,10 @@ from cache_support import datasets, run
 from tiny_models import tiny_model
 
 from layerprobe import load_model, open_store
-from layerprobe.cache import assembly, writer
-from layerprobe.cache.opening import read_layout
-from layerprobe.cache.verify import verify
+from layerprobe.cache.capture import assembly
+from layerprobe.cache.file import writer
+from layerprobe.cache.file.opening import read_layout
+from layerprobe.cache.store.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from layerprobe import LayerprobeError, read_prompts
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
 
 FRAME = pd.DataFrame(
     {

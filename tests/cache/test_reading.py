@@ -10,8 +10,8 @@ import torch
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, from_arrays, linear_probe, load_model, open_store
-from layerprobe.cache.info import describe
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.cache.store.info import describe
 
 TEXTS = ["the dog was late .", "who was at the park ?", "yes", "one two three", "the cat", "no no no"]
 

@@ -13,11 +13,12 @@ from cache_support import datasets, run
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
-from layerprobe.cache import assembly, creation, pipeline
-from layerprobe.cache.opening import read_layout
-from layerprobe.cache.verify import verify
-from layerprobe.cache.writer import StoreWriter
-from layerprobe.probe.cli import main
+from layerprobe.cache.capture import assembly, pipeline
+from layerprobe.cache.file import creation
+from layerprobe.cache.file.opening import read_layout
+from layerprobe.cache.file.writer import StoreWriter
+from layerprobe.cache.store.verify import verify
+from layerprobe.probe.cli.main import main
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_rows_that_were_written_can_be_read_before_the_rest_is(llama, tmp_path, 
 SCRIPT = """
 import sys
 sys.path[:0] = [{tests!r}]
-import layerprobe.cache.assembly as c
+import layerprobe.cache.capture.assembly as c
 c.BLOCK_BYTES = 20_000
 import cache_support
 from layerprobe import load_model

@@ -14,7 +14,7 @@ import random, re, sys, time
 sys.path.insert(0, {tests!r})
 from layerprobe import capture, load_model
 from layerprobe.cache.prompts import PromptTable
-import layerprobe.cache.assembly as assembly
+import layerprobe.cache.capture.assembly as assembly
 assembly.BLOCK_BYTES = {block}
 rng = random.Random(0)
 words = {words!r}

@@ -5,8 +5,8 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
-from layerprobe.cache.prompts import PromptTable
-from layerprobe.cache.verify import verify
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.cache.store.verify import verify
 
 TEXTS = ["the dog was late .", "who was at the park ?", "yes", "one two three", "the cat", "no no no"]
 

@@ -5,10 +5,10 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
-from layerprobe.cache.candidates import CandidateTokens, check_candidates
-from layerprobe.cache.chat import map_spans, role_regions
-from layerprobe.cache.prompts import PromptTable
-from layerprobe.cache.tokens import parse_rule
+from layerprobe.cache.prompts.candidates import CandidateTokens, check_candidates
+from layerprobe.cache.prompts.chat import map_spans, role_regions
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.cache.prompts.token_rules import parse_rule
 
 TEXT = "the dog was late and the cat was happy"
 CHAT = [

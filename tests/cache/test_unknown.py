@@ -6,8 +6,8 @@ import pytest
 from tiny_models import tiny_model
 
 from layerprobe import capture, load_model
-from layerprobe.cache.plan import plan
-from layerprobe.cache.prompts import PromptTable
+from layerprobe.cache.capture.plan import plan
+from layerprobe.cache.prompts.table import PromptTable
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprobe.cache.batches import make_plan
-from layerprobe.cache.columns import PromptColumns, as_column
-from layerprobe.cache.creation import Contents
-from layerprobe.cache.layout import VERSION, ArraySpec
-from layerprobe.cache.writer import StoreWriter
+from layerprobe.cache.file.batch_plan import make_plan
+from layerprobe.cache.file.creation import Contents
+from layerprobe.cache.file.layout import VERSION, ArraySpec
+from layerprobe.cache.file.writer import StoreWriter
+from layerprobe.cache.prompts.columns import PromptColumns, as_column
 
 FOLDER = Path(__file__).parent
 LENGTHS = np.array([3, 1, 4, 1, 5])

@@ -18,8 +18,8 @@ from oracles.blocks import reference  # noqa: E402
 from tiny_models import ARCHITECTURES, VOCAB, tiny_model  # noqa: E402
 
 from layerprobe.hooks.errors import LayerprobeError  # noqa: E402
-from layerprobe.hooks.load import load_model  # noqa: E402
 from layerprobe.hooks.sites import SITES, SiteAt  # noqa: E402
+from layerprobe.hooks.weights.load import load_model  # noqa: E402
 
 ENGINES = ("huggingface", "nnsight", "transformer_lens")
 COLUMNS = (*(site for site in SITES if site != "lens"), "lens", "logits")

@@ -6,8 +6,8 @@ import torch
 from tiny_models import VOCAB, tiny_model
 
 import layerprobe as lp
-from layerprobe.hooks.load import load_model
 from layerprobe.hooks.sites import SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 ENGINES = ("huggingface", "nnsight", "transformer_lens")
 NAMES = ("granite", "granite_moe")

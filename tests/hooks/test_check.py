@@ -9,7 +9,7 @@ from tiny_models import tiny_model
 
 from layerprobe.hooks import check as checks
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
+from layerprobe.hooks.weights.load import load_model
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from tiny_models import tiny_model
 from layerprobe.hooks.edit_texts import describe, n_texts
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.interventions import ablate, add, patch
-from layerprobe.hooks.load import load_model
+from layerprobe.hooks.weights.load import load_model
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "the cat", "dogs ran to the park and sat", "a b"]
 

@@ -8,9 +8,9 @@ import torch
 from tiny_models import build, tiny_model, tiny_tokenizer
 
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
-from layerprobe.hooks.run import pad
+from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.sites import SITES
+from layerprobe.hooks.weights.load import load_model
 
 ENGINES = ("huggingface", "nnsight", "transformer_lens")
 BATCH = pad([[8, 9, 10, 11], [12, 13]], side="left")

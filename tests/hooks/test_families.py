@@ -8,8 +8,8 @@ from tiny_models import HEADS, KV, LAYERS, VOCAB, WIDTH, randomised, tiny_tokeni
 
 from layerprobe.hooks.check import difference
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
 from layerprobe.hooks.sites import SITES, SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 LLAMA = {
     "hidden_size": WIDTH,

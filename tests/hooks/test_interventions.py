@@ -8,10 +8,10 @@ import torch
 from tiny_models import VOCAB, tiny_model
 
 from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.interventions import ablate, add, patch, project_out
-from layerprobe.hooks.load import load_model
-from layerprobe.hooks.run import pad
 from layerprobe.hooks.sites import SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 ENGINES = ("huggingface", "nnsight", "transformer_lens")
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "head_out", "q", "k", "v", "mlp_act")

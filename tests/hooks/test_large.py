@@ -12,11 +12,11 @@ import torch
 from tiny_models import build, tiny_model, tiny_tokenizer
 
 from layerprobe.hooks.errors import LayerprobeError
+from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.interventions import ablate, add
-from layerprobe.hooks.load import load_model
-from layerprobe.hooks.run import pad
 from layerprobe.hooks.sites import SiteAt
-from layerprobe.hooks.weights import load_weights
+from layerprobe.hooks.weights.load import load_model
+from layerprobe.hooks.weights.tensors import load_weights
 
 SITES = ["embed", "resid_post", "attn_out", "mlp_out", "head_out", "final_norm"]
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_models import DECODERS, tiny_model
 
-from layerprobe.hooks import lens as lens_module
+from layerprobe.hooks import lenses as lens_module
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
-from layerprobe.hooks.run import pad
+from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.tuned_lens import load_tuned_lens, train_tuned_lens
+from layerprobe.hooks.weights.load import load_model
 
 TEXTS = ["the cat was late", "who was at the park ?", "the old baker and the young pilot were in the house"]
 

@@ -8,7 +8,7 @@ import torch
 from tiny_models import build, tiny_model, tiny_tokenizer
 
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
+from layerprobe.hooks.weights.load import load_model
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import torch
 from tiny_models import VOCAB, tiny_model
 
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.load import load_model
-from layerprobe.hooks.outline import outline_model
-from layerprobe.hooks.run import pad
+from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.sites import SITES, SiteAt
+from layerprobe.hooks.weights.load import load_model
+from layerprobe.hooks.weights.outline import outline_model
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import DECODERS, ENCODERS, MULTIMODAL, VOCAB, tiny_model
 
-from layerprobe.hooks.load import load_model
-from layerprobe.hooks.run import pad
+from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.sites import SiteAt
+from layerprobe.hooks.weights.load import load_model
 
 SENTENCE = "One day, a little boy named Tom went to the park with his mom."
 ALL = (*DECODERS, *ENCODERS, *MULTIMODAL)

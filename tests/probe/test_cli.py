@@ -8,9 +8,9 @@ import pytest
 from small_study import study_mapping, write_prompts
 from tiny_models import tiny_model
 
-from layerprobe.probe.cli import main
-from layerprobe.probe.cli_commands import COMMANDS
-from layerprobe.probe.study_file import check_study, study_toml
+from layerprobe.probe.cli.commands import COMMANDS
+from layerprobe.probe.cli.main import main
+from layerprobe.probe.study.toml import check_study, study_toml
 
 HEAVY = [
     "torch",
@@ -45,8 +45,8 @@ def one_line(err):
 
 def test_nothing_heavy_is_imported_before_a_command_is_understood():
     code = (
-        "import sys, layerprobe, layerprobe.probe.cli\n"
-        "try: layerprobe.probe.cli.main(['--help'])\n"
+        "import sys, layerprobe, layerprobe.probe.cli.main\n"
+        "try: layerprobe.probe.cli.main.main(['--help'])\n"
         "except SystemExit: pass\n"
         f"print('HEAVY', [m for m in {HEAVY} if m in sys.modules])"
     )

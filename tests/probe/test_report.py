@@ -11,11 +11,11 @@ from small_study import HOSTILE, study_mapping
 
 import layerprobe as lp
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.report import write_report
 from layerprobe.probe.report.collect import Entry, number, with_interval
 from layerprobe.probe.report.overview import headline
 from layerprobe.probe.report.parts import slug
 from layerprobe.probe.report.summarise import lead, with_prompts
+from layerprobe.probe.report.write import write_report
 
 
 class Page(HTMLParser):

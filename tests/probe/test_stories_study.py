@@ -4,7 +4,7 @@ import runpy
 from pathlib import Path
 
 import layerprobe as lp
-from layerprobe.probe.study_file import read_study
+from layerprobe.probe.study.toml import read_study
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

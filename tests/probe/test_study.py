@@ -5,7 +5,7 @@ from small_study import study_mapping
 
 import layerprobe as lp
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.study_file import read_study
+from layerprobe.probe.study.toml import read_study
 
 
 @pytest.fixture(scope="module")

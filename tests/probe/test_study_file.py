@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.study_file import check_study, read_study, study_toml
-from layerprobe.probe.study_kinds import TABLES
+from layerprobe.probe.study.kinds import TABLES
+from layerprobe.probe.study.toml import check_study, read_study, study_toml
 
 SMALLEST = {
     "models": {"a": {"source": "gpt2"}},

@@ -10,14 +10,14 @@ import pytest
 from small_study import study_mapping
 
 import layerprobe as lp
-from layerprobe.analyses.linear_probe_methods import METHODS
-from layerprobe.analyses.token_probe_pool import POOLS
+from layerprobe.analyses.probes.methods import METHODS
+from layerprobe.analyses.probes.token_pooling import POOLS
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.cli_commands import COMMANDS
-from layerprobe.probe.study_analyses import accepted_by, function_of
-from layerprobe.probe.study_checks import _check_structure
-from layerprobe.probe.study_kinds import KINDS, TABLES
-from layerprobe.probe.study_options_probes import ProbeOptions, TokenProbeOptions
+from layerprobe.probe.cli.commands import COMMANDS
+from layerprobe.probe.study.calls_of import accepted_by, function_of
+from layerprobe.probe.study.checks import _check_structure
+from layerprobe.probe.study.kinds import KINDS, TABLES
+from layerprobe.probe.study.options_probes import ProbeOptions, TokenProbeOptions
 
 FEW = {"n_permutations": 20, "n_bootstrap": 20}
 # what is no analysis of stores: parts of others, files, edits, arrays alone
@@ -173,7 +173,7 @@ def test_a_label_with_no_fair_null_is_said_before_the_capture():
 
 
 def test_domains_are_told_apart_by_a_column(run):
-    from layerprobe.probe.study_calls import generalisation
+    from layerprobe.probe.study.calls import generalisation
 
     store = run.stores["base"]
     table = generalisation(store, label="kind", across="half", layers=[1], n_bootstrap=20).table

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerprobe.analyses.intervals import exact_binomial_bound
+from layerprobe.analyses.statistics.intervals import exact_binomial_bound
 from layerprobe.probe.demo.calibration import MODELS, as_markdown, main, prompt_set, rates, readings
 
 NULLS = ("benign − sensitive", "one − other")

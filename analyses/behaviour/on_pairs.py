@@ -1,0 +1,275 @@
+"""Behaviour on contrastive pairs, from the logits that a store already has, or from generated text."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ...hooks.errors import LayerprobeError
+from ..lens.suppression import trajectory_of
+from ..lens.trajectories import Variants
+from ..reading.pairing import model_key
+from ..result.analysis import AnalysisResult, tidy
+from ..result.words import p_value
+from ..statistics.resampling import (
+    STORED,
+    benjamini_hochberg,
+    bootstrap_interval,
+    cluster_bootstrap_weights,
+    group_codes,
+    resolve_groups,
+)
+from .counts import PairCounts, mcnemar, pair_counts, pair_rates, rate_draws
+
+
+def parse_answer(text: str, options: Sequence[str]) -> str | None:
+    """The option that a generation begins with, or None: no guessing from what comes later.
+
+    Leading spaces, quotes, asterisks and an "Answer:" are skipped; the option must end at a word boundary,
+    and must not be followed by "or" and another option.
+
+    >>> parse_answer(" **Yes**, because no one else did.", ["yes", "no"])
+    'yes'
+    >>> [parse_answer(text, ["yes", "no"]) for text in ("I would say yes", "Yes or no?", "yesterday")]
+    [None, None, None]
+    """
+    body = re.sub(r"^[\s\"'*_`(\[]*(?:answer\s*:)?[\s\"'*_`(\[]*", "", text, flags=re.IGNORECASE)
+    choices = "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
+    found = re.match(rf"({choices})\b(?!\W+or\W+(?:{choices})\b)", body, flags=re.IGNORECASE)
+    if found is None:
+        return None
+    return next(option for option in options if option.lower() == found.group(1).lower())
+
+
+def behaviour(
+    stores: Any,
+    *,
+    target: str = "answer",
+    foil: str = "foil",
+    role: str = "role",
+    by: Sequence[str] = (),
+    groups: Any = STORED,
+    generations: Mapping[Any, Sequence[str]] | None = None,
+    model: Any = None,
+    variants: Variants = "max",
+    right_when: str = "beats_foil",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> AnalysisResult:
+    """a, b, c, d, both forms of MAR and BR, accuracies and exact McNemar for one model or several.
+
+    Args:
+        stores: a store, or model name -> store, with pairs and a lens of `target` and `foil`.
+        target: lens column of the evidence-supported answer. A prompt is right where its logit beats the
+            foil's.
+        foil: lens column of the foil.
+        role: label column with the values target and contrast.
+        by: label columns; one set of counts per combination (category, item direct or reversed, …).
+        groups: rows that belong together, for the bootstrap.
+        generations: model name -> generated text of every row; judged by `parse_answer`, added as method
+            `generated`.
+        model: reads the lens now for stores without one (a single store).
+        variants: surface variants of an answer by `max` or `logsumexp`.
+        right_when: `beats_foil` (the answer's logit is larger), or `top` (the answer is the likeliest of all
+            tokens).
+        n_bootstrap: cluster-bootstrap draws over groups of pairs.
+        seed: of the draws.
+
+    Returns:
+        kind `behaviour`; one row per model × method × subset × metric. Counts a, b, c, d have no interval.
+        `mcnemar` has p, with q by BH over all models, methods and subsets. `scores`: one row per pair.
+
+    Raises:
+        LayerprobeError: no pairs, a pair without both roles, generations of another length.
+    """
+    named = (
+        {model_key(k): s for k, s in stores.items()}
+        if isinstance(stores, Mapping)
+        else {stores.model_name: stores}
+    )
+    texts = {model_key(k): v for k, v in (generations or {}).items()}
+    if right_when not in ("beats_foil", "top"):
+        raise LayerprobeError(f"right_when={right_when!r}, expected 'beats_foil' or 'top'")
+    rows: list[dict[str, Any]] = []
+    scores = []
+    for name, store in named.items():
+        read = trajectory_of(store, target, foil, variants=variants, model=model)
+        right = {"logits": read.answer_rank[-1] == 0 if right_when == "top" else read.difference[-1] > 0}
+        if name in texts:
+            right["generated"] = generated_right(store, texts[name], target, foil)
+        members = pair_members(store, role)
+        codes = group_codes(resolve_groups(store, groups)[members[:, 0]])
+        cells = _subsets(store, members, by)
+        for method, correct in right.items():
+            correct_target, correct_contrast = correct[members[:, 0]], correct[members[:, 1]]
+            scores.append(
+                pd.DataFrame(
+                    {
+                        "model": name,
+                        "method": method,
+                        "pair": np.asarray(store.pairs)[members[:, 0]],
+                        "target_right": correct_target,
+                        "contrast_right": correct_contrast,
+                    }
+                )
+            )
+            for subset, mask in cells.items():
+                fields = {
+                    "model": name,
+                    "dataset": store.dataset_name,
+                    "method": method,
+                    "subset": subset,
+                    "seed": seed,
+                }
+                rows += rate_rows(
+                    fields, correct_target[mask], correct_contrast[mask], codes[mask], n_bootstrap, seed
+                )
+    tests = [row for row in rows if row["metric"] == "mcnemar"]
+    for row, q in zip(tests, benjamini_hochberg([row["p"] for row in tests]), strict=True):
+        row["q"] = float(q)
+    return AnalysisResult(
+        kind="behaviour",
+        table=tidy(rows),
+        scores=pd.concat(scores, ignore_index=True),
+        provenance={
+            "target": target,
+            "foil": foil,
+            "by": list(by),
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "stores": {name: store.provenance for name, store in named.items()},
+        },
+    )
+
+
+def pair_members(store: Any, role: str = "role") -> NDArray[np.int64]:
+    """[pairs, 2] rows of target and contrast, ordered by the pair's name.
+
+    Raises:
+        LayerprobeError: the store has no pairs or roles, or a pair has not exactly one of each.
+    """
+    if store.pairs is None:
+        raise LayerprobeError(
+            "this store has no pairs; read the prompts with pair=COLUMN (contrastive_pairs makes "
+            "such a table)"
+        )
+    roles = np.asarray(store.labels(role)).astype(str)
+    frame = pd.DataFrame(
+        {"pair": np.asarray(store.pairs).astype(str), "role": roles, "row": np.arange(store.n_rows)}
+    )
+    frame = frame[frame["role"].isin(["target", "contrast"]) & ~frame["pair"].isin(["", "None", "nan"])]
+    counts = (
+        frame.groupby(["pair", "role"])
+        .size()
+        .unstack(fill_value=0)
+        .reindex(columns=["target", "contrast"], fill_value=0)
+    )
+    bad = counts[(counts != 1).any(axis=1)]
+    if len(bad) or not len(counts):
+        raise LayerprobeError(
+            f"{len(bad)} pairs have not one target and one contrast (first: {list(bad.index[:3])}, by "
+            f"the column "
+            f"{role!r}); give every pair one row of each role, or leave those rows out"
+        )
+    return frame.pivot(index="pair", columns="role", values="row")[["target", "contrast"]].to_numpy(
+        dtype=np.int64
+    )
+
+
+def generated_right(store: Any, texts: Sequence[str], target: str, foil: str) -> NDArray[np.bool_]:
+    """[rows] the generation begins with the answer; what cannot be parsed is wrong."""
+    if len(texts) != store.n_rows:
+        raise LayerprobeError(
+            f"{len(texts)} generations for {store.n_rows} rows; give one per row, in the store's order"
+        )
+    answers, foils = (np.asarray(store.labels(column)).astype(str) for column in (target, foil))
+    return np.array(
+        [parse_answer(text, [a, f]) == a for text, a, f in zip(texts, answers, foils, strict=True)]
+    )
+
+
+def rate_rows(
+    fields: dict[str, Any],
+    target_right: ArrayLike,
+    contrast_right: ArrayLike,
+    groups: NDArray[np.int64],
+    n_bootstrap: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Counts, rates with cluster-bootstrap intervals, and McNemar's test of one set of pairs."""
+    counts = pair_counts(target_right, contrast_right)
+    size = {"n": int(counts.n), "n_groups": len(np.unique(groups))}
+    rows = [{**fields, **size, "metric": name, "estimate": getattr(counts, name)} for name in "abcd"]
+    for row in rows:
+        row["note"] = "a count of pairs"
+    weights = cluster_bootstrap_weights(groups, n_bootstrap, seed).astype(np.float64)
+    draws = rate_draws(target_right, contrast_right, weights)
+    for metric, value in pair_rates(counts).items():
+        known = np.isfinite(draws[metric])
+        row = {
+            **fields,
+            **size,
+            "metric": metric,
+            "estimate": value,
+            "ci_method": "cluster bootstrap, percentile",
+        }
+        if size["n_groups"] > 1 and known.mean() > 0.95:
+            lo, hi = bootstrap_interval(draws[metric])
+            row |= {"lo": float(lo), "hi": float(hi)}
+        else:
+            row["note"] = "no interval: " + (
+                "one group" if size["n_groups"] < 2 else "undefined in some bootstrap draws"
+            )
+        rows.append(row)
+    rows.append(
+        {
+            **fields,
+            **size,
+            "metric": "mcnemar",
+            "estimate": counts.c - counts.b,
+            "p": mcnemar(int(counts.b), int(counts.c)),
+            "note": "c − b; exact two-sided p, pairs taken as independent",
+        }
+    )
+    return rows
+
+
+def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    columns = [by] if isinstance(by, str) else list(by)
+    cells = {"all": np.ones(len(members), dtype=bool)}
+    if not columns:
+        return cells
+    values = [np.asarray(store.labels(column)).astype(str)[members[:, 0]] for column in columns]
+    names = np.array(
+        [
+            ", ".join(f"{c}={v}" for c, v in zip(columns, row, strict=True))
+            for row in zip(*values, strict=True)
+        ]
+    )
+    return {name: names == name for name in np.unique(names)}
+
+
+def summarise(result: AnalysisResult) -> list[str]:
+    """One sentence per model, method and subset."""
+    sentences = []
+    tests = int((result.table["metric"] == "mcnemar").sum())
+    for key, part in result.table.groupby(["model", "method", "subset"], sort=False):
+        model, method, subset = (str(name) for name in key)
+        rows: Any = part.set_index("metric")
+        value = rows["estimate"]
+        counts = PairCounts(*(float(value[name]) for name in "abcd"))
+        mar, test = rows.loc["mar_conditional"], rows.loc["mcnemar"]
+        span = f" [{mar['lo']:.1%}, {mar['hi']:.1%}]" if "lo" in mar and not pd.isna(mar["lo"]) else ""
+        where = "" if subset == "all" else f" where {subset}"
+        adjusted = f" (q {p_value(test['q'])} over {tests} tests)" if tests > 1 else ""
+        sentences.append(
+            f"{model}{where} ({method}, {counts.n:.0f} pairs): right on {value['accuracy_target']:.1%} of "
+            f"targets and {value['accuracy_contrast']:.1%} of contrasts. Both members of a pair are right in "
+            f"{counts.a:.0f}, only the target in {counts.b:.0f}, only the contrast in {counts.c:.0f}, "
+            f"neither in {counts.d:.0f}: misfired-alignment rate {mar['estimate']:.1%}{span}, its reverse "
+            f"(BR) {value['br_conditional']:.1%}, exact McNemar p {p_value(test['p'])}{adjusted}."
+        )
+    return sentences

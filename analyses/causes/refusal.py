@@ -1,0 +1,294 @@
+"""The refusal direction (Arditi et al. 2024, 2406.11717): a mean difference that is chosen by what it does.
+
+Candidates are r = mean(harmful) − mean(harmless) of the stream entering a layer, at a position counted from
+the end. Projecting one out everywhere (x − r̂ r̂ᵀ x) must lower refusal on harmful prompts, adding it must
+raise refusal on harmless ones, and ablation must hardly change what the model says to harmless ones (KL ≤
+0.1, layer < 0.8 L).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...hooks.errors import LayerprobeError
+from ...hooks.in_memory import pad
+from ...hooks.interventions import add, project_out
+from ...hooks.sites import SiteAt
+from ..result.analysis import AnalysisResult, tidy
+from ..result.directions import Directions
+
+Prompts = Sequence[Any]
+
+
+def refusal_direction(
+    model: Any,
+    harmful: Prompts,
+    harmless: Prompts,
+    *,
+    refusal_tokens: Sequence[str],
+    positions: Sequence[int] = (-1,),
+    max_kl: float = 0.1,
+    layer_bound: float = 0.8,
+    validation: float = 0.3,
+    test: float = 0.3,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> AnalysisResult:
+    """Find, and test on held-out prompts, the direction whose removal stops the model from refusing.
+
+    Args:
+        model: a loaded (instruct) model.
+        harmful: texts or lists of chat messages that it refuses.
+        harmless: likewise, that it answers; as many, more or less.
+        refusal_tokens: strings that a refusal begins with, such as "I" or "Sorry" (their first tokens count).
+        positions: positions from the end of the prompt at which candidates are taken.
+        max_kl: largest admissible KL(unedited ‖ ablated) on harmless prompts, nats.
+        layer_bound: only layers below this share of L.
+        validation: share of each set kept for choosing; means come from what is left of these two.
+        test: share of each set on which the chosen direction is reported, which nothing else sees.
+        batch_size: prompts run at once.
+        seed: of that split.
+
+    Returns:
+        kind `refusal_direction`. Table: per layer and position, on validation prompts, `refusal_ablated`
+        (log-odds of refusing on harmful prompts with the direction removed: low is good), `refusal_added` (on
+        harmless ones with it added: high is good), `kl_ablated`, and whether the candidate is admissible; for
+        the chosen one the same on test prompts, where choosing did not flatter it, beside those of a random
+        direction as long (metrics `random_…`). `directions`: the chosen one at `resid_pre` of its layer.
+        Provenance names it.
+
+    Raises:
+        LayerprobeError: fewer than 5 prompts of a kind, unknown tokens, or no admissible candidate.
+    """
+    for name, prompts in (("harmful", harmful), ("harmless", harmless)):
+        if len(prompts) < 6:
+            raise LayerprobeError(
+                f"{len(prompts)} {name} prompts are too few to find, choose and test on; give at least 6"
+            )
+    tokens = first_tokens(model, refusal_tokens)
+    parts = {
+        name: split(prompts, validation, test, seed)
+        for name, prompts in (("harmful", harmful), ("harmless", harmless))
+    }
+    means = {name: stream_means(model, p["train"], positions, batch_size) for name, p in parts.items()}
+    candidates = means["harmful"] - means["harmless"]
+    valid = {name: part["validation"] for name, part in parts.items()}
+    plain = {name: last_logits(model, prompts, batch_size) for name, prompts in valid.items()}
+    rows = unedited_rows(model, plain, tokens, "validation prompts")
+    limit = int(np.ceil(layer_bound * model.n_layers))
+    admissible = []
+    for layer in range(limit):
+        for place, position in enumerate(positions):
+            vector = candidates[layer, place]
+            if layer == 0 and float(vector.norm()) < 1e-6:
+                continue  # the same token stands there in both kinds of prompt
+            found = evaluate(model, vector, layer, valid, plain["harmless"], tokens, batch_size)
+            fits = found["kl_ablated"] <= max_kl and found["refusal_added"] > float(
+                log_odds(plain["harmless"], tokens).mean()
+            )
+            rows += [
+                {
+                    "model": model.name,
+                    "site": "resid_pre",
+                    "layer": layer,
+                    "position": position,
+                    "metric": metric,
+                    "estimate": value,
+                    "n": len(valid["harmless" if metric != "refusal_ablated" else "harmful"]),
+                    "admissible": bool(fits),
+                    "split": "validation prompts",
+                }
+                for metric, value in found.items()
+            ]
+            if fits:
+                admissible.append((found["refusal_ablated"], layer, place))
+    if not admissible:
+        raise LayerprobeError(
+            f"no candidate keeps KL on harmless prompts at or below {max_kl} and induces refusal below "
+            f"layer {limit}; give "
+            "more prompts, other positions, or a larger max_kl"
+        )
+    _, layer, place = min(admissible)
+    vector = candidates[layer, place]
+    held = {name: part["test"] for name, part in parts.items()}
+    rows += tested_rows(model, vector, layer, positions[place], held, tokens, batch_size, seed)
+    chosen = vector.float().cpu().numpy()
+    return AnalysisResult(
+        kind="refusal_direction",
+        table=tidy({**row, "seed": seed} for row in rows),
+        directions=Directions(
+            {"resid_pre": {layer: chosen / np.linalg.norm(chosen)}}, {"resid_pre": {layer: np.array(0.0)}}
+        ),
+        provenance={
+            "layer": layer,
+            "position": positions[place],
+            "norm": float(np.linalg.norm(chosen)),
+            "max_kl": max_kl,
+            "layer_bound": layer_bound,
+            "refusal_tokens": list(refusal_tokens),
+            "seed": seed,
+        },
+    )
+
+
+def split(prompts: Prompts, validation: float, test: float, seed: int) -> dict[str, list[Any]]:
+    """Train, validation and test prompts, in random order; at least two of each.
+
+    >>> {name: len(part) for name, part in split(range(10), 0.3, 0.3, 0).items()}
+    {'validation': 3, 'test': 3, 'train': 4}
+    """
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    first = max(2, int(len(prompts) * validation))
+    second = first + max(2, int(len(prompts) * test))
+    places = {"validation": order[:first], "test": order[first:second], "train": order[second:]}
+    if len(places["train"]) < 2:
+        raise LayerprobeError(
+            f"validation={validation} and test={test} leave {len(places['train'])} of {len(prompts)} prompts "
+            "to find directions in; give smaller shares, or more prompts"
+        )
+    return {name: [prompts[i] for i in where] for name, where in places.items()}
+
+
+def unedited_rows(
+    model: Any, plain: Mapping[str, Tensor], tokens: Tensor, where: str
+) -> list[dict[str, Any]]:
+    """Log-odds of refusing either kind of prompt as the model is."""
+    return [
+        {
+            "model": model.name,
+            "metric": f"refusal_{name}",
+            "estimate": float(log_odds(logits, tokens).mean()),
+            "n": len(logits),
+            "split": where,
+            "note": "unedited",
+        }
+        for name, logits in plain.items()
+    ]
+
+
+def tested_rows(
+    model: Any,
+    vector: Tensor,
+    layer: int,
+    position: int,
+    prompts: Mapping[str, Prompts],
+    tokens: Tensor,
+    size: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """The chosen direction, and a random one as long, on prompts that neither found nor chose it."""
+    plain = {name: last_logits(model, part, size) for name, part in prompts.items()}
+    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    random = (noise / noise.norm()).to(vector) * vector.norm()
+    rows = unedited_rows(model, plain, tokens, "test prompts")
+    for prefix, direction in (("", vector), ("random_", random)):
+        found = evaluate(model, direction, layer, prompts, plain["harmless"], tokens, size)
+        rows += [
+            {
+                "model": model.name,
+                "site": "resid_pre",
+                "layer": layer,
+                "position": position,
+                "metric": f"{prefix}{metric}",
+                "estimate": value,
+                "n": len(prompts["harmful" if metric == "refusal_ablated" else "harmless"]),
+                "split": "test prompts",
+            }
+            for metric, value in found.items()
+        ]
+    return rows
+
+
+def ablate_everywhere(model: Any, vector: Any) -> list[Any]:
+    """Edits after which no layer can read or write the direction: the stream's inputs and what is added."""
+    return [
+        project_out(site, layer=layer, directions=vector)
+        for layer in range(model.n_layers)
+        for site in ("resid_pre", "attn_out", "mlp_out")
+    ]
+
+
+def first_tokens(model: Any, strings: Sequence[str]) -> Tensor:
+    """Ids of the first token of each string, written with and without a space before it."""
+    unknown = model.tokenizer.unk_token_id
+    ids = {
+        model.tokenizer(prefix + text, add_special_tokens=False)["input_ids"][0]
+        for text in strings
+        for prefix in ("", " ")
+    } - {unknown}
+    if not ids:
+        raise LayerprobeError(
+            f"refusal_tokens={list(strings)}: none of them begins with a token of this vocabulary"
+        )
+    return torch.tensor(sorted(ids))
+
+
+def batches(model: Any, prompts: Prompts, size: int) -> Any:
+    """(ids, mask) of left-padded prompts."""
+    for start in range(0, len(prompts), size):
+        yield pad(
+            [model.encode(prompt).input_ids for prompt in prompts[start : start + size]],
+            side="left",
+            device=model.device,
+        )
+
+
+@torch.no_grad()
+def stream_means(model: Any, prompts: Prompts, positions: Sequence[int], size: int) -> Tensor:
+    """[L, positions, d_model] mean of `resid_pre` at positions from the end."""
+    sites = [SiteAt("resid_pre", layer) for layer in range(model.n_layers)]
+    total: Any = 0
+    for ids, mask in batches(model, prompts, size):
+        got = model.forward(
+            ids, mask, sites=sites, select=lambda at, value: value[:, list(positions)].double().sum(0)
+        )
+        total = total + torch.stack([got[site] for site in sites])
+    return total / len(prompts)
+
+
+@torch.no_grad()
+def last_logits(model: Any, prompts: Prompts, size: int, edits: Sequence[Any] = ()) -> Tensor:
+    """[prompts, vocabulary] logits after the last token."""
+    parts = []
+    with model.edit(*edits):
+        for ids, mask in batches(model, prompts, size):
+            parts.append(model.logits(ids, mask, positions=torch.full((len(ids),), ids.shape[1] - 1)).float())
+    return torch.cat(parts)
+
+
+def log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
+    """[prompts] log of P(a refusal token) / P(any other)."""
+    p = (
+        torch.log_softmax(logits.double(), dim=-1)[:, tokens.to(logits.device)]
+        .exp()
+        .sum(-1)
+        .clamp(1e-12, 1 - 1e-12)
+    )
+    return torch.log(p) - torch.log1p(-p)
+
+
+def evaluate(
+    model: Any,
+    vector: Tensor,
+    layer: int,
+    valid: Mapping[str, Prompts],
+    plain: Tensor,
+    tokens: Tensor,
+    size: int,
+) -> dict[str, float]:
+    """What removing and adding one candidate does on held-out prompts."""
+    gone = ablate_everywhere(model, vector.float())
+    harmful = last_logits(model, valid["harmful"], size, gone)
+    harmless = last_logits(model, valid["harmless"], size, gone)
+    added = last_logits(
+        model, valid["harmless"], size, [add("resid_pre", layer=layer, vector=vector.float())]
+    )
+    before, after = torch.log_softmax(plain.double(), -1), torch.log_softmax(harmless.double(), -1)
+    return {
+        "refusal_ablated": float(log_odds(harmful, tokens).mean()),
+        "refusal_added": float(log_odds(added, tokens).mean()),
+        "kl_ablated": float((before.exp() * (before - after)).sum(-1).mean()),
+    }

@@ -1,0 +1,233 @@
+"""Table rows of a suppression analysis: curves and scalars of a subset, differences, and the verdict."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...hooks.errors import LayerprobeError
+from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
+from .suppression_index import (
+    CI,
+    Draws,
+    SubsetReading,
+    estimated,
+    gap_null,
+    read_subset,
+    sign_flip_null,
+    weighted_mean,
+)
+from .trajectories import Trajectory, divergence_layer, is_late
+
+Floats = NDArray[np.float64]
+CURVES = ("answer_log_probability", "foil_log_probability", "answer_rank", "kl_to_final")
+
+
+def subset_rows(
+    trajectory: Trajectory, name: str, reading: SubsetReading, draws: Draws
+) -> list[dict[str, Any]]:
+    """Table rows of one subset: its curves per layer and its scalars."""
+    common = {
+        "subset": name,
+        "n": int(reading.rows.sum()),
+        "n_groups": draws.n_groups(reading.rows),
+        "ci_method": CI,
+    }
+    rows = _curve_rows(common, "logit_difference", reading.curve, trajectory)
+    weights = draws.weights * reading.rows
+    for metric in CURVES:
+        values = getattr(trajectory, metric)
+        if values is not None:
+            rows += _curve_rows(common, metric, weighted_mean(values.T, weights), trajectory)
+    return rows + scalar_rows(reading, common)
+
+
+def _curve_rows(
+    common: Mapping[str, Any], metric: str, curve: Floats, trajectory: Trajectory
+) -> list[dict[str, Any]]:
+    """One row per layer of draws [draws, layers]."""
+    return [
+        {**common, "layer": layer, "metric": metric, **estimated(curve[:, position])}
+        for position, layer in enumerate(trajectory.layers)
+    ]
+
+
+def scalar_rows(reading: SubsetReading, common: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Index, peak, end, share lost, handoff rate, crossing and onset of one subset."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(reading.peak > 0, reading.index / reading.peak, np.nan)
+    scalars = {
+        "suppression_index": reading.index,
+        "peak_logit_difference": reading.peak,
+        "final_logit_difference": reading.final,
+        "lost_share": share,
+        "handoff_rate": reading.handoff_rate,
+        "crossing_layer": reading.crossing,
+        "onset_layer": reading.onset,
+    }
+    rows = []
+    for metric, values in scalars.items():
+        row = {**common, "metric": metric, **estimated(values)}
+        if metric in ("suppression_index", "peak_logit_difference"):
+            row["layer"] = reading.peak_layer
+        if np.isnan(row["lo"]):
+            missing = float(np.isnan(values[1:]).mean()) if len(values) > 1 else 1.0
+            row["note"] = f"no interval: undefined in {missing:.0%} of bootstrap draws"
+        rows.append(row)
+    return rows
+
+
+def add_index_p(
+    rows: list[dict[str, Any]], readings: Mapping[str, SubsetReading], draws: Draws, n: int
+) -> None:
+    """One-sided sign-flip p of every subset's index, family-wise over subsets, BH beside it."""
+    tests = [sign_flip_null(reading.scores, draws.groups, n, draws.seed) for reading in readings.values()]
+    seen, null = np.array([test[0] for test in tests]), np.stack([test[1] for test in tests], axis=1)
+    p, family = permutation_p(seen, null), max_t(seen, null)
+    for position, (name, q) in enumerate(zip(readings, benjamini_hochberg(p), strict=True)):
+        row = next(row for row in rows if row["subset"] == name and row["metric"] == "suppression_index")
+        row.update(
+            p=p[position],
+            p_familywise=family[position],
+            q=q,
+            null_mean=null[:, position].mean(),
+            null_sd=null[:, position].std(),
+        )
+
+
+def contrast_rows(
+    trajectory: Trajectory,
+    readings: Mapping[str, SubsetReading],
+    draws: Draws,
+    by: str | None,
+    contrast: str | None,
+    n: int,
+) -> list[dict[str, Any]]:
+    """Every subset against the rest (or against `contrast`), as `difference_rows`."""
+    if len(readings) < 2:
+        return []
+    if contrast is not None and f"{by}={contrast}" not in readings:
+        raise LayerprobeError(
+            f"contrast={contrast!r} is not a value of {by!r}, which has "
+            f"{', '.join(name.split('=', 1)[1] for name in readings)}"
+        )
+    rows = []
+    for name, reading in readings.items():
+        if contrast is not None and name == f"{by}={contrast}":
+            continue
+        others = [other for other in readings if other != name] if contrast is None else [f"{by}={contrast}"]
+        mask = np.any([readings[other].rows for other in others], axis=0)
+        rest = readings[others[0]] if len(others) == 1 else read_subset(trajectory, mask, draws)
+        label = f"{name} − {others[0] if len(others) == 1 else 'rest'}"
+        rows += difference_rows(trajectory, label, reading, rest, draws, n)
+    return rows
+
+
+def paired_rows(
+    trajectory: Trajectory, one: SubsetReading, two: SubsetReading, common: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows for `one` minus `two`, paired draw by draw through the shared weights: index first, then handoff
+    rate, end, the curves and where they part.
+    """
+    rows = [
+        {**common, "metric": metric, **estimated(values)}
+        for metric, values in (
+            ("suppression_index", one.index - two.index),
+            ("handoff_rate", one.handoff_rate - two.handoff_rate),
+            ("final_logit_difference", one.final - two.final),
+        )
+    ]
+    curve = one.curve - two.curve
+    apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
+    said = "first layer from which a simultaneous 95 % band stays off zero"
+    note = said if np.isfinite(apart[0]) else "the curves do not stay apart"
+    return [
+        *rows,
+        *_curve_rows(common, "logit_difference", curve, trajectory),
+        {**common, "metric": "divergence_layer", **estimated(apart), "note": note},
+    ]
+
+
+def difference_rows(
+    trajectory: Trajectory, label: str, one: SubsetReading, two: SubsetReading, draws: Draws, n: int
+) -> list[dict[str, Any]]:
+    """Rows for one subset minus another, with a p by exchanging membership."""
+    both = one.rows | two.rows
+    common = {"subset": label, "n": int(both.sum()), "n_groups": draws.n_groups(both), "ci_method": CI}
+    rows = paired_rows(trajectory, one, two, common)
+    scores = np.where(one.rows, one.scores, two.scores)[both]
+    try:
+        null = gap_null(scores, one.rows[both], draws.groups[both], n, draws.seed)
+        rows[0].update(gap_p(*null))
+    except LayerprobeError as error:
+        rows[0]["note"] = f"no permutation p: {error}"
+    return rows
+
+
+def gap_p(seen: float, null: Floats) -> dict[str, float]:
+    """Two-sided p of a difference, and its null, as fields of a table row."""
+    p = permutation_p([seen], null[:, None], two_sided=True)[0]
+    return {"p": float(p), "null_mean": float(null.mean()), "null_sd": float(null.std())}
+
+
+def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: SubsetReading) -> dict[str, Any]:
+    """One plain judgement: `override`, `weakened`, or `none`, and where the lead is lost.
+
+    An override needs a lead that is there at the peak, an index above zero (interval and family-wise p) and a
+    lead that is gone at the end. The same with at least half of the lead lost, but not all of it, is
+    `weakened`. A lead that shrinks by less, or was never there, is neither.
+    """
+
+    def row(metric: str, subset: str = name) -> pd.Series:
+        found = table[(table["subset"] == subset) & (table["metric"] == metric)]
+        return found.iloc[0]
+
+    index, peak, final, share = (
+        row(metric)
+        for metric in ("suppression_index", "peak_logit_difference", "final_logit_difference", "lost_share")
+    )
+    present = peak["lo"] > 0
+    falls = index["lo"] > 0 and index["p_familywise"] <= 0.05
+    kind = "none"
+    if present and falls and final["hi"] < 0:
+        kind = "override"
+    elif present and falls and share["lo"] >= 0.5:
+        kind = "weakened"
+    onset, crossing = row("onset_layer"), row("crossing_layer")
+    lo, hi = onset["lo"], onset["hi"]
+    found = kind != "none"
+    late_share = (
+        float(np.mean(reading.onset[1:] >= trajectory.n_layers / 2)) if len(reading.onset) > 1 else np.nan
+    )
+    return {
+        "subset": name,
+        "verdict": kind,
+        "index": index["estimate"],
+        "index_lo": index["lo"],
+        "index_hi": index["hi"],
+        "p_familywise": index["p_familywise"],
+        "peak_layer": reading.peak_layer,
+        "peak": peak["estimate"],
+        "final": final["estimate"],
+        "handoff_rate": row("handoff_rate")["estimate"],
+        "onset_layer": onset["estimate"] if found else np.nan,
+        "onset_lo": lo if found else np.nan,
+        "onset_hi": hi if found else np.nan,
+        "crossing_layer": crossing["estimate"] if found else np.nan,
+        "late": bool(found and is_late(onset["estimate"], trajectory.n_layers)),
+        "late_share": late_share if found else np.nan,
+    }
+
+
+def trust_frame(table: pd.DataFrame, trust_kl: float) -> dict[str, pd.DataFrame]:
+    """{"trust": layer, kl, trusted}: smallest mean KL over subsets, and whether to believe the lens there.
+
+    Empty where no KL was captured.
+    """
+    rows = table[(table["metric"] == "kl_to_final") & table["estimate"].notna()]
+    if not len(rows):
+        return {}
+    kl = rows.groupby("layer")["estimate"].min().astype(float).rename("kl").reset_index()
+    return {"trust": kl.assign(trusted=kl["kl"] <= trust_kl, limit=trust_kl)}

@@ -1,0 +1,196 @@
+"""Where a third set of prompts lies between two reference clusters, layer by layer.
+
+Jailbroken versions of unsafe prompts, say, against plainly safe and plainly unsafe ones: position 0 is the
+safe centroid, 1 the unsafe one. The axis is found on half of the groups and read on the other, so
+that a position is not pulled towards 0 or 1 by the noise of the axis itself.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...cache.store.activations import ActivationStore
+from ...hooks.errors import LayerprobeError
+from ..result.analysis import AnalysisResult, tidy
+from ..statistics.resampling import (
+    STORED,
+    check_finite,
+    cluster_bootstrap_weights,
+    resolve_groups,
+    split_half,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def drift(
+    store: ActivationStore,
+    *,
+    label: str,
+    start: Any,
+    end: Any,
+    third: Any,
+    sites: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    groups: Any = STORED,
+    n_bootstrap: int = 300,
+    level: float = 0.95,
+    seed: int = 0,
+) -> AnalysisResult:
+    """Position of one class of prompts on the line from one cluster to another.
+
+    Args:
+        store: activations with a label column that holds all three values.
+        label: that column.
+        start: value at position 0.
+        end: value at position 1.
+        third: value whose rows are placed.
+        sites: default: all.
+        layers: default: all.
+        groups: rows that belong together.
+        n_bootstrap: draws of the interval.
+        level: of the interval.
+        seed: of the split and the draws.
+
+    Returns:
+        kind `drift`, metrics per layer: `drift_position` (0 at start, 1 at end), `drift_share_end` (share of
+        third rows nearer to the end on the axis) and `drift_off_axis` (distance of the third centroid from
+        the axis over the distance between the clusters; large: it lies somewhere else altogether).
+
+    Raises:
+        LayerprobeError: a value without rows, or too few groups of it to split.
+    """
+    from .clusters import site_layers
+
+    values = np.asarray(store.labels(label)).astype(str)
+    names = [str(start), str(end), str(third)]
+    if len(set(names)) < 3:
+        raise LayerprobeError(
+            f"drift needs three different values of {label!r}, got start={names[0]!r}, end={names[1]!r}, "
+            f"third={names[2]!r}"
+        )
+    for name in names:
+        if not (values == name).any():
+            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(np.unique(values))}")
+    rows = np.isin(values, names)
+    keys = resolve_groups(store, groups)[rows]
+    codes = np.array([names.index(value) for value in values[rows]])
+    fit = split_half(keys, seed, labels=codes)
+    weights = cluster_bootstrap_weights(keys, n_bootstrap, seed).astype(np.float64)
+    weights = np.concatenate([np.ones((1, len(codes))), weights])
+    table = []
+    for site, layer in site_layers(store, sites, layers):
+        x = np.asarray(store.activations(site, layer))[rows]
+        check_finite(x, site=site, layer=layer)
+        draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        for metric, found in draws.items():
+            spread = found[1:][np.isfinite(found[1:])]
+            lo, hi = (
+                np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
+                if len(spread) > 9
+                else (np.nan, np.nan)
+            )
+            table.append(
+                {
+                    "model": store.model_name,
+                    "dataset": store.dataset_name,
+                    "subset": f"{names[2]} between {names[0]} and {names[1]}",
+                    "site": site,
+                    "layer": layer,
+                    "tokens": store.tokens,
+                    "target": label,
+                    "metric": metric,
+                    "estimate": found[0],
+                    "lo": lo,
+                    "hi": hi,
+                    "ci_method": "cluster bootstrap, percentile",
+                    "n": int((codes == 2).sum()),
+                    "n_groups": len(np.unique(keys[codes == 2])),
+                    "seed": seed,
+                }
+            )
+    return AnalysisResult(kind="drift", table=tidy(table), provenance={"label": label, "values": names})
+
+
+def _place(
+    x: NDArray[np.float64], codes: NDArray[np.int64], fit: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """[draws] of each metric; the two halves take turns as the one that finds the axis."""
+    found: dict[str, list[NDArray[np.float64]]] = {
+        "drift_position": [],
+        "drift_share_end": [],
+        "drift_off_axis": [],
+    }
+    for half in (fit, ~fit):
+        axis_means = [_means(x, weights, half & (codes == k)) for k in (0, 1)]
+        axis = axis_means[1] - axis_means[0]
+        start, end, third = (_means(x, weights, ~half & (codes == k)) for k in (0, 1, 2))
+        span = ((end - start) * axis).sum(axis=1)
+        position = ((third - start) * axis).sum(axis=1) / span
+        rows = ~half & (codes == 2)
+        along = (x[rows] @ axis.T - (start * axis).sum(axis=1)) / span
+        share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
+        # off the axis: what of third − start the step along end − start does not explain
+        off = third - start - position[:, None] * (end - start)
+        for name, value in zip(
+            found,
+            (position, share, np.linalg.norm(off, axis=1) / np.linalg.norm(end - start, axis=1)),
+            strict=True,
+        ):
+            found[name].append(value)
+    return {name: np.mean(parts, axis=0) for name, parts in found.items()}
+
+
+def _means(
+    x: NDArray[np.float64], weights: NDArray[np.float64], rows: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (weights[:, rows] @ x[rows]) / weights[:, rows].sum(axis=1, keepdims=True)
+
+
+def summarise(result: AnalysisResult) -> list[str]:
+    """First and last layer, and where the third set comes closest to the end."""
+    positions = result.table[result.table["metric"] == "drift_position"]
+    sentences = []
+    for (model, site), part in positions.groupby(["model", "site"], sort=False):
+        parts = (
+            ("first", part.iloc[0]),
+            ("last", part.iloc[-1]),
+            ("closest to the end", part.iloc[int(part["estimate"].argmax())]),
+        )
+        told = "; ".join(
+            f"{which}{'' if 'layer' not in row or row['layer'] is None else f' (layer {row.layer})'} "
+            f"{row['estimate']:.2f} [{row['lo']:.2f}, {row['hi']:.2f}]"
+            for which, row in parts
+        )
+        sentences.append(
+            f"{model} {site}: {part['subset'].iloc[0]} lies at {told} "
+            f"(0 = start, 1 = end; n = {part['n'].iloc[0]})."
+        )
+    return sentences
+
+
+def draw(result: AnalysisResult) -> "Figure":
+    """Position over layers with its interval."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    positions = result.table[result.table["metric"] == "drift_position"]
+    for (model, site), part in positions.groupby(["model", "site"], sort=False):
+        bars = {
+            "type": "data",
+            "array": part["hi"] - part["estimate"],
+            "arrayminus": part["estimate"] - part["lo"],
+        }
+        figure.add_trace(
+            go.Scatter(x=part["layer"], y=part["estimate"], error_y=bars, name=f"{model} {site}")
+        )
+    for y in (0, 1):
+        figure.add_hline(y=y, line={"color": "#7f8790", "width": 1})
+    figure.update_layout(
+        template="plotly_white", xaxis_title="layer", yaxis_title="position (0 start, 1 end)"
+    )
+    return figure

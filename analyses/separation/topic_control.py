@@ -1,0 +1,276 @@
+"""How much of a separation is topic? Match prompts of two classes by their words and look again.
+
+Harmful and harmless instructions differ in what they are about, and any encoder separates topics. Here each
+prompt of the smaller class gets the prompt of the other class whose words are most alike (tf-idf cosine, one
+to one, best total; pairs below a similarity are dropped), and the separation of the matched prompts is set
+against that of equally many prompts drawn without matching, so that the fall is not one of sample size.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...cache.store.activations import ActivationStore
+from ...hooks.errors import LayerprobeError
+from ..result.analysis import AnalysisResult, tidy
+from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
+from .codes import encode_labels
+from .draws import Draws, drawn_indices
+from .spaces import to_space
+from .topic_words import match_by_words, words_auroc
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+BALANCED = 0.65
+"""AUROC of words alone up to which matched classes are called alike in their words."""
+INDICES_USED = ("silhouette", "calinski_harabasz")
+
+
+def topic_control(
+    store: ActivationStore,
+    *,
+    label: str,
+    sites: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    space: str = "zscored",
+    groups: Any = STORED,
+    min_similarity: float = 0.1,
+    n_draws: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> AnalysisResult:
+    """Separation before and after matching the two classes by bag-of-words.
+
+    Args:
+        store: one row per prompt, with texts and a label of two values.
+        label: that column.
+        sites: default: all.
+        layers: default: all.
+        space: `zscored`, `raw` or `whitened`, fixed by all rows.
+        groups: rows that belong together; a prompt is never matched within its group.
+        min_similarity: tf-idf cosine that a pair must have.
+        n_draws: unmatched subsets, label swaps within pairs (the null), and bootstrap draws of pairs.
+        level: of intervals.
+        seed: of all draws.
+
+    Returns:
+        kind `topic_control`; per layer and metric (`silhouette`, `aqi_debiased`) rows of subset `unmatched`
+        and `topic-matched` and the `surviving_share` of `aqi_debiased`. `frames["pairs"]`: the matched
+        prompts; `frames["words"]`: how well words alone tell the classes apart before and after.
+
+    Raises:
+        LayerprobeError: no texts, more than two classes, or fewer than ten pairs.
+    """
+    from .clusters import layer_rows, site_layers
+
+    codes, classes = encode_labels(store.labels(label))
+    if len(classes) != 2:
+        raise LayerprobeError(
+            f"topic_control needs two classes and {label!r} holds {len(classes)}: {classes}"
+        )
+    if store.texts is None:
+        raise LayerprobeError(
+            "topic_control reads the prompts; this store has no texts (pass texts= to from_arrays)"
+        )
+    if store.n_rows != store.n_prompts:
+        raise LayerprobeError(
+            f"topic_control needs one row per prompt, and tokens={store.tokens!r} gives several"
+        )
+    keys = resolve_groups(store, groups)
+    texts = [store.texts[i] for i in store.examples]
+    pairs, similarity = match_by_words(texts, codes, min_similarity=min_similarity)
+    apart = keys[pairs[:, 0]] != keys[pairs[:, 1]]
+    pairs, similarity = pairs[apart], similarity[apart]
+    if len(pairs) < 10:
+        raise LayerprobeError(
+            f"only {len(pairs)} pairs reach min_similarity={min_similarity}; the classes share too few words "
+            "to be matched: lower it, or add prompts of one class about the other's topics"
+        )
+    matched, draws = _draws(codes, pairs, n_draws, seed)
+    rows: list[dict[str, Any]] = []
+    nulls = []
+    about = {
+        "model": store.model_name,
+        "dataset": store.dataset_name,
+        "tokens": store.tokens,
+        "target": label,
+    }
+    for site, layer in site_layers(store, sites, layers):
+        x = to_space(layer_rows(store, site, layer, "cpu"), space)
+        place = {**about, "site": site, "layer": layer, "space": space, "seed": seed}
+        found, null = _layer(x, matched, draws, level)
+        rows += [{**place, "n": 2 * len(pairs), "n_groups": len(pairs), **row} for row in found]
+        nulls.append(null)
+    _add_p(rows, nulls)
+    pair_keys = group_codes(np.repeat(np.arange(len(pairs)), 2))
+    words = {
+        "unmatched": words_auroc(texts, codes, keys, seed),
+        "topic-matched": words_auroc(
+            [texts[i] for i in pairs.ravel()], codes[pairs.ravel()], pair_keys, seed
+        ),
+    }
+    import pandas as pd
+
+    return AnalysisResult(
+        kind="topic_control",
+        table=tidy(rows),
+        frames={
+            "pairs": pd.DataFrame(
+                {
+                    "similarity": similarity,
+                    str(classes[0]): [texts[i] for i in pairs[:, 0]],
+                    str(classes[1]): [texts[j] for j in pairs[:, 1]],
+                }
+            ).sort_values("similarity", ascending=False, ignore_index=True),
+            "words": pd.DataFrame({"subset": list(words), "auroc": list(words.values())}),
+        },
+        provenance={"label": label, "classes": [str(c) for c in classes], "n_pairs": len(pairs)},
+    )
+
+
+def _draws(
+    codes: NDArray[np.int64], pairs: NDArray[np.int64], n: int, seed: int
+) -> tuple[NDArray[np.int64], dict[str, Draws]]:
+    """Matched rows; swaps within pairs and bootstrap of pairs over them; unmatched subsets of all rows."""
+    rng = np.random.default_rng(seed)
+    matched = pairs.ravel()
+    y = codes[matched]
+    swap = np.repeat(rng.integers(0, 2, size=(n, len(pairs))), 2, axis=1)
+    swapped = np.concatenate([y[None], np.where(swap == 1, 1 - y, y)])
+    drawn = np.repeat(rng.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), size=n), 2, axis=1)
+    subsets = np.zeros((n, len(codes)), dtype=np.float32)
+    for k in (0, 1):
+        members = np.flatnonzero(codes == k)
+        for draw in range(n):
+            subsets[draw, rng.choice(members, size=len(pairs), replace=False)] = 1
+    pair_of = torch.from_numpy(np.repeat(np.arange(len(pairs)), 2))
+    once = torch.from_numpy(codes[None])
+    return matched, {
+        "null": Draws(torch.from_numpy(swapped), 2),
+        "boot": Draws(torch.from_numpy(y[None]), 2, torch.from_numpy(drawn.astype(np.float32)), pair_of),
+        "subsets": Draws(once, 2, torch.from_numpy(subsets), torch.arange(len(codes))),
+    }
+
+
+def _layer(
+    x: torch.Tensor, matched: NDArray[np.int64], draws: dict[str, Draws], level: float
+) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+    null, boot = drawn_indices(x[matched], [draws["null"], draws["boot"]], INDICES_USED)
+    (subsets,) = drawn_indices(x, [draws["subsets"]], INDICES_USED)
+    n = len(matched)
+
+    def debiased(found: dict[str, Any], chance: float) -> NDArray[np.float64]:
+        """n₁n₂ / (n²·XBI) less chance, from CHI / (n − 2)."""
+        return (found["calinski_harabasz"].numpy() - chance) / (n - 2)
+
+    # the CHI of noise is 1; of noise in matched pairs it is less, and swaps within pairs say how much
+    in_pairs = float(null["calinski_harabasz"][1:].mean())
+    tail = [(1 - level) / 2, (1 + level) / 2]
+    rows = []
+    scored = {
+        "silhouette": tuple(found["silhouette"].numpy() for found in (null, boot, subsets)),
+        "aqi_debiased": (debiased(null, in_pairs), debiased(boot, in_pairs), debiased(subsets, 1.0)),
+    }
+    for metric, (chance, spread, everyone) in scored.items():
+        lo, hi = np.nanquantile(spread - np.nanmean(spread), tail) + chance[0]
+        tests = {"null_mean": chance[1:].mean(), "null_sd": chance[1:].std(ddof=1)}
+        how = {"ci_method": "bootstrap of pairs, centred"}
+        rows.append(
+            {
+                "subset": "topic-matched",
+                "metric": metric,
+                "estimate": chance[0],
+                "lo": lo,
+                "hi": hi,
+                **how,
+                **tests,
+            }
+        )
+        low, high = np.quantile(everyone, tail)
+        how = {"ci_method": "subsets of equal size"}
+        rows.append(
+            {
+                "subset": "unmatched",
+                "metric": metric,
+                "estimate": everyone.mean(),
+                "lo": low,
+                "hi": high,
+                **how,
+            }
+        )
+        if metric == "aqi_debiased":
+            typical = everyone.mean()
+            if typical > 0:
+                share = {"estimate": chance[0] / typical, "lo": lo / typical, "hi": hi / typical}
+                rows.append(
+                    {
+                        "subset": "topic-matched",
+                        "metric": "surviving_share",
+                        **share,
+                        "ci_method": "bootstrap of pairs, centred",
+                    }
+                )
+    return rows, null["silhouette"].numpy()
+
+
+def _add_p(rows: list[dict[str, Any]], nulls: list[NDArray[np.float64]]) -> None:
+    table = np.stack(nulls, axis=1)
+    p, familywise = permutation_p(table[0], table[1:]), max_t(table[0], table[1:])
+    tested = [row for row in rows if row["subset"] == "topic-matched" and row["metric"] == "silhouette"]
+    for i, row in enumerate(tested):
+        row |= {"p": p[i], "p_familywise": familywise[i]}
+
+
+def summarise(result: AnalysisResult) -> list[str]:
+    """What words alone tell, and how much separation is left after matching."""
+    words = result.frames["words"].set_index("subset")["auroc"]
+    n_pairs = result.provenance["n_pairs"]
+    sentences = [
+        f"Words alone tell the classes apart with AUROC {words['unmatched']:.2f} before and "
+        f"{words['topic-matched']:.2f} after matching ({n_pairs} pairs)."
+    ]
+    if words["topic-matched"] > BALANCED:
+        sentences.append(
+            f"Matching did not balance the words (AUROC {words['topic-matched']:.2f}, more than {BALANCED}): "
+            "the classes hold too few prompts about the same things, and what survives may still be topic or "
+            "wording."
+        )
+    table = result.table
+    for (model, site), part in table.groupby(["model", "site"], sort=False):
+        share = part[part["metric"] == "surviving_share"]
+        score = part[(part["metric"] == "silhouette") & (part["subset"] == "topic-matched")]
+        if not len(share):
+            continue
+        best = share.iloc[int(share["estimate"].argmax())]
+        clear = int((score["p_familywise"] <= 0.05).sum())
+        sentences.append(
+            f"{model} {site}: of the separation of {best['target']}, at most {best['estimate']:.0%} "
+            f"[{best['lo']:.0%}, {best['hi']:.0%}] survives topic matching (layer {best.get('layer')}); "
+            f"the matched classes are apart beyond chance in {clear} of {len(score)} layers (family-wise "
+            "p ≤ 0.05, labels swapped within pairs)."
+        )
+    return sentences
+
+
+def draw(result: AnalysisResult) -> "Figure":
+    """Separation per layer, unmatched and topic-matched."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    table = result.table[result.table["metric"] == "aqi_debiased"]
+    for subset, part in table.groupby("subset", sort=False):
+        bars = {
+            "type": "data",
+            "array": part["hi"] - part["estimate"],
+            "arrayminus": part["estimate"] - part["lo"],
+        }
+        figure.add_trace(go.Scatter(x=part["layer"], y=part["estimate"], error_y=bars, name=str(subset)))
+    figure.add_hline(y=0, line={"color": "#7f8790", "width": 1})
+    figure.update_layout(
+        template="plotly_white", xaxis_title="layer", yaxis_title="separation above chance (AQI, debiased)"
+    )
+    return figure

@@ -1,0 +1,267 @@
+"""What activations look like before anybody says which prompt is which.
+
+Do clusters found without labels agree with them (ARI, AMI)? How many dimensions do the rows fill? A
+projection on two principal axes is given for the eyes, with hover text; no number is computed from it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...cache.store.activations import ActivationStore
+from ...hooks.errors import LayerprobeError
+from ..result.analysis import AnalysisResult, tidy
+from ..statistics.resampling import (
+    STORED,
+    check_finite,
+    group_permutations,
+    max_t,
+    permutation_p,
+    resolve_groups,
+)
+from .codes import encode_labels
+from .structure import (
+    anisotropy,
+    clusters,
+    effective_rank,
+    participation_ratio,
+    principal_scores,
+    two_nn,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+METHODS = ("kmeans", "gmm")
+
+
+def unsupervised(
+    store: ActivationStore,
+    *,
+    label: str,
+    sites: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    methods: Sequence[str] = METHODS,
+    space: str = "zscored",
+    groups: Any = STORED,
+    permute: str = "auto",
+    n_permutations: int = 200,
+    seed: int = 0,
+) -> AnalysisResult:
+    """Cluster agreement with labels, intrinsic dimension, effective rank and anisotropy per layer.
+
+    Args:
+        store: activations with a label column.
+        label: compared with the clusters found; their number is its number of values.
+        sites: default: all.
+        layers: default: all.
+        methods: `kmeans`, `gmm`.
+        space: in which clusters are sought: `zscored`, `raw`, `whitened`; the other measures are of raw rows.
+        groups: rows that belong together (labels are permuted by group for the null of the agreement).
+        permute: what the null exchanges: whole groups (`between`), rows in each (`within`), or by the label
+            (`auto`), which refuses one that is constant in some groups and varies in others.
+        n_permutations: of that null.
+        seed: of clustering and permutations.
+
+    Returns:
+        kind `unsupervised`; metrics `adjusted_rand`, `adjusted_mutual_info` (with null, p and family-wise p),
+        `two_nn`, `effective_rank`, `participation_ratio`, `anisotropy`; `frames["projection"]` for the eyes.
+    """
+    import torch
+
+    from .clusters import site_layers
+    from .spaces import to_space
+
+    for method in methods:
+        if method not in METHODS:
+            raise LayerprobeError(f"no method {method!r}; use one of {', '.join(METHODS)}")
+    codes, classes = encode_labels(store.labels(label))
+    keys = resolve_groups(store, groups)
+    permuted = group_permutations(codes, keys, n_permutations, seed, how=permute)
+    about: dict[str, Any] = {
+        "model": store.model_name,
+        "dataset": store.dataset_name,
+        "tokens": store.tokens,
+        "target": label,
+    }
+    about |= {"n": len(codes), "n_groups": int(keys.max()) + 1, "seed": seed}
+    rows: list[dict[str, Any]] = []
+    nulls: list[NDArray[np.float64]] = []
+    shown = []
+    for site, layer in site_layers(store, sites, layers):
+        x = np.asarray(store.activations(site, layer))
+        check_finite(x, site=site, layer=layer, ids=store.ids)
+        x = x.reshape(len(x), -1)
+        place = {"site": site, "layer": layer}
+        for method in methods:
+            rows_in = to_space(torch.from_numpy(np.array(x)), space).numpy()
+            for metric, values in _agreement(
+                clusters(rows_in, len(classes), method, seed), codes, permuted
+            ).items():
+                nulls.append(values)
+                chance = (
+                    {"null_mean": values[1:].mean(), "null_sd": values[1:].std(ddof=1)}
+                    if len(values) > 2
+                    else {}
+                )
+                rows.append(
+                    {
+                        **about,
+                        **place,
+                        "method": method,
+                        "space": space,
+                        "metric": metric,
+                        "estimate": values[0],
+                        **chance,
+                    }
+                )
+        for metric, measure in _MEASURES.items():
+            rows.append({**about, **place, "space": "raw", "metric": metric, "estimate": measure(x)})
+        shown.append(_projection(store, x, place, np.asarray(store.labels(label))))
+    if n_permutations and nulls:
+        table = np.stack(nulls, axis=1)
+        p, familywise = permutation_p(table[0], table[1:]), max_t(table[0], table[1:])
+        tested = [row for row in rows if "null_mean" in row]
+        for i, row in enumerate(tested):
+            row |= {"p": p[i], "p_familywise": familywise[i]}
+    import pandas as pd
+
+    return AnalysisResult(
+        kind="unsupervised",
+        table=tidy(rows),
+        frames={"projection": pd.concat(shown, ignore_index=True)},
+        provenance={"label": label, "classes": [str(name) for name in classes]},
+    )
+
+
+_MEASURES = {
+    "two_nn": two_nn,
+    "effective_rank": effective_rank,
+    "participation_ratio": participation_ratio,
+    "anisotropy": anisotropy,
+}
+
+
+def _agreement(
+    found: NDArray[np.int64], codes: NDArray[np.int64], permuted: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """ARI (Hubert & Arabie 1985) and AMI (Vinh et al. 2010) with the labels and each permutation of them.
+
+    Permuting changes no cluster size, so what both subtract for chance is computed once.
+    """
+    from sklearn.metrics.cluster import expected_mutual_information
+
+    everyone = np.concatenate([codes[None], permuted])
+    k, n_found, n = int(codes.max()) + 1, int(found.max()) + 1, len(codes)
+    cells = everyone * n_found + found
+    table = np.stack([np.bincount(one, minlength=k * n_found) for one in cells]).reshape(-1, k, n_found)
+    rows, columns = table[0].sum(axis=1), table[0].sum(axis=0)
+
+    def pairs(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        return counts * (counts - 1) / 2.0
+
+    expected = pairs(rows).sum() * pairs(columns).sum() / pairs(np.array(n))
+    most = (pairs(rows).sum() + pairs(columns).sum()) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = table / n * np.log(table * n / (rows[:, None] * columns[None, :]))
+    information = np.nansum(terms, axis=(1, 2))
+    chance = expected_mutual_information(table[0], n)
+    entropies = [-(share[share > 0] * np.log(share[share > 0])).sum() for share in (rows / n, columns / n)]
+    return {
+        "adjusted_rand": (pairs(table).sum(axis=(1, 2)) - expected) / max(most - expected, 1e-12),
+        "adjusted_mutual_info": (information - chance) / max(np.mean(entropies) - chance, 1e-12),
+    }
+
+
+def _projection(
+    store: ActivationStore, x: NDArray[np.floating], place: dict[str, Any], labels: NDArray[Any]
+) -> Any:
+    import pandas as pd
+
+    scores, share = principal_scores(x, 2)
+    if scores.shape[1] < 2:
+        scores, share = np.pad(scores, ((0, 0), (0, 1))), np.pad(share, (0, 1))
+    texts = store.texts
+    return pd.DataFrame(
+        {
+            **place,
+            "id": store.ids,
+            "label": labels.astype(str),
+            "text": [""] * len(x) if texts is None else [texts[i][:300] for i in store.examples],
+            "first": scores[:, 0],
+            "second": scores[:, 1],
+            "share_first": float(share[0]),
+            "share_second": float(share[1]),
+        }
+    )
+
+
+def _plain(value: float) -> str:
+    """For a sentence: two decimals below ten, one above; no minus before zero, no powers of ten."""
+    return f"{round(value, 1) + 0.0:.1f}" if abs(value) >= 10 else f"{round(value, 2) + 0.0:.2f}"
+
+
+def summarise(result: AnalysisResult) -> list[str]:
+    """Best agreement per method, and how dimension and anisotropy run through the layers."""
+    sentences = []
+    table = result.table
+    for method, part in table[table["metric"] == "adjusted_mutual_info"].groupby("method", sort=False):
+        best = part.iloc[int(part["estimate"].argmax())]
+        tested = f", family-wise p = {best['p_familywise']:.3f}" if "p_familywise" in part else ""
+        sentences.append(
+            f"{method} without labels agrees with {best['target']} best at "
+            f"{best['site']}[{best.get('layer')}]: adjusted mutual information "
+            f"{_plain(best['estimate'])}{tested} ({best['n']} rows)."
+        )
+    for metric, words in (
+        ("two_nn", "intrinsic dimension (TwoNN)"),
+        ("effective_rank", "effective rank"),
+        ("anisotropy", "anisotropy"),
+    ):
+        part = table[table["metric"] == metric]
+        sentences.append(
+            f"{words} runs from {_plain(part['estimate'].iloc[0])} in the first layer to "
+            f"{_plain(part['estimate'].iloc[-1])} in the last."
+        )
+    return sentences
+
+
+def draw(result: AnalysisResult) -> "Figure":
+    """Rows of each layer on two principal axes, coloured by label, the prompt on hover; for the eyes only."""
+    import plotly.graph_objects as go
+
+    frame = result.frames["projection"]
+    figure = go.Figure()
+    places = list(frame.drop_duplicates(["site", "layer"])[["site", "layer"]].itertuples(index=False))
+    names = list(frame["label"].unique())
+    for site, layer in places:
+        part = frame[(frame["site"] == site) & ((frame["layer"] == layer) | frame["layer"].isna())]
+        for name in names:
+            mine = part[part["label"] == name]
+            figure.add_trace(
+                go.Scatter(
+                    x=mine["first"],
+                    y=mine["second"],
+                    mode="markers",
+                    name=name,
+                    text=mine["text"],
+                    hovertemplate="%{text}<extra>%{fullData.name}</extra>",
+                    visible=(site, layer) == tuple(places[-1]),
+                )
+            )
+    buttons = [
+        {
+            "label": f"{site}[{layer}]",
+            "method": "update",
+            "args": [{"visible": [i // len(names) == number for i in range(len(places) * len(names))]}],
+        }
+        for number, (site, layer) in enumerate(places)
+    ]
+    figure.update_layout(
+        template="plotly_white",
+        title="Two principal axes (for the eyes only: no number comes from this picture)",
+        updatemenus=[{"buttons": buttons, "active": len(places) - 1}],
+    )
+    return figure

@@ -1,0 +1,4 @@
+"""Groups, splits, resampling, intervals and metrics: pure functions on arrays.
+
+May import: cache, hooks.
+"""

@@ -1,0 +1,166 @@
+"""Does a probe mean the same elsewhere: fit on one dataset and score on another."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...hooks.errors import LayerprobeError
+from ..probes.collect import directions_of, stack_directions
+from ..probes.duplicates import near_duplicate_notes
+from ..probes.fit import LayerFit, fit_layer
+from ..probes.methods import find_method
+from ..reading.common_split import common_held_out, group_names
+from ..reading.device import find_device, on_device
+from ..reading.places import Place, check_places, list_places, rows_at
+from ..reading.task import Task, make_task
+from ..reading.threads import one_blas_thread, over_layers
+from ..result.analysis import AnalysisResult, tidy
+from ..statistics.metrics import Predicted
+from ..statistics.resampling import STORED
+from .domains import leave_one_domain_out
+from .transfer_targets import new_rows, prompts_alone
+
+__all__ = ["generalisation_matrix", "leave_one_domain_out"]
+
+HELD_OUT, FOLDS = 0.3, 5
+
+
+def generalisation_matrix(
+    stores: Mapping[str, Any],
+    *,
+    label: str,
+    method: str = "logistic",
+    sites: str | list[str] | None = None,
+    layers: list[int] | None = None,
+    groups: Any = STORED,
+    n_bootstrap: int = 1000,
+    baselines: bool = True,
+    seed: int = 0,
+    device: Any = None,
+    threads: int | None = None,
+) -> AnalysisResult:
+    """Fit on each dataset's training groups, score on every dataset's held-out groups.
+
+    All datasets are split by one grouping: a group's name means the same in each, so that an item whose
+    wording in one dataset was trained on is scored in no other.
+
+    Args:
+        stores: name → store of the same model, each with the label column. Classes must have the same names.
+        label: the label column, of classes or graded.
+        method: as `linear_probe`.
+        sites: as `linear_probe`.
+        layers: as `linear_probe`.
+        groups: as `linear_probe`.
+        n_bootstrap: cluster-bootstrap draws over the scored dataset's held-out groups.
+        baselines: whether to fit a bag of words and prompt lengths on each dataset and score them on all.
+        seed: of splits and draws.
+        device: as `linear_probe`; one layer after another.
+        threads: layers at a time on the CPU.
+
+    Returns:
+        One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
+        that a threshold that moved between datasets is not counted against a direction that holds.
+        `baseline_*` are the same for what the prompts alone tell, fitted and scored on the same rows.
+        `left_out` counts held-out rows that are not scored because the fit has seen their text. Directions
+        are named by the dataset they were fitted on: `result.directions.of("cities")`.
+
+    Raises:
+        LayerprobeError: stores of different width, or with other classes.
+    """
+    if not isinstance(stores, Mapping) or len(stores) < 2:
+        raise LayerprobeError(
+            f"stores is a {type(stores).__name__} of {len(stores)}, expected a name for each of two or more: "
+            "{'cities': a, 'translations': b}"
+        )
+    where = find_device(device)
+    tasks = _tasks(stores, label, groups, seed)
+    first = next(iter(stores))
+    places = list_places(stores[first], sites, layers)
+    _check_alike(stores, tasks, places, first)
+    for name, store in stores.items():
+        check_places(store, places, [tasks[name]])
+    found = find_method(method, tasks[first].kind)
+    metric = "auroc" if tasks[first].n_classes else "pearson"
+    rows, notes, directions = [], [], []
+    for source, store in stores.items():
+        task = tasks[source]
+        notes += [f"{source}: {note}" for note in (*task.notes, *near_duplicate_notes(store, [task]))]
+
+        def work(place: Place, store: Any = store, task: Task = task) -> LayerFit:
+            x = on_device(rows_at(store, place, task), where)
+            return fit_layer(x, task, found, strengths=found.strengths)
+
+        fits = over_layers(work, places, threads=threads if where is None else 1)
+        directions.append(directions_of(task, places, fits))
+        targets = {name: new_rows(store, task, stores[name], tasks[name]) for name in stores}
+        alone: dict[str, dict[str, Predicted]] = {name: {} for name in stores}
+        if baselines:
+            with one_blas_thread():
+                alone = prompts_alone(stores, tasks, source, targets, where)
+        for name, target in targets.items():
+            notes += target.notes(source, name)
+            weights = target.draws(n_bootstrap, seed + 3)
+            flat = {f"baseline_{key}": target.score(metric, one) for key, one in alone[name].items()}
+            for place, fit in zip(places, fits, strict=True):
+                x = rows_at(stores[name], place, tasks[name])[target.test]
+                common = {
+                    "model": store.model_name,
+                    "tokens": store.tokens,
+                    "site": place.site,
+                    "layer": place.layer,
+                    "head": place.head,
+                    "method": method,
+                    "target": label,
+                    "metric": metric,
+                    "train_on": source,
+                    "test_on": name,
+                    "left_out": target.left_out,
+                    "strength": fit.strength,
+                    "converged": fit.converged,
+                    "seed": seed,
+                }
+                scored = target.scored(metric, Predicted(x @ fit.weight.T + fit.bias), weights)
+                rows.append({**common, **scored, **flat})
+    return AnalysisResult(
+        kind="linear_probe_transfer",
+        table=tidy(rows),
+        directions=stack_directions(directions, list(stores)),
+        provenance={"label": label},
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _tasks(stores: Mapping[str, Any], label: str, groups: Any, seed: int) -> dict[str, Task]:
+    """Every store's task, all split alike."""
+
+    def task(store: Any, held_out: Any) -> Task:
+        return make_task(store, label, groups=groups, held_out=held_out, n_folds=FOLDS, seed=seed)
+
+    whole = {name: task(store, None) for name, store in stores.items()}
+    names = {name: group_names(store, groups) for name, store in stores.items()}
+    held_out = common_held_out(names, whole, share=HELD_OUT, seed=seed)
+    return {name: task(store, held_out[name]) for name, store in stores.items()}
+
+
+def _check_alike(
+    stores: Mapping[str, Any], tasks: Mapping[str, Task], places: list[Place], first: str
+) -> None:
+    for name, store in stores.items():
+        if tasks[name].classes != tasks[first].classes or tasks[name].kind != tasks[first].kind:
+            raise LayerprobeError(
+                f"{name!r} has classes {tasks[name].classes} where {first!r} has {tasks[first].classes} (a "
+                "graded label has none); rename them so that they agree"
+            )
+        for place in places:
+            if place.site not in store.sites or (
+                place.layer is not None and place.layer not in store.layers(place.site)
+            ):
+                raise LayerprobeError(
+                    f"{name!r} lacks {place.site}[{place.layer}]; pass sites= and layers= that all have"
+                )
+            mine = store.activations(place.site, place.layer, rows=slice(0, 1)).shape[1:]
+            theirs = stores[first].activations(place.site, place.layer, rows=slice(0, 1)).shape[1:]
+            if mine != theirs:
+                raise LayerprobeError(
+                    f"{name!r} is {mine} wide at {place.site} and {first!r} is {theirs}; a probe moves "
+                    "only between stores of one model: capture both with the same one"
+                )

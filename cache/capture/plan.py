@@ -1,0 +1,85 @@
+"""`layerprobe plan`: what a capture will cost, before it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..file.batch_plan import Plan
+from ..prompts.table import PromptTable
+from .assembly import array_specs, batch_plan, make_request
+from .estimate import CapturePlan, Measured, summarise
+from .forward import make_batch, run_batch
+from .options import make_options, text_table
+from .prepare import Prepared, prepare_options
+
+if TYPE_CHECKING:
+    from ...hooks.model import Model
+
+
+def plan(
+    model: Model,
+    prompts: PromptTable | Sequence[str],
+    *,
+    sites: Sequence[str] | str,
+    tokens: str = "last",
+    path: str | Path | None = None,
+    chat_template: bool | None = None,
+    lens_tokens: Sequence[str] = (),
+    lens_first_difference: bool = False,
+    batch_tokens: int | Literal["auto"] = "auto",
+    dtype: str | None = None,
+    top_k: int = 5,
+    on_long: Literal["error", "truncate"] = "error",
+    measure: bool = True,
+) -> CapturePlan:
+    """Rows, bytes, memory and time of a capture with the same arguments.
+
+    Args:
+        measure: run one batch of middling size to estimate the time; everything else is as in `capture`.
+
+    Raises:
+        LayerprobeError: as `capture`, but for what concerns the file.
+    """
+    table = prompts if isinstance(prompts, PromptTable) else text_table(prompts)
+    options = make_options(
+        model,
+        table,
+        sites=sites,
+        tokens=tokens,
+        chat_template=chat_template,
+        lens_tokens=tuple(lens_tokens),
+        lens_first_difference=lens_first_difference,
+        dtype=dtype,
+        top_k=top_k,
+        on_long=on_long,
+    )
+    prepared = prepare_options(model, table, options)
+    prepared.unknown.warn(model.name, table)
+    arrays = array_specs(model, options, prepared)
+    batches = batch_plan(model, prepared, arrays, batch_tokens)
+    request = make_request(model, options, arrays, prepared)
+    measured = _measure(model, request, prepared, batches) if measure else None
+    return summarise(
+        batches, prepared.lengths, arrays, None if path is None else Path(path).expanduser(), measured
+    )
+
+
+def _measure(model: Model, request: Any, prepared: Prepared, plan: Plan) -> Measured:
+    import torch
+
+    middle = (len(plan.batches) - 1) // 2
+    batch = make_batch(prepared, plan.order[plan.batches[middle] : plan.batches[middle + 1]])
+    cuda = model.device.type == "cuda"
+    run_batch(model, request, batch)  # the first pass pays for allocation and kernel choice
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    run_batch(model, request, batch)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return Measured(batch.n_tokens, seconds, torch.cuda.max_memory_allocated() if cuda else None)

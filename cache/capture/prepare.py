@@ -1,0 +1,256 @@
+"""Prompts made ready for a model: token ids, the tokens that become rows, candidate answers."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ...hooks.errors import LayerprobeError
+from ..prompts.candidates import CandidateTokens, candidate_array, check_candidates
+from ..prompts.cells import Messages, Prompt
+from ..prompts.chat import map_spans, role_regions
+from ..prompts.columns import PromptColumns
+from ..prompts.table import PromptTable
+from ..prompts.token_rules import Regions, TokenRule, select_tokens
+from ..prompts.unknown import UnknownTokens
+
+if TYPE_CHECKING:
+    from ...hooks.model import Model
+    from ...hooks.tokens import Encoding
+    from .options import Options
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first forward pass."""
+
+    columns: PromptColumns
+    rule: TokenRule
+    picked: np.ndarray
+    """[sum] int32 positions that the rule picks, all prompts one after the other."""
+    picked_starts: np.ndarray
+    """[prompts + 1] int64."""
+    rows_per_prompt: np.ndarray
+    """[prompts] int64."""
+    candidates: np.ndarray | None
+    """[prompts, columns, variants] int32, or None without lens tokens."""
+    unknown: UnknownTokens
+    """Text that the tokenizer has no token for."""
+
+    @property
+    def examples(self) -> np.ndarray:
+        """[rows] int64 prompt of each row."""
+        return np.repeat(np.arange(len(self.rows_per_prompt)), self.rows_per_prompt)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[rows] int64 position of each row, -1 where it pools several tokens."""
+        if self.rule.pooled:
+            return np.full(int(self.rows_per_prompt.sum()), -1, dtype=np.int64)
+        return self.picked.astype(np.int64)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[prompts] tokens of each prompt."""
+        assert self.columns.lengths is not None
+        return self.columns.lengths
+
+    def tokens_of(self, prompt: int) -> np.ndarray:
+        """Token ids of a prompt."""
+        starts = self.columns.token_starts
+        assert starts is not None and self.columns.token_ids is not None
+        return self.columns.token_ids[starts[prompt] : starts[prompt + 1]]
+
+    def picked_of(self, prompt: int) -> np.ndarray:
+        """Positions picked from a prompt."""
+        return self.picked[self.picked_starts[prompt] : self.picked_starts[prompt + 1]]
+
+    def identical(self) -> np.ndarray:
+        """[prompts] the first prompt with the same tokens, picked positions and candidates."""
+        digests = np.empty((len(self.columns), 2), dtype=np.uint64)  # small: there may be millions of prompts
+        for prompt in range(len(digests)):
+            digest = hashlib.blake2b(self.tokens_of(prompt).tobytes(), digest_size=16)
+            digest.update(b"|" + self.picked_of(prompt).tobytes())
+            if self.candidates is not None:
+                digest.update(b"|" + self.candidates[prompt].tobytes())
+            digests[prompt] = np.frombuffer(digest.digest(), dtype=np.uint64)
+        _, first, which = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+        return first[which.reshape(-1)].astype(np.int64)
+
+
+def prepare(
+    model: Model,
+    table: PromptTable,
+    rule: TokenRule,
+    *,
+    chat_template: bool | None,
+    lens_tokens: Sequence[str],
+    first_difference: bool,
+    on_long: Literal["error", "truncate"],
+) -> Prepared:
+    """Tokenise a prompt table and apply the token rule.
+
+    Raises:
+        LayerprobeError: a prompt longer than the context, a rule that picks nothing, answers without a token.
+    """
+    answers = _answers(table, lens_tokens) if lens_tokens else []
+    finder = CandidateTokens(model.tokenizer) if lens_tokens else None
+    unknown = UnknownTokens(model.tokenizer)
+    texts: list[str] = []
+    ids, picked = array("i"), array("i")  # flat: an array object per prompt would cost more than its tokens
+    lengths: list[int] = []
+    counts: list[int] = []
+    found: list[list[list[int]]] = []
+    for index, given in enumerate(table.prompts):
+        prompt = as_chat(given, chat_template)
+        where = f"prompt {table.ids[index]!r}"
+        encoding = model.encode(prompt)
+        unknown.see(index, encoding)
+        regions = _regions(model, table, index, prompt, rule)
+        if finder is not None:
+            encoding, candidates = _with_candidates(encoding, finder, answers[index], first_difference)
+            found.append(candidates)
+        encoding = _fit(encoding, model.max_length, on_long, where)
+        texts.append(encoding.text)
+        positions = select_tokens(rule, encoding, regions, where)
+        ids.extend(encoding.input_ids)
+        picked.extend(positions.tolist())
+        lengths.append(len(encoding.input_ids))
+        counts.append(len(positions))
+    if finder is not None:
+        found = check_candidates(
+            found,
+            answers,
+            lens_tokens,
+            table.ids,
+            tokenizer=model.tokenizer,
+            first_difference=first_difference,
+        )
+    if not picked:
+        raise LayerprobeError(f"tokens={rule.text!r} picks no token of any of {len(table)} prompts")
+    columns = replace(
+        columns_of(table),
+        texts=texts,
+        token_ids=np.frombuffer(ids, dtype=np.int32),
+        token_starts=np.cumsum([0, *lengths], dtype=np.int64),
+    )
+    return Prepared(
+        columns,
+        rule,
+        np.frombuffer(picked, dtype=np.int32),
+        np.cumsum([0, *counts], dtype=np.int64),
+        np.ones(len(counts), dtype=np.int64) if rule.one_row else np.array(counts, dtype=np.int64),
+        candidate_array(found) if finder is not None else None,
+        unknown,
+    )
+
+
+def prepare_options(model: Model, table: PromptTable, options: Options) -> Prepared:
+    """`prepare` with the arguments of a capture."""
+    return prepare(
+        model,
+        table,
+        options.rule,
+        chat_template=options.chat_template,
+        lens_tokens=options.lens_tokens,
+        first_difference=options.lens_first_difference,
+        on_long=options.on_long,
+    )
+
+
+def columns_of(table: PromptTable) -> PromptColumns:
+    """The columns of a table, without text and tokens."""
+    ids = np.empty(len(table), dtype=object)
+    ids[:] = table.ids
+    spans = {
+        name: np.array([(-1, -1) if span is None else span for span in values], dtype=np.int64).reshape(-1, 2)
+        for name, values in table.spans.items()
+    }
+    return PromptColumns(ids, table.labels, table.groups, table.pairs, table.splits, spans)
+
+
+def as_chat(prompt: Prompt, chat_template: bool | None) -> Prompt:
+    """A plain text as one user's message where the template is asked for."""
+    if chat_template and isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return prompt
+
+
+def _regions(
+    model: Model, table: PromptTable, index: int, prompt: Prompt, rule: TokenRule
+) -> Mapping[str, Regions]:
+    if rule.kind not in ("span", "role"):
+        return {}
+
+    def render(messages: Messages) -> str:
+        from ...hooks.tokens import render_chat
+
+        return render_chat(model.tokenizer, messages)
+
+    if rule.kind == "role":
+        if isinstance(prompt, str):
+            raise LayerprobeError(
+                f"tokens={rule.text!r} needs chat messages: read_prompts(..., messages=...) or "
+                f"chat_template=True"
+            )
+        return {f"role:{rule.argument}": role_regions(prompt, rule.argument, render)}
+    span = table.spans[rule.argument][index]
+    if isinstance(prompt, str):
+        return {f"span:{rule.argument}": [] if span is None else [span]}
+    return {f"span:{rule.argument}": map_spans(prompt, {"": span}, render)[""]}
+
+
+def _answers(table: PromptTable, lens_tokens: Sequence[str]) -> list[list[str]]:
+    missing = [name for name in lens_tokens if name not in table.labels]
+    if missing:
+        raise LayerprobeError(
+            f"lens_tokens names {missing[0]!r}, which is no label column of {table.name} "
+            f"({', '.join(table.labels) or 'it has none'}): read_prompts(..., labels=[{missing[0]!r}, ...])"
+        )
+    return [[str(table.labels[name][row]) for name in lens_tokens] for row in range(len(table))]
+
+
+def _with_candidates(
+    encoding: Encoding, finder: CandidateTokens, answers: Sequence[str], first_difference: bool
+) -> tuple[Encoding, list[list[int]]]:
+    """Candidate tokens of every answer; where told to, after the tokens that all answers share.
+
+    The lens reads the token before the answer. To score the first token that differs, the tokens before it
+    are appended to the prompt, so that what is read is still the prediction of the next token.
+    """
+    text = encoding.text
+    shared = finder.shared_prefix(text, answers) if first_difference else ()
+    if not shared:
+        return encoding, [finder.first_tokens(text, answer) for answer in answers]
+    count = len(shared)
+    end = len(text)
+    longer = replace(
+        encoding,
+        input_ids=[*encoding.input_ids, *shared],
+        offsets=[*encoding.offsets, *[(end, end)] * count],
+        special=[*encoding.special, *[False] * count],
+    )
+    return longer, [list(finder.continuation(text, f" {answer}")[count : count + 1]) for answer in answers]
+
+
+def _fit(encoding: Encoding, limit: int, on_long: str, where: str) -> Encoding:
+    length = len(encoding.input_ids)
+    if length <= limit:
+        return encoding
+    if on_long == "error":
+        raise LayerprobeError(
+            f"{where} has {length} tokens, more than the model's context of {limit}: shorten it, "
+            f"leave it out, "
+            f'or pass on_long="truncate" to keep its first {limit}'
+        )
+    return replace(
+        encoding,
+        input_ids=encoding.input_ids[:limit],
+        offsets=encoding.offsets[:limit],
+        special=encoding.special[:limit],
+    )

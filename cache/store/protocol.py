@@ -1,0 +1,76 @@
+"""What stands behind a store: the protocol of its values, what it says of itself, and conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..file.statistics import SiteStatistics
+
+if TYPE_CHECKING:
+    import torch
+
+Rows = slice | Sequence[int] | np.ndarray | None
+RowIndex = slice | np.ndarray
+
+
+class Values(Protocol):
+    """Where the numbers lie: an HDF5 file, several of them, or plain arrays."""
+
+    def shape(self, site: str) -> tuple[int, ...]:
+        """Shape of one row."""
+        ...
+
+    def read(self, site: str, layer: int | None, rows: RowIndex, *, private: bool = False) -> np.ndarray:
+        """[rows, *shape] of the layer at an index, [layers, rows, *shape] for None; bfloat16 as uint16 bits.
+
+        `private` asks for memory that the caller may write to without changing anything that others read.
+        """
+        ...
+
+    def check_written(self, rows: RowIndex) -> None:
+        """Raise where one of these rows was never written."""
+        ...
+
+    def statistics(self, site: str) -> SiteStatistics | None:
+        """Running statistics kept at capture, if any."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store says of itself, apart from its rows."""
+
+    sites: tuple[str, ...]
+    layers: Mapping[str, tuple[int, ...]]
+    """Site -> layers held, ascending; () for `embed` and `final_norm`."""
+    dtype: str
+    """`float32`, `float16`, `bfloat16` or `float64`."""
+    tokens: str = "last"
+    model_name: str = "arrays"
+    dataset_name: str = "arrays"
+    complete: bool = True
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_tensor(array: np.ndarray, dtype: str) -> torch.Tensor:
+    import torch
+
+    if dtype == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def layer_ranges(layers: Sequence[int]) -> str:
+    """`0-3, 7` rather than a list that fills the screen."""
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][1] + 1:
+            parts[-1][1] = layer
+        else:
+            parts.append([layer, layer])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)

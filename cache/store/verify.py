@@ -1,0 +1,148 @@
+"""`layerprobe verify`: every byte of a store against its checksums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...hooks.errors import LayerprobeError
+from ..file.journal import Journal, read_at, read_journal
+from ..file.layout import ArraySpec, checksum
+from ..file.opening import FileLayout, has_statistics, open_h5, read_columns, read_layout
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What a check of a store found."""
+
+    path: Path
+    complete: bool
+    """Whether every block is committed."""
+    blocks: int
+    """Committed blocks whose bytes were compared."""
+    bytes: int
+    """Bytes compared."""
+    problems: tuple[str, ...]
+    """What is damaged, one line each."""
+    of: int = 0
+    """Blocks that there are, committed or not."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged. An incomplete store may be sound as far as it goes."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        counted = f"{self.blocks} blocks, {self.bytes:,} bytes compared"
+        if self.ok and self.complete:
+            return f"{self.path}: sound ({counted})"
+        if self.ok:
+            return (
+                f"{self.path}: INCOMPLETE ({counted}, nothing wrong with them; {self.of - self.blocks} of "
+                f"{self.of} blocks were never written): run the same capture again to finish it"
+            )
+        listed = "\n".join(f"  {problem}" for problem in self.problems)
+        return (
+            f"{self.path}: DAMAGED ({len(self.problems)} places)\n{listed}\n"
+            f"run the same capture again if the file is incomplete; otherwise restore it or capture anew"
+        )
+
+
+def verify(path: str | Path) -> VerifyReport:
+    """Compare a store with its checksums, all of it.
+
+    Args:
+        path: a store, or an index made by `merge` (then its manifest and every shard).
+
+    Raises:
+        LayerprobeError: there is no such file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise LayerprobeError(f"no store at {path}: check the path")
+    from .index import is_index, verify_index
+
+    try:
+        if is_index(path):
+            return verify_index(path)
+        layout = read_layout(path)
+        read_columns(path)
+        problems = list(_attribute_problems(layout))
+    except LayerprobeError as error:
+        return VerifyReport(path, False, 0, 0, (str(error).removeprefix(f"{path}").lstrip(": "),))
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        journal = read_journal(layout, descriptor)
+        problems += [f"journal entry of block {block}" for block in journal.damaged]
+        compared = 0
+        for spec, layer, block, found in block_checksums(layout, journal, descriptor):
+            compared += layout.plan.n_rows_of(block) * spec.row_bytes
+            if found != _expected(layout, journal, spec, layer, block):
+                problems.append(f"{_name(spec, layer)}, block {block} (rows {_rows(layout, block)})")
+        problems += _statistics_problems(layout, journal, descriptor)
+    finally:
+        os.close(descriptor)
+    done = journal.states.count("committed")
+    return VerifyReport(path, journal.complete, done, compared, tuple(problems), layout.plan.n_blocks)
+
+
+def block_checksums(
+    layout: FileLayout, journal: Journal, descriptor: int
+) -> Iterator[tuple[ArraySpec, int, int, int]]:
+    """(array, layer index, block, checksum of its bytes now) of everything committed."""
+    for block, state in enumerate(journal.states):
+        if state != "committed":
+            continue
+        runs = layout.plan.runs_of(block)
+        for spec in layout.arrays:
+            for layer in range(spec.n_layers):
+                base = layout.offsets[spec.key] + layer * layout.n_rows * spec.row_bytes
+                parts = [
+                    read_at(descriptor, base + start * spec.row_bytes, (stop - start) * spec.row_bytes)
+                    for start, stop in runs
+                ]
+                yield spec, layer, block, checksum(b"".join(parts))
+
+
+def _expected(layout: FileLayout, journal: Journal, spec: ArraySpec, layer: int, block: int) -> int:
+    entry = journal.entries[block]
+    assert entry is not None
+    before = sum(other.n_layers for other in layout.arrays[: layout.arrays.index(spec)])
+    return entry.data[before + layer]
+
+
+def _statistics_problems(layout: FileLayout, journal: Journal, descriptor: int) -> list[str]:
+    """The last block's slot must be the one its entry speaks of; before the end a resume sees to that."""
+    last = layout.plan.n_blocks - 1
+    if last < 0 or not journal.complete or not any(has_statistics(spec) for spec in layout.arrays):
+        return []
+    parts = []
+    for dataset, _, shape in layout.statistics_specs():
+        size = int(np.prod(shape)) * 8
+        parts.append(read_at(descriptor, layout.offsets[dataset] + (last % 2) * size, size))
+    entry = journal.entries[last]
+    assert entry is not None
+    same = checksum(b"".join(parts)) == entry.statistics
+    return [] if same else ["running statistics (they are computed from the rows instead)"]
+
+
+def _attribute_problems(layout: FileLayout) -> Iterator[str]:
+    """The `layers` attributes repeat the header."""
+    with open_h5(layout.path) as file:
+        for spec in layout.arrays:
+            held = file[spec.key].attrs.get("layers")
+            if spec.layers is not None and (held is None or tuple(held.tolist()) != spec.layers):
+                yield f"the attribute layers of {spec.key}"
+
+
+def _name(spec: ArraySpec, layer: int) -> str:
+    return spec.key if spec.layers is None else f"{spec.key}[{spec.layers[layer]}]"
+
+
+def _rows(layout: FileLayout, block: int) -> str:
+    runs = layout.plan.runs_of(block)
+    return f"{runs[0][0]}-{runs[-1][1] - 1}" + (f" in {len(runs)} runs" if len(runs) > 1 else "")

@@ -1,0 +1,99 @@
+"""What a capture in shards is as a whole, and what a worker's share of it is, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..capture.assembly import array_specs
+from ..capture.options import make_options
+from ..capture.prepare import prepare_options
+from ..file.disk_space import bytes_of, free_bytes
+from ..prompts.table import PromptTable
+from ..store.info import human_bytes
+
+if TYPE_CHECKING:
+    from ...hooks.model import Model
+
+#: what `capture` takes where it is not told otherwise
+_DEFAULTS: dict[str, Any] = {
+    "tokens": "last",
+    "chat_template": None,
+    "lens_tokens": (),
+    "lens_first_difference": False,
+    "dtype": None,
+    "top_k": 5,
+    "on_long": "error",
+}
+
+
+@dataclass(frozen=True)
+class ShardsPlan:
+    """A capture in shards; each tuple has one entry per shard."""
+
+    prompts: tuple[int, ...]
+    rows: tuple[int, ...]
+    tokens: tuple[int, ...]
+    row_bytes: int
+    """Bytes of one row of everything stored."""
+    bytes_free: int
+    """On the disk of the shards."""
+
+    @property
+    def shards(self) -> int:
+        """How many."""
+        return len(self.prompts)
+
+    def share(self, shards: Sequence[int]) -> str:
+        """What some of the shards hold together, in one line."""
+        prompts, rows, tokens = (
+            sum(part[index] for index in shards) for part in (self.prompts, self.rows, self.tokens)
+        )
+        count = f"{len(shards)} of {self.shards} shard{'' if self.shards == 1 else 's'}"
+        return (
+            f"{count}: {prompts:,} prompts, {tokens:,} tokens, {rows:,} rows, "
+            f"{human_bytes(rows * self.row_bytes)}"
+        )
+
+    def __str__(self) -> str:
+        size, free = human_bytes(sum(self.rows) * self.row_bytes), human_bytes(self.bytes_free)
+        return (
+            f"{sum(self.prompts):,} prompts, {sum(self.tokens):,} tokens, {sum(self.rows):,} rows, "
+            f"{size} on disk ({free} free), in {self.shards} shard{'' if self.shards == 1 else 's'}"
+        )
+
+
+def plan_shards(
+    model: Model, prompts: PromptTable, *, of: int, folder: str | Path, options: Mapping[str, Any]
+) -> ShardsPlan:
+    """Tokenise the whole table and count what each shard will hold.
+
+    Args:
+        model: the model, or its outline without weights.
+        prompts: the whole table.
+        of: number of shards.
+        folder: where they lie.
+        options: keyword arguments of `capture`.
+
+    Raises:
+        LayerprobeError: what `capture` refuses before anything runs, here for every shard at once.
+    """
+    given = {**_DEFAULTS, **{name: options[name] for name in ("sites", *_DEFAULTS) if name in options}}
+    chosen = make_options(model, prompts, **{**given, "lens_tokens": tuple(given["lens_tokens"])})
+    prepared = prepare_options(model, prompts, chosen)
+    prepared.unknown.warn(model.name, prompts)
+
+    def per_shard(values: np.ndarray) -> tuple[int, ...]:
+        return tuple(int(part.sum()) for part in np.array_split(values, of))
+
+    return ShardsPlan(
+        prompts=per_shard(np.ones(len(prompts), dtype=np.int64)),
+        rows=per_shard(prepared.rows_per_prompt),
+        tokens=per_shard(prepared.lengths),
+        row_bytes=bytes_of(array_specs(model, chosen, prepared), 1),
+        bytes_free=free_bytes(Path(folder) / "shard"),
+    )

@@ -1,0 +1,107 @@
+"""A module, its tokenizer and an engine, put together as a `Model`."""
+
+import json
+from typing import Any
+
+from torch import nn
+
+from ..architecture.anatomy import Anatomy, discover
+from ..engines.base import Engine
+from ..errors import LayerprobeError
+from ..model import Model
+from . import identity as ids
+from .adapters import adapter_sha256
+from .sources import folder_of
+
+
+def assemble(
+    hf: nn.Module,
+    tokenizer: Any,
+    engine: str,
+    name: str,
+    source: str,
+    revision: str | None,
+    options: dict[str, Any],
+    *,
+    in_memory: bool = False,
+    adapter: str | None = None,
+    quantization: str | None = None,
+) -> Model:
+    """Find the model's parts, put the engine on it and wrap both.
+
+    Args:
+        hf: the transformers module, in eval mode.
+        tokenizer: its fast tokenizer.
+        engine: name of the engine.
+        name, source, revision: for tables and provenance.
+        options: the engine's own.
+        adapter, quantization: what stands beside the plain weights, for the identity.
+        in_memory: the module was handed in by the user (hash its tensors, and never change it).
+
+    Raises:
+        LayerprobeError: its parts cannot be found, or the engine is not installed.
+    """
+    anatomy = discover(hf)
+    runner = _make_engine(engine, hf, anatomy, tokenizer, in_memory, options)
+    where = None if in_memory else folder_of(source, revision)
+    commit = getattr(hf.config, "_commit_hash", None)  # type: ignore[union-attr]
+
+    def identify() -> ids.ModelIdentity:
+        weights = ids.weights_sha256(where) if where is not None else ids.module_sha256(hf)
+        if adapter is not None:
+            weights = str(ids.text_sha256(weights + adapter_sha256(adapter)))
+        if quantization is not None:
+            weights = str(ids.text_sha256(weights + quantization))
+        extra = {"transformer_lens": ["transformer-lens"], "nnsight": ["nnsight"]}.get(engine, [])
+        return ids.ModelIdentity(
+            source=source,
+            revision=commit,
+            weights_sha256=weights,
+            config_sha256=ids.config_sha256(hf.config),
+            tokenizer_sha256=ids.tokenizer_sha256(tokenizer),
+            chat_template_sha256=ids.text_sha256(_template(tokenizer)),
+            dtype=str(model.dtype).removeprefix("torch."),
+            engine=engine,
+            n_layers=anatomy.n_layers,
+            d_model=anatomy.d_model,
+            versions=ids.versions(extra),
+        )
+
+    # an engine may run a copy of the module it was given
+    model = Model(
+        runner.model,
+        engine=runner,
+        anatomy=anatomy,
+        tokenizer=tokenizer,
+        name=name,
+        source=source,
+        identity=identify,
+    )
+    return model
+
+
+def _template(tokenizer: Any) -> str | None:
+    template = getattr(tokenizer, "chat_template", None)
+    return template if template is None or isinstance(template, str) else json.dumps(template, sort_keys=True)
+
+
+def _make_engine(
+    name: str, hf: nn.Module, anatomy: Anatomy, tokenizer: Any, in_memory: bool, options: dict[str, Any]
+) -> Engine:
+    if name == "huggingface":
+        if options:
+            raise LayerprobeError(
+                f"load_model has no option {next(iter(options))!r} for engine 'huggingface'"
+            )
+        from ..engines.huggingface import HuggingFaceEngine
+
+        return HuggingFaceEngine(hf, anatomy)
+    if name == "nnsight":
+        from ..engines.nnsight import NNsightEngine
+
+        return NNsightEngine(hf, anatomy, tokenizer, options)
+    from ..engines.transformer_lens import TransformerLensEngine
+
+    if options:
+        raise LayerprobeError(f"load_model has no option {next(iter(options))!r} for engine {name!r}")
+    return TransformerLensEngine(hf, anatomy, tokenizer, copy_first=in_memory)

@@ -1,0 +1,128 @@
+"""The study as data: one frozen model behind study.toml, the command line's flags and Python.
+
+Only pydantic is imported here, so that `layerprobe --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .kinds import Analysis
+from .options import Names, Options
+
+
+class ModelOptions(Options):
+    """How a model is loaded."""
+
+    engine: Literal["huggingface", "transformer_lens", "nnsight"] = "huggingface"
+    """What runs the model."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    dtype: str | None = None
+    """float32, bfloat16 or float16; default: the checkpoint's own (float32 on a CPU)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    trust_remote_code: bool = False
+    """Run Python code that the model's repository ships."""
+    chat_template: bool | None = None
+    """True: each text becomes one user message; default: the template only where prompts are messages."""
+
+
+class ModelSpec(ModelOptions):
+    """One [models.NAME] table."""
+
+    source: str
+    """Local folder, hub id, or one of the shipped models: demo:base, demo:instruct, demo:instruct_null."""
+
+
+class PromptColumns(Options):
+    """Which columns of the prompt table mean what."""
+
+    text: str | None = None
+    """Column with the text of the prompt (default: prompt)."""
+    messages: str | None = None
+    """Column with chat messages, instead of a text."""
+    labels: Names = ()
+    """Label columns to keep beside the activations."""
+    group: str | None = None
+    """Column whose equal values never straddle a train/test split (paraphrases, contrastive pairs)."""
+    pair: str | None = None
+    """Column that joins the members of a contrastive pair."""
+    split: str | None = None
+    """Column that names the rows held out (train/test)."""
+    spans: Names = ()
+    """Columns with character spans, for token rules such as span:NAME."""
+    id: str | None = None
+    """Column with the id of the row (default: the row number)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only the first rows, unshuffled: where a file is sorted by label, shuffle it yourself."""
+
+    @model_validator(mode="after")
+    def _text_or_messages(self) -> PromptColumns:
+        if self.text is not None and self.messages is not None:
+            raise ValueError("text and messages are two ways to name the prompt: give one of them")
+        return self
+
+
+class PromptsSpec(PromptColumns):
+    """The [prompts] table."""
+
+    file: str
+    """JSONL, CSV, Parquet or a saved datasets folder; demo:prompts for the shipped prompts."""
+
+
+class CaptureSpec(Options):
+    """The [capture] table: what is kept of every forward pass."""
+
+    sites: Annotated[Names, Field(min_length=1)] = ("resid_post",)
+    """Where to read: resid_post, resid_post[8:24:2], head_out[-4:], lens ..."""
+    tokens: str = "last"
+    """Token rule: last, first, pos:3, all, mean, span:NAME:mean ..."""
+    lens_tokens: Names = ()
+    """Label columns whose strings are candidate answers (site lens)."""
+    lens_first_difference: bool = False
+    """Where answer and foil begin with the same token, score the first token that differs."""
+    top_k: int = Field(default=5, ge=1)
+    """How many top tokens the lens keeps."""
+    batch_tokens: int | Literal["auto"] = "auto"
+    """Tokens per batch, padding included."""
+    store_dtype: str | None = None
+    """dtype in the file (default: the model's)."""
+    on_long: Literal["error", "truncate"] = "error"
+    """What to do with a prompt longer than the model's context."""
+
+
+class Study(Options):
+    """Which models read which prompts, what is kept, and which questions are asked of it."""
+
+    title: str = "Untitled study"
+    """Heading of the report."""
+    models: dict[str, ModelSpec] = Field(min_length=1)
+    """NAME -> model; the first is the reference of comparisons."""
+    prompts: PromptsSpec
+    capture: CaptureSpec = CaptureSpec()
+    analysis: Annotated[tuple[Analysis, ...], Field(min_length=1)]
+
+    @field_validator("models")
+    @classmethod
+    def _file_names(cls, models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
+        for name in models:
+            if not name or any(c in name for c in "/\\\0") or name.startswith("."):
+                raise ValueError(
+                    f"the model name {name!r} becomes a file name: use letters, digits, spaces, '-', '_'"
+                )
+        return models
+
+    @model_validator(mode="after")
+    def _known_models(self) -> Study:
+        for item in self.analysis:
+            unknown = [name for name in item.models if name not in self.models]
+            named = [getattr(item, "reference", None), getattr(item, "source", None)]
+            unknown += [name for name in named if name and name not in ("contrast", *self.models)]
+            if unknown:
+                raise ValueError(
+                    f"{item.kind} names the model {unknown[0]!r}; the study has {', '.join(self.models)}"
+                )
+        return self
