@@ -38,7 +38,9 @@ def describe(
         return "no values"
     by = [name for name in by if name in drawn]
     spread = float(drawn[value].max() - drawn[value].min())
-    parts = list(drawn.groupby(by, sort=False, dropna=False)) if by else [((), drawn)]
+    parts: list[tuple[Any, pd.DataFrame]] = [((), drawn)]
+    if by:
+        parts = list(drawn.groupby(by, sort=False, dropna=False))
     told = []
     for key, rows in parts[:MOST]:
         name = " ".join(str(part) for part in key if not pd.isna(part))

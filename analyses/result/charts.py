@@ -58,7 +58,7 @@ def forest(
     """Estimates with their intervals, a row for each category, in the order of the frame.
 
     Args:
-        frame: tidy rows; `estimate`, where known `lo`, `hi` and the null's `null_lo`, `null_hi`, and the columns
+        frame: tidy rows; `estimate`, where known `lo`, `hi`, `null_lo`, `null_hi`, and the columns
             named below; one row per category, colour and panel.
         y: column of the categories.
         x_title: of the values.

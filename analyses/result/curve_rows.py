@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Axis:
-    """Where rows lie from left to right: layers as whole numbers or relative depth, then sites without any."""
+    """Where rows lie from left to right: layers, or their relative depth, then sites without layers."""
 
     def __init__(self, frame: pd.DataFrame, *, x: str, depth: bool | None, log: bool) -> None:
         self.name, self.log = x, log
@@ -29,7 +29,9 @@ class Axis:
         known = positions.dropna()
         self.low, self.high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
         self.step = 0.16 * (self.high - self.low) or 1.0
-        bare = frame.loc[places.isna(), "site"].astype(str).unique() if places.isna().any() else []
+        bare: Sequence[Any] = (
+            frame.loc[places.isna(), "site"].astype(str).unique().tolist() if places.isna().any() else []
+        )
         first = self.high + self.step if len(known) else 0.0
         self.sites = {str(site): round(first + i * self.step, 6) for i, site in enumerate(bare)}
         self.positions = positions
@@ -117,8 +119,8 @@ def spread_out(places: Sequence[float], least: float, low: float, high: float) -
 class Curves:
     """Rows of a picture: one table, told apart by `role`, so that every panel can be cut from it.
 
-    Fields: `f` facet, `s` series (colour), `d` dash, `x`, `y`, `lo`, `hi`, `nlo`, `nhi`, `found`, `r` number of a
-    reference, `t` text.
+    Fields: `f` facet, `s` series (colour), `d` dash, `x`, `y`, `lo`, `hi`, `nlo`, `nhi`, `found`,
+    `r` number of a reference, `t` text.
     """
 
     def __init__(
@@ -213,8 +215,8 @@ class Curves:
         differ = [name for name in _TELLING if name in frame and frame[twice][name].nunique() > 1]
         hint = f"; these rows differ in {', '.join(differ)}" if differ else ""
         raise LayerprobeError(
-            f"{int(twice.sum())} rows would lie on one place of one curve{hint}: pass colour=, dash= or facet= "
-            "a column that tells them apart, or choose rows first"
+            f"{int(twice.sum())} rows would lie on one place of one curve{hint}: pass colour=, dash= or "
+            "facet= a column that tells them apart, or choose rows first"
         )
 
     @property

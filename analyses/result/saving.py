@@ -1,4 +1,4 @@
-"""Pictures on disk and in notebooks: SVG, PDF, PNG, JSON and HTML without a browser, the same bytes every time."""
+"""Pictures on disk and in notebooks: SVG, PDF, PNG, JSON and HTML without a browser."""
 
 import json
 from pathlib import Path

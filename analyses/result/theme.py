@@ -108,7 +108,7 @@ def dark_colours() -> dict[str, str]:
 
 
 def recoloured(value: Any, exchange: Mapping[str, str]) -> Any:
-    """The value with every string that is a key of `exchange` replaced, in data as well as in marks.
+    """The specification with its colours exchanged; data, names and texts stay as they are.
 
     >>> recoloured({"color": "#000000", "size": [1, "#000000"]}, {"#000000": "#ffffff"})
     {'color': '#ffffff', 'size': [1, '#ffffff']}
@@ -116,7 +116,7 @@ def recoloured(value: Any, exchange: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return exchange.get(value, value)
     if isinstance(value, Mapping):
-        return {key: recoloured(part, exchange) for key, part in value.items()}
+        return {k: part if k in _WORDS else recoloured(part, exchange) for k, part in value.items()}
     if isinstance(value, list | tuple):
         return [recoloured(part, exchange) for part in value]
     return value
@@ -146,6 +146,7 @@ def with_models(spec: Any, names: Sequence[str]) -> Any:
 
 
 _DATA = ("values", "datasets")
+_WORDS = (*_DATA, "domain", "sort", "text", "title", "subtitle", "description", "labelExpr")
 
 
 def _all_in(domain: Iterable[Any], known: Mapping[str, str]) -> bool:
