@@ -100,7 +100,6 @@ def describe_cells(frame: pd.DataFrame, *, x: str, y: str, value: str) -> str:
         return f"{number(values[0])} everywhere"
 
     def at(i: int) -> str:
-        row = known.iloc[i]
-        return f"{number(values[i])} ({x} {row[x]}, {y} {row[y]})"
+        return f"{number(values[i])} ({x} {known[x].iloc[i]}, {y} {known[y].iloc[i]})"
 
     return f"from {at(int(values.argmin()))} to {at(int(values.argmax()))}"

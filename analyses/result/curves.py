@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe
-from .curve_rows import Axis, Curves
+from .curve_rows import Axis, Curves, tooltips
 from .theme import (
     CHANCE,
     FACET_COLUMNS,
@@ -257,8 +257,7 @@ def _marks(alt: Any, rows: Curves, *, x: Any, y: dict[str, Any], colour: Any) ->
 def _points(alt: Any, base: Any, rows: Curves, x: Any, y: Any, colour: Any) -> list[Any]:
     """Markers: filled where something was found, open elsewhere; small ones where nothing was tested."""
     size = 46 if rows.axis.count <= 16 else 20
-    tips = [alt.Tooltip(f"{key}:N", title=name) for key, name in rows.tips.items()]
-    place = {"x": x, "y": y, "color": colour, "tooltip": tips}
+    place = {"x": x, "y": y, "color": colour, "tooltip": tooltips(alt, rows.tips)}
     marks = "(datum.role == 'curve' || datum.role == 'site')"
     if rows.has_found:
         return [

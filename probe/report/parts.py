@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
     from plotly.graph_objects import Figure
 
@@ -18,14 +19,24 @@ def section(title: str, **parts: Any) -> dict[str, Any]:
     return {"id": slug(title), "title": title, **empty, **parts}
 
 
-def figure(spec: Figure, *, name: str, caption: str, alt: str) -> dict[str, Any]:
-    """A figure with a deterministic id; `alt` says in words what the picture shows."""
-    return {
-        "id": f"figure-{slug(name)}",
-        "caption": caption,
-        "alt": alt,
-        "plotly": json.loads(spec.to_json()),
-    }
+def figure(
+    spec: Figure | alt.TopLevelMixin, *, name: str, caption: str, alt: str | None = None
+) -> dict[str, Any]:
+    """A figure with a deterministic id.
+
+    Args:
+        spec: an Altair chart, or a plotly figure.
+        name: of the figure, for its id.
+        caption: below it.
+        alt: what it shows, in words; default: the chart's own description.
+    """
+    from .embed import figure_json
+
+    told = {"id": f"figure-{slug(name)}", "caption": caption}
+    if hasattr(spec, "to_plotly_json"):
+        return {**told, "alt": alt or caption, "plotly": json.loads(spec.to_json())}
+    vega = figure_json(spec)
+    return {**told, "alt": alt or vega.get("description", caption), "vega": vega}
 
 
 def table(

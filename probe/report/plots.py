@@ -243,7 +243,12 @@ def grey_band(
 
 
 def restyled(fig: Figure) -> Figure:
-    """A figure of an analysis in the page's style: transparent, its text left to the page."""
+    """A figure of an analysis in the page's style: transparent, its text left to the page.
+
+    Altair charts come in the page's style already.
+    """
+    if not hasattr(fig, "update_layout"):
+        return fig
     fig.update_layout(
         template="none",
         font={"family": FONT, "size": 13, "color": NEUTRAL},
