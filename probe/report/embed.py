@@ -31,7 +31,7 @@ def bundle() -> str:
 
     from .render import script_json
 
-    library = vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script").replace("<!--", "<\\!--")
     return f"(function () {{\n{library}\n}})();\nwindow.layerprobeThemes = {script_json(page_themes())};"
 
 
