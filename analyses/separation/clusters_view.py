@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import Claim, Finding, found_layers
-from ..result.words import number, place
+from ..result.words import number, place, title_of
+from ..statistics.quantities import QUANTITIES
 from .indices import INDICES
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def _clearest(part: pd.DataFrame, name: str) -> pd.Series:
     """The row farthest from its null, or the most separated one where no null was drawn."""
     if "z" in part and part["z"].notna().any():
         return part.loc[part["z"].idxmax()]
-    best = part["estimate"].idxmin() if INDICES[name].better == "lower" else part["estimate"].idxmax()
-    return part.loc[best]
+    lower = QUANTITIES[name].direction == "lower"
+    return part.loc[part["estimate"].idxmin() if lower else part["estimate"].idxmax()]
 
 
 def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
@@ -66,7 +67,7 @@ def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
         yield (
             f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: "
             f"{number(worst['share'], 'share')} of the variance) leaving them out moves the raw "
-            f"{INDICES[worst['metric']].title} from {number(worst['estimate'])} to {number(worst['without'])}."
+            f"{title_of(worst['metric'])} from {number(worst['estimate'])} to {number(worst['without'])}."
         )
 
 
