@@ -41,7 +41,7 @@ MOVED = {
     "analyses.contrastive_pairs": "analyses.behaviour.contrastive",
     "analyses.contrastive_pairs_bbq": "analyses.behaviour.bbq",
     "analyses.directions": "analyses.result.directions",
-    "analyses.directions_io": "analyses.result.directions_io",
+    "analyses.directions_io": "analyses.result.directions",
     "analyses.dominant_dimensions": "analyses.separation.dominant_dimensions",
     "analyses.drift": "analyses.separation.drift",
     "analyses.duplicates": "analyses.probes.duplicates",
@@ -218,6 +218,8 @@ MOVED = {
     "probe.study_rows": "probe.study.row_filter",
     "probe.study_spec": "probe.study.spec",
 }
+# former command (`python -m`) -> the module that runs it now, where that is another one
+RUN = {"analyses.contrastive_pairs": "analyses.behaviour.bbq"}
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -242,7 +244,8 @@ class _Moved(MetaPathFinder, Loader):
 
     def get_code(self, fullname: str) -> CodeType | None:
         """For `python -m` with a former name."""
-        found = importlib.util.find_spec(_now(fullname))
+        former = _former(fullname)
+        found = importlib.util.find_spec(f"{_PACKAGE}.{RUN.get(former, MOVED[former])}")
         return found.loader.get_code(found.name) if found and found.loader else None  # type: ignore[attr-defined]
 
 
