@@ -242,11 +242,11 @@ class _Moved(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """It has run under its own name."""
 
-    def get_code(self, fullname: str) -> CodeType | None:
-        """For `python -m` with a former name."""
+    def get_code(self, fullname: str) -> CodeType:
+        """For `python -m` with a former name: run the present module under its own."""
         former = _former(fullname)
-        found = importlib.util.find_spec(f"{_PACKAGE}.{RUN.get(former, MOVED[former])}")
-        return found.loader.get_code(found.name) if found and found.loader else None  # type: ignore[attr-defined]
+        now = f"{_PACKAGE}.{RUN.get(former, MOVED[former])}"
+        return compile(f"import runpy; runpy.run_module({now!r}, run_name='__main__')", "<moved>", "exec")
 
 
 def install() -> None:
