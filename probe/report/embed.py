@@ -6,14 +6,11 @@ no `unsafe-eval`. Pictures come in the light theme; the page changes their colou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import altair as alt
-
-_SCHEMA = "$schema"
 
 
 def figure_json(chart: alt.TopLevelMixin) -> dict[str, Any]:
@@ -31,7 +28,11 @@ def bundle() -> str:
 
     from .render import script_json
 
-    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    library = (
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        .replace("</script", "<\\/script")
+        .replace("<!--", "<\\!--")
+    )
     return f"(function () {{\n{library}\n}})();\nwindow.layerprobeThemes = {script_json(page_themes())};"
 
 
@@ -41,15 +42,3 @@ def page_themes() -> dict[str, Any]:
 
     themes = {name: {**config(name), "background": "transparent"} for name in ("light", "dark")}
     return {**themes, "exchange": dark_colours(), "keep": list(UNCOLOURED)}
-
-
-def with_models(figures: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Figures by id, each model in the colour that it has among all models of the report."""
-    from ...analyses.result.theme import with_models as coloured
-
-    return {name: coloured(spec, names) if is_vega(spec) else spec for name, spec in figures.items()}
-
-
-def is_vega(spec: Mapping[str, Any]) -> bool:
-    """Whether a figure's JSON is Vega-Lite (the others are plotly's)."""
-    return "vega-lite" in str(spec.get(_SCHEMA, ""))
