@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
 from ..results.folder import ResultsFolder, explain, write_whole
-from .calls_of import about, analyse, calls
+from .calls import about, analyse, calls
 from .facts import study_facts
 from .inputs import checked_inputs, fingerprint, request_key
 from .pool import ModelPool, weights_hash
