@@ -238,6 +238,6 @@ def _for_reading(model: type[Options]) -> None:
         if field.annotation in METAVARS:
             shown["metavar"] = METAVARS[field.annotation]
         if shown:
-            model.__annotations__[name] = Annotated[field.annotation, tyro.conf.arg(**shown)]
+            model.__annotations__[name] = Annotated[field.annotation, *field.metadata, tyro.conf.arg(**shown)]
     order = {name: (not field.is_required(), name in ("where", "quiet")) for name, field in fields.items()}
     model.__pydantic_fields__ = dict(sorted(fields.items(), key=lambda item: order[item[0]]))

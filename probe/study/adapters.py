@@ -42,7 +42,11 @@ def generalisation(
     seed: int = 0,
     device: Device = None,
 ) -> AnalysisResult:
-    """`generalisation_matrix` between the domains that a column of the prompts names."""
+    """`generalisation_matrix` between the domains that a column of the prompts names.
+
+    Args:
+        across: label column that names the domain (topic, data set) of a prompt.
+    """
     from ...analyses.validation.transfer import generalisation_matrix
 
     domains = list(dict.fromkeys(str(v) for v in store.labels(across)))
@@ -74,7 +78,11 @@ def two_by_two(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> AnalysisResult:
-    """`two_by_two` of models whose names are WEIGHTS-TEMPLATE."""
+    """`two_by_two` of models whose names are WEIGHTS-TEMPLATE.
+
+    Args:
+        n_permutations: relabellings for p-values.
+    """
     from ...analyses.comparison.factorial import two_by_two as analysis
 
     keyed = dict(zip(map(weights_and_template, stores), stores.values(), strict=True))
@@ -138,7 +146,12 @@ def reward_decomposition(
     n_bootstrap: int = 500,
     seed: int = 0,
 ) -> AnalysisResult:
-    """`reward_decomposition` over the preference dimensions, fitted first, of the model's own reward head."""
+    """`reward_decomposition` over the preference dimensions, fitted first, of the model's own reward head.
+
+    Args:
+        dimensions: label columns, one per dimension: two or more classes, or grades.
+        n_permutations: relabellings for the p-values of the dimensions' probes.
+    """
     from ...analyses.rewards.decomposition import reward_decomposition as analysis
     from ...analyses.rewards.preferences import preference_dimensions
     from ...analyses.rewards.scalar_head import reward_head
@@ -164,7 +177,13 @@ def refusal_direction(
     layer_bound: float = 0.8,
     seed: int = 0,
 ) -> AnalysisResult:
-    """`refusal_direction` on the prompts of a store, as the model saw them."""
+    """`refusal_direction` on the prompts of a store, as the model saw them.
+
+    Args:
+        label: label column that tells the two kinds of prompts apart.
+        harmful: its value on prompts that the model refuses.
+        harmless: its value on prompts that it answers.
+    """
     from ...analyses.causes.refusal import refusal_direction as analysis
 
     return analysis(

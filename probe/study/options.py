@@ -200,8 +200,8 @@ def _one(annotation: Any, default: Any, text: str) -> Offered | None:
 def plain(annotation: Any) -> Any:
     """The type of a flag or of a line of TOML; None where only Python can give the value.
 
-    >>> plain(Sequence[int] | None), plain(str | Sequence[str]), plain(dict), plain(str | dict)
-    (tuple[int, ...] | None, tuple[str, ...], None, None)
+    >>> plain(Sequence[int]), plain(str | Sequence[str]), plain(dict), plain(str | dict)
+    (tuple[int, ...], tuple[str, ...], None, None)
     """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

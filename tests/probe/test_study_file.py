@@ -38,7 +38,7 @@ def changed(**parts):
         (changed(analysis=[{"kind": "separaton", "label": "y"}]), "did you mean 'separation'?"),
         (changed(analysis=[{"kind": "separation", "lable": "y"}]), "did you mean 'label'?"),
         (changed(analysis=[{"kind": "linear_probe"}]), "[[analysis]] number 1 needs 'label'"),
-        (changed(analysis=[{"label": "y"}]), "[[analysis]] number 1 needs 'kind'"),
+        (changed(analysis=[{"label": "y"}]), "[[analysis]] number 1: needs 'kind'"),
         (changed(analysis=[{"kind": "patching", "source": "b"}]), "the study has a"),
         (changed(analysis=[{"kind": "compare", "models": ["b"]}]), "the study has a"),
         (changed(analysis=[{"kind": "compare", "reference": "b"}]), "the study has a"),
