@@ -279,14 +279,10 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 
 _VIEWS = {
-    "ablation": "causes.ablation",
-    "aqi": "alignment.quality_view",
-    "attribution": "causes.attribution",
     "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
     "compare": "comparison.models_view",
     "two_by_two": "comparison.factorial_view",
     "mean_difference_readout": "comparison.readout",
-    "drift": "separation.drift",
     "leave_one_domain_out": "validation.domains_view",
     "linear_probe": "probes.linear_view",
     "contrast_probe": "probes.linear_view",
@@ -296,15 +292,9 @@ _VIEWS = {
     "learning_curve": "validation.curves_view",
     "generalisation_matrix": "validation.transfer_view",
     "nested_cv": "validation.nested_cv",
-    "patching": "causes.patching_view",
-    "causal": "causes.causal_view",
     "reward_decomposition": "rewards.preferences_view",
-    "refusal_direction": "causes.refusal_view",
     "selectivity": "probes.selectivity_view",
-    "separation": "separation.clusters_view",
     "suppression": "lens.suppression_view",
-    "topic_control": "separation.topic_control",
-    "unsupervised": "separation.unsupervised",
 }
 
 

@@ -5,7 +5,7 @@ nothing reads its sentences back.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Literal
 
 import pandas as pd
@@ -50,12 +50,13 @@ class Test:
     """Where it is not the permutation of labels: `McNemar`, `sign flips over groups`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Number:
     """A further number of a finding: `peak of the lead`, `share of prompts handed off`."""
 
     name: str
     value: float
+    _: KW_ONLY
     lo: float | None = None
     hi: float | None = None
     unit: str = ""
