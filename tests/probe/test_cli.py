@@ -262,7 +262,7 @@ def test_analyses_that_run_the_model_find_it_where_the_capture_did(capsys, tmp_p
     assert kinds == ["attribution", "ablation", "patching", "score_heads", "linear_probe"]
     assert run(capsys, "report", out)[0] == 0
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "Which scores can be read off?" in page and "“topic”" in page
+    assert "Which scores can be read off?" in page and "Can “kind, topic” be read off?" in page
     code, _, err = run(capsys, "attribution", store, "--model", tmp_path / "gone", *few[:2], *few[4:])
     assert code == 2
     assert "gone" in one_line(err)
