@@ -60,6 +60,13 @@ def _main(args: list[str]) -> int:
     except LayerprobeError as error:
         _say(str(error))
         return MISTAKE
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        from ..results.folder import explain
+
+        _say(explain(error))
+        return 1
     return 0
 
 

@@ -104,7 +104,15 @@ def test_relative_paths_are_relative_to_the_file(tmp_path):
     assert study.prompts.file == str(tmp_path / "p.jsonl")
 
 
-@pytest.mark.parametrize("content, says", [("a = ", "not valid TOML"), (None, "no study file")])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("a = ", "not valid TOML"),
+        ("a = " + "[" * 50_000, "not valid TOML"),
+        ("a = " + "9" * 6000, "not valid TOML"),
+        (None, "no study file"),
+    ],
+)
 def test_a_file_that_cannot_be_read(tmp_path, content, says):
     path = tmp_path / "s.toml"
     if content is not None:
