@@ -180,7 +180,7 @@ METAVARS: dict[Any, str] = {
 def names() -> dict[str, str]:
     """Every command and the first line of what is said of it."""
     ours = {name: _first_line(model) for name, model in COMMANDS.items()}
-    return ours | {one.command: one.about for one in catalogue.listed().values()}
+    return ours | {one.command: _about(one) for one in catalogue.listed().values()}
 
 
 def called(word: str) -> str | None:
@@ -221,6 +221,10 @@ def groups() -> Iterator[tuple[str, dict[str, str]]]:
         if found:
             yield title, {one.command: about[one.command] for one in found}
     yield "Stores", {name: about[name] for name in COMMANDS if name not in FIRST}
+
+
+def _about(listed: catalogue.Listed) -> str:
+    return listed.about if listed.package == "layerprobe" else f"{listed.about} (from {listed.package})"
 
 
 def _first_line(model: type[Options]) -> str:
