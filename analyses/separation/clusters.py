@@ -16,6 +16,7 @@ from torch import Tensor
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Permute
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -50,13 +51,13 @@ CI_METHOD = "cluster bootstrap, centred"
 def separation(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     indices: Sequence[str] = DEFAULT_INDICES,
     spaces: Sequence[str] = ("raw", "zscored"),
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 300,
     n_bootstrap: int = 200,
     level: float = 0.95,

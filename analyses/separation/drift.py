@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Value
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -35,10 +36,10 @@ from .drift_view import draw, found
 def drift(
     store: ActivationStore,
     *,
-    label: str,
-    start: Any,
-    end: Any,
-    third: Any,
+    label: Label,
+    start: Value,
+    end: Value,
+    third: Value,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
 from .codes import encode_labels
@@ -37,7 +38,7 @@ INDICES_USED = ("silhouette", "calinski_harabasz")
 def topic_control(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     space: str = "zscored",

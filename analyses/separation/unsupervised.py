@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Permute
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -46,13 +47,13 @@ METHODS = ("kmeans", "gmm")
 def unsupervised(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     methods: Sequence[str] = METHODS,
     space: str = "zscored",
     groups: Any = STORED,
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 200,
     seed: int = 0,
 ) -> AnalysisResult:
