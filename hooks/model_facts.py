@@ -74,12 +74,12 @@ class ModelFacts:
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding matrix."""
-        return int(self.config.vocab_size)
+        return int(self.anatomy.names.value(self.config, "vocab_size") or 0)
 
     @cached_property
     def max_length(self) -> int:
         """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
-        return context_length(self.config)
+        return context_length(self.config, self.anatomy.names)
 
     @cached_property
     def dtype(self) -> torch.dtype:

@@ -180,7 +180,7 @@ def _qkv_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
     order = _need(
         anatomy.fused_order,
         at,
-        "the order of its fused projection is not known: add its model_type to FUSED_ORDER",
+        "the order of its fused projection is not known: pass names=Names(fused_order=...), see docs/sites.md",
     )
     return _fused_point(path, part, order, anatomy.n_heads, anatomy.n_kv_heads, anatomy.d_head)
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..architecture.anatomy import Anatomy, discover
+from ..architecture.names import Names
 from ..engines.base import Engine
 from ..errors import LayerprobeError
 from ..model import Model
@@ -26,6 +27,7 @@ def assemble(
     in_memory: bool = False,
     adapter: str | None = None,
     quantization: str | None = None,
+    names: Names | None = None,
 ) -> Model:
     """Find the model's parts, put the engine on it and wrap both.
 
@@ -36,12 +38,13 @@ def assemble(
         name, source, revision: for tables and provenance.
         options: the engine's own.
         adapter, quantization: what stands beside the plain weights, for the identity.
+        names: what its parts are called, where they are not known.
         in_memory: the module was handed in by the user (hash its tensors, and never change it).
 
     Raises:
         LayerprobeError: its parts cannot be found, or the engine is not installed.
     """
-    anatomy = discover(hf)
+    anatomy = discover(hf, names)
     runner = _make_engine(engine, hf, anatomy, tokenizer, in_memory, options)
     where = None if in_memory else folder_of(source, revision)
     commit = getattr(hf.config, "_commit_hash", None)  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ _install()
 # public name -> the module below `layerprobe` that defines it
 _HOME = {
     "load_model": "hooks.weights.load",
+    "Names": "hooks.architecture.names",
     "add": "hooks.interventions",
     "ablate": "hooks.interventions",
     "project_out": "hooks.interventions",
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     from .cache.store.merge import merge as merge
     from .cache.store.verify import verify as verify
     from .cache.workers.distributed import capture_shards as capture_shards
+    from .hooks.architecture.names import Names as Names
     from .hooks.errors import LayerprobeError as LayerprobeError
     from .hooks.interventions import ablate as ablate
     from .hooks.interventions import add as add
