@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..separation.codes import encode_labels
 from ..statistics.resampling import STORED, check_finite, resolve_groups, split_half
 from .forms import VARIANTS, released_quality
@@ -29,6 +30,13 @@ NOTES = {
 }
 
 
+@analysis(
+    title="Are the classes of “{label}” apart over all layers at once?",
+    group="shape",
+    guide="alignment_quality",
+    on="stores",
+    aliases=("alignment_quality",),
+)
 def aqi(
     stores: ActivationStore | Mapping[str, ActivationStore],
     *,

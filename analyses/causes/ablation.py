@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .answer_task import answer_task
 from .attribution import component_map
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HOW = ("zero", "mean", "resample")
 
 
+@analysis(title="Which parts does the answer need?", group="cause", guide="suppression")
 def ablation(
     store: Any,
     *,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..lens.suppression import subsets_of
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .answer_task import AnswerTask, answer_task
 from .components import Component, all_components
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+@analysis(title="Which parts write the answer?", group="cause", guide="suppression")
 def attribution(
     store: Any,
     *,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
 from .choice import Patcher, choose, random_sets
@@ -23,6 +24,9 @@ from .patching import end_rows, left_out_note, prepare, recovery_draws
 from .source import half_of_groups
 
 
+@analysis(
+    title="Which parts cause the override?", group="cause", guide="suppression", aliases=("patching_causal",)
+)
 def causal(
     store: Any,
     *,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     bootstrap_interval,
@@ -31,6 +32,7 @@ from .sweeps import head_sweep, position_sweep, site_sweep
 Floats = NDArray[np.float64]
 
 
+@analysis(title="Which parts bring the answer back?", group="cause", guide="suppression")
 def patching(
     store: Any,
     *,

@@ -1,10 +1,12 @@
-"""A separation result in sentences and in a figure."""
+"""A separation result in findings and in a picture."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..result.words import bounds, number, p_value, place
+from ..result.findings import Claim, Finding, found_layers
+from ..result.words import number, place
 from .indices import INDICES
 
 if TYPE_CHECKING:
@@ -13,6 +15,12 @@ if TYPE_CHECKING:
     from ..result.analysis import AnalysisResult
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+SEPARATED = Claim(
+    "separated",
+    found="separated beyond chance",
+    not_found="no evidence of separation",
+    not_tested="no null was drawn",
+)
 
 
 def lead_space(table: pd.DataFrame) -> str:
@@ -21,50 +29,45 @@ def lead_space(table: pd.DataFrame) -> str:
     return "zscored" if "zscored" in spaces else spaces[0]
 
 
-def summarise(result: "AnalysisResult") -> list[str]:
-    """One sentence per index about the best layer, and one per thing left out that matters."""
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per model and index, at its clearest layer; the first index leads."""
     table = result.table
-    space = lead_space(table)
-    lead = table[table["space"] == space]
-    sentences = []
-    for name, part in lead.groupby("metric", sort=False):
-        index = INDICES[str(name)]
-        key = "z" if "z" in part and part["z"].notna().any() else "estimate"
-        low = key == "estimate" and index.better == "lower"
-        best = part.iloc[int(part[key].argmin() if low else part[key].argmax())]
-        sentences.append(_sentence(best, index.title, space, len(part)))
-    return [*sentences, *_left_out(result)]
+    lead = table[table["space"] == lead_space(table)]
+    out = []
+    for _, mine in lead.groupby("model", sort=False, dropna=False):
+        for i, (name, part) in enumerate(mine.groupby("metric", sort=False)):
+            row = _clearest(part, str(name)).to_dict()
+            looked = part["layer"].nunique() if "layer" in part else 0
+            caveats = tuple(_left_out(result, row["model"])) if i == 0 else ()
+            out.append(
+                Finding.of(
+                    row, SEPARATED, layers=found_layers(part), looked=looked, caveats=caveats, lead=i == 0
+                )
+            )
+    return out
 
 
-def _sentence(row: Any, title: str, space: str, looked: int) -> str:
-    value = f"{title} of {row['target']} is {number(row['estimate'])}{bounds(row)} at {place(row)} ({space})"
-    rows = f"{row['n']} rows in {row['n_groups']} groups"
-    if pd.isna(row.get("z")):
-        return f"{value}; no null was drawn ({rows})."
-    against = (
-        f"{number(row['null_mean'])} under permuted labels, z = {row['z']:.1f}, family-wise "
-        f"p {p_value(row['p_familywise'])}; {rows}"
-    )
-    if row["p_familywise"] <= 0.05:
-        return f"{value}, its clearest of {looked}: separated beyond chance ({against})."
-    return f"{value}, its clearest of {looked}: no evidence of separation ({against})."
+def _clearest(part: pd.DataFrame, name: str) -> pd.Series:
+    """The row farthest from its null, or the most separated one where no null was drawn."""
+    if "z" in part and part["z"].notna().any():
+        return part.loc[part["z"].idxmax()]
+    best = part["estimate"].idxmin() if INDICES[name].better == "lower" else part["estimate"].idxmax()
+    return part.loc[best]
 
 
-def _left_out(result: "AnalysisResult") -> list[str]:
+def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
+    """What leaving out dominant dimensions and sink rows changes, one sentence per kind."""
     frame = result.frames.get("left_out")
     if frame is None:
-        return []
-    sentences = []
-    silhouettes = frame[frame["metric"] == frame["metric"].iloc[0]]
-    for kind, part in silhouettes.groupby("left_out", sort=False):
-        worst = part.iloc[int((part["estimate"] - part["without"]).abs().argmax())]
-        title = INDICES[worst["metric"]].title
-        sentences.append(
-            f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: {worst['share']:.0%} of "
-            f"the variance) leaving them out moves the raw {title} from {number(worst['estimate'])} to "
-            f"{number(worst['without'])}."
+        return
+    frame = frame[(frame["model"] == model) & (frame["metric"] == frame["metric"].iloc[0])]
+    for kind, part in frame.groupby("left_out", sort=False):
+        worst = part.loc[(part["estimate"] - part["without"]).abs().idxmax()]
+        yield (
+            f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: "
+            f"{number(worst['share'], 'share')} of the variance) leaving them out moves the raw "
+            f"{INDICES[worst['metric']].title} from {number(worst['estimate'])} to {number(worst['without'])}."
         )
-    return sentences
 
 
 def draw(result: "AnalysisResult") -> "Figure":

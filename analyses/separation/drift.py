@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     check_finite,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+@analysis(title="Where does “{third}” lie between “{start}” and “{end}”?", group="shape", guide="separation")
 def drift(
     store: ActivationStore,
     *,

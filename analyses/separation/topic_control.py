@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
 from .codes import encode_labels
 from .draws import Draws, drawn_indices
@@ -30,6 +31,7 @@ BALANCED = 0.65
 INDICES_USED = ("silhouette", "calinski_harabasz")
 
 
+@analysis(title="How much of the separation of “{label}” is topic?", group="shape", guide="separation")
 def topic_control(
     store: ActivationStore,
     *,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     check_finite,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 METHODS = ("kmeans", "gmm")
 
 
+@analysis(title="What structure is there without labels?", group="shape", guide="separation")
 def unsupervised(
     store: ActivationStore,
     *,

@@ -256,8 +256,10 @@ def names_of(package: str) -> Callable[[str], object]:
     """`__getattr__` of a package that carries the name of a former module: the names that stood there."""
 
     def get(name: str) -> object:
+        if name.startswith("__") or importlib.util.find_spec(f"{package}.{name}") is not None:
+            raise AttributeError(name)  # a module of the package: the import system looks for it next
         module = import_module(_now(package))
-        if name.startswith("__") or not hasattr(module, name):
+        if not hasattr(module, name):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         _warn(package)
         return getattr(module, name)
