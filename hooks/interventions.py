@@ -90,7 +90,8 @@ def add(
     direction = as_tensor(vector, "vector")
 
     def change(value: Tensor, context: EditContext) -> Tensor:
-        return value + scale * direction.to(device=value.device, dtype=value.dtype)
+        changed: Tensor = value + scale * direction.to(device=value.device, dtype=value.dtype)
+        return changed
 
     given = {"vector": direction, "scale": scale, "positions": positions, "heads": heads}
     built = _build("add", site, layer, change, given, direction)

@@ -14,10 +14,10 @@ from .check import CheckReport, check
 from .engines.base import Select, keep_copy
 from .errors import LayerprobeError
 from .in_memory import Activations, pad, run_texts
-from .inputs import checked_inputs, pad_id
 from .interventions import Intervention
 from .model_facts import ModelFacts
 from .sites import SiteAt, parse_sites
+from .token_inputs import checked_inputs, pad_id
 
 
 class Model(ModelFacts):
@@ -223,4 +223,4 @@ class Model(ModelFacts):
             return keep_copy(at, value)
         assert at.layer is not None
         out = self.lens.read(value.flatten(0, 1), layer=at.layer)
-        return out.map(lambda v: v.unflatten(0, value.shape[:2]))
+        return out.map(lambda v: v.reshape(*value.shape[:2], *v.shape[1:]))

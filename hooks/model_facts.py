@@ -11,9 +11,9 @@ from . import edits as edit_rules
 from .architecture.anatomy import Anatomy, input_device, text_config
 from .engines.base import Engine
 from .errors import LayerprobeError
-from .inputs import context_length
 from .lenses import Lens
 from .sites import SiteAt, parse_sites, site_info
+from .token_inputs import context_length
 from .tokens import Encoding, check_tokenizer, encode
 from .weights.identity import ModelIdentity
 

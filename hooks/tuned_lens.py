@@ -153,9 +153,8 @@ def train_tuned_lens(
             h = streams[layer][rows].to(model.device)
             logits = head((h + translator(h)).to(model.dtype)).float()
             # one layer at a time: their losses share no parameter
-            nn.functional.kl_div(
-                logits.log_softmax(-1), final, reduction="batchmean", log_target=True
-            ).backward()
+            loss = nn.functional.kl_div(logits.log_softmax(-1), final, reduction="batchmean", log_target=True)
+            torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(translators.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()

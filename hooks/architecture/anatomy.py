@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ..errors import LayerprobeError
+from .block_parts import BlockParts, child, find_parts
 from .head_shapes import head_shapes
 from .names import FUSED_ORDER, KNOWN, PARALLEL, Names
-from .parts import BlockParts, child, find_parts
 from .suggestion import call_to_try
 
 
@@ -72,7 +72,9 @@ def discover(model: nn.Module, names: Names | None = None) -> Anatomy:
         LayerprobeError: no list of blocks, or a block without attention, with the `names=` to try.
     """
     if names is not None and not isinstance(names, Names):
-        raise LayerprobeError(f"names={names!r}: give Names(attention=..., ...), from layerprobe import Names")
+        raise LayerprobeError(
+            f"names={names!r}: give Names(attention=..., ...), from layerprobe import Names"
+        )
     words = KNOWN if names is None else names.before(KNOWN)
     config = text_config(getattr(model, "config", None))
     n_layers = _size(model, config, words, "num_hidden_layers")
@@ -125,7 +127,9 @@ def _find_blocks(model: nn.Module, n_layers: int, names: Names) -> str:
     """The ModuleList of `n_layers` blocks, all or some of which (hybrids) hold attention; of several (vision
     towers), the language model's."""
     attention = names.words("attention")
-    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers}
+    lists: dict[str, nn.ModuleList] = {
+        n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers
+    }
     if names.blocks is not None:
         if names.blocks not in lists:
             raise LayerprobeError(

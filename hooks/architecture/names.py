@@ -66,8 +66,8 @@ class Names:
     def __post_init__(self) -> None:
         for part in WORD_FIELDS:
             object.__setattr__(self, part, _words(part, getattr(self, part)))
-        triples = tuple(self.query)
-        triples = (triples,) if triples and isinstance(triples[0], str) else triples
+        one = bool(self.query) and isinstance(self.query[0], str)
+        triples: tuple[Any, ...] = (tuple(self.query),) if one else tuple(self.query)
         if any(len(triple) != 3 for triple in triples):
             raise LayerprobeError(f"Names(query={self.query!r}): give (query, key, value), three names")
         object.__setattr__(self, "query", tuple(_words("query", triple) for triple in triples))
@@ -142,7 +142,7 @@ KNOWN = Names(
         *("pre_feedforward_layernorm", "ln_2", "mlp_norm", "ffn_norm", "norm2", "norm_2"),
         *("feedforward_layernorm", "pre_ff_layernorm", "pre_mlp_layernorm"),
     ),
-    # `post_attention_layernorm` is one of these only where the MLP has a post-norm too, see parts.py
+    # `post_attention_layernorm` is one of these only where the MLP has a post-norm too, see block_parts.py
     post_attention_norm=("post_self_attn_layernorm", "post_norm1", "post_attention_layernorm"),
     post_mlp_norm=("post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2"),
     final_norm=(

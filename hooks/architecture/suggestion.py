@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from .block_parts import child
 from .names import Names, Words
-from .parts import child
 
 NORM = "norm"
 
@@ -38,13 +38,17 @@ def _guess(model: nn.Module, config: Any, names: Names) -> dict[str, Any]:
     width = found.pop("width", None)
     owner = model.get_submodule(path.rpartition(".")[0])
     if child(owner, names.words("final_norm"), "") is None:
-        found |= _one("final_norm", [n for n, m in owner.named_children() if NORM in type(m).__name__.lower()])
+        found |= _one(
+            "final_norm", [n for n, m in owner.named_children() if NORM in type(m).__name__.lower()]
+        )
     sizes = {
         "num_hidden_layers": len(blocks),
         "hidden_size": width,
         "num_attention_heads": None,
     }
-    fields = {key: _field(config, key, size) for key, size in sizes.items() if names.value(config, key) is None}
+    fields = {
+        key: _field(config, key, size) for key, size in sizes.items() if names.value(config, key) is None
+    }
     fields = {key: name for key, name in fields.items() if name}
     return {**found, **({"config": fields} if fields else {})}
 

@@ -47,7 +47,7 @@ def assemble(
     anatomy = discover(hf, names)
     runner = _make_engine(engine, hf, anatomy, tokenizer, in_memory, options)
     where = None if in_memory else folder_of(source, revision)
-    commit = getattr(hf.config, "_commit_hash", None)  # type: ignore[union-attr]
+    commit = getattr(hf.config, "_commit_hash", None)
 
     def identify() -> ids.ModelIdentity:
         weights = ids.weights_sha256(where) if where is not None else ids.module_sha256(hf)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..architecture.names import Names
-from ..device import read_device
+from ..devices import read_device
 from ..errors import LayerprobeError
 from ..model import Model
 from ..tokens import check_tokenizer
@@ -111,7 +111,7 @@ def _from_module(
     check_tokenizer(tokenizer)
     if source.training:
         raise LayerprobeError("the model is in training mode (dropout is on): call .eval() on it first")
-    where = str(getattr(source.config, "_name_or_path", "") or type(source).__name__)  # type: ignore[union-attr]
+    where = str(getattr(source.config, "_name_or_path", "") or type(source).__name__)
     named = name or Path(where).name
     return assemble(source, tokenizer, engine, named, where, None, options, in_memory=True, names=names)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..architecture.names import Names
-from ..device import read_device
+from ..devices import read_device
 from ..model import Model
 from .assemble import assemble
 from .load import chosen_dtype

@@ -77,17 +77,9 @@ def check_options(item: Any, kind: str | None = None) -> None:
 
 def check_device(device: str) -> None:
     """Refuse a device that there is not, before a night's capture rather than after it."""
-    import torch
+    from ...hooks.devices import read_device
 
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise LayerprobeError(f"device={device!r} is unknown; choose from cpu, cuda, cuda:1 ...") from None
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise LayerprobeError(
-            f"device={device!r}: this machine has {torch.cuda.device_count()} CUDA devices; leave it out to "
-            "compute on the CPU"
-        )
+    read_device(device)
 
 
 def accepted_by(kind: str) -> set[str]:

@@ -1,11 +1,11 @@
-"""A family whose parts have names of their own: refused with the call to try, and right once it is followed."""
+"""A family whose parts have names of their own: refused with the call to try, right once it is followed."""
 
 import re
 
 import pytest
 import torch
-from torch import nn
 from tiny_models import VOCAB, tiny_tokenizer
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
@@ -162,7 +162,7 @@ def test_names_that_are_none(bad, message):
 def test_names_of_another_kind_are_refused(toy):
     with pytest.raises(LayerprobeError, match="give Names"):
         lp.load_model(toy, tokenizer=tiny_tokenizer(), names={"attention": "token_mixer"})
-    with pytest.raises(LayerprobeError, match="no ModuleList of 3 modules there, but at inner.stack"):
+    with pytest.raises(LayerprobeError, match=r"no ModuleList of 3 modules there, but at inner\.stack"):
         lp.load_model(
             toy,
             tokenizer=tiny_tokenizer(),

@@ -9,6 +9,7 @@ from torch import nn
 from ..errors import LayerprobeError
 from .names import MIXER_BESIDE, MLP_BESIDE, Names, Words
 
+
 @dataclass(frozen=True)
 class BlockParts:
     """The parts of one block, as module paths from the root; None where the block has no such part.
@@ -81,12 +82,16 @@ def find_parts(block: nn.Module, path: str, names: Names) -> BlockParts:
         mlp=mlp,
         attn_out=None if _both(block, MIXER_BESIDE) else attn_out,
         mlp_out=None if _both(block, MLP_BESIDE) else mlp_out,
-        mid_norm=f"{path}.self_attn_layer_norm" if normed_after else _mid_norm(block, path, post_attn, mlp, names),
+        mid_norm=f"{path}.self_attn_layer_norm"
+        if normed_after
+        else _mid_norm(block, path, post_attn, mlp, names),
         mid_is_output=normed_after,
         o_proj=o_proj,
         down_proj=down,
         qkv=_find_qkv(holder, holder_path, names) if attention else (),
-        router=child(down_holder, names.words("router"), down_prefix) if hasattr(down_holder, "experts") else None,
+        router=child(down_holder, names.words("router"), down_prefix)
+        if hasattr(down_holder, "experts")
+        else None,
         branch_scale=_branch_scale(block, names.words("branch_scale")),
     )
 
