@@ -64,9 +64,17 @@ def load_model(
         names: what the model calls its parts, where layerprobe does not know them, see `Names`.
         **engine_options: passed to the engine (nnsight: remote=True).
 
+    Returns:
+        A `Model`: `run` reads sites, `edit` changes what passes them, `capture` takes it.
+
     Raises:
         LayerprobeError: there is no such model, part of it is missing or not finite, or an option makes no
             sense here.
+
+    >>> from layerprobe.probe.demo import models
+    >>> model = load_model(models()["base"], device="cpu")
+    >>> model.run("the baker was late", sites="resid_post[-1]", tokens="last")["resid_post[7]"][0].shape
+    torch.Size([96])
     """
     if engine not in ENGINES:
         raise LayerprobeError(f"engine={engine!r}: choose one of {', '.join(ENGINES)}")
