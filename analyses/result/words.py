@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..statistics.quantities import QUANTITIES
 from .findings import Finding, Number, Test
 
 MINUS = "−"
@@ -254,12 +255,14 @@ def title_of(name: str) -> str:
     >>> title_of("davies_bouldin"), title_of("logit_difference"), title_of("zscored")
     ('Davies-Bouldin', 'logit difference', 'z-scored')
     """
-    return _TITLES.get(name, name.replace("_", " "))
+    metric = QUANTITIES.get(name)
+    return metric.title if metric else _NOT_METRICS.get(name, name.replace("_", " "))
 
 
 def unit_of(name: str) -> str:
     """The unit of a metric; `share` is written in per cent."""
-    return _UNITS.get(name, "")
+    metric = QUANTITIES.get(name)
+    return metric.unit or "" if metric else ""
 
 
 def fill(template: str, options: Mapping[str, Any]) -> str:
@@ -279,15 +282,4 @@ class _Named(dict[str, Any]):
         return key
 
 
-_TITLES = {
-    "auroc": "AUROC",
-    "r2": "R²",
-    "davies_bouldin": "Davies-Bouldin",
-    "calinski_harabasz": "Calinski-Harabasz",
-    "xie_beni": "Xie-Beni",
-    "cka_debiased": "debiased CKA",
-    "kl_to_final": "KL to the final distribution",
-    "zscored": "z-scored",
-    "aqi": "AQI",
-}
-_UNITS: dict[str, str] = {}
+_NOT_METRICS = {"zscored": "z-scored", "raw": "raw", "whitened": "whitened"}

@@ -28,7 +28,7 @@ class Quantity:
     direction: Direction | None = None
     """Which way is better, or more of what is asked about; `None` where neither is."""
     unit: str | None = None
-    """`share` (of 1), `nats`, `bits`, `logits`, `layers`, `count`, …; `None` for plain numbers."""
+    """`share` (written in per cent), `nats`, `bits`, `logits`, `layers`, …; `None` for plain numbers."""
 
     def clip(self, value: float) -> float:
         """A bound cut to the range, since nothing beyond it can be true. NaN stays NaN."""
@@ -46,22 +46,22 @@ SET_DISTANCES = ("single", "complete", "average", "centroid", "average_to_centro
 DIAMETERS = ("maximum", "average", "centroid")
 
 _PREDICTION = (
-    Quantity("auroc", "AUROC", UNIT, "higher", "share"),
-    Quantity("auroc_within_length", "AUROC among prompts of one length", UNIT, "higher", "share"),
-    Quantity("average_precision", "average precision", UNIT, "higher", "share"),
-    Quantity("tpr_at_fpr_0.01", "true positive rate at 1 % false positives", UNIT, "higher", "share"),
+    Quantity("auroc", "AUROC", UNIT, "higher"),
+    Quantity("auroc_within_length", "AUROC among prompts of one length", UNIT, "higher"),
+    Quantity("average_precision", "average precision", UNIT, "higher"),
+    Quantity("tpr_at_fpr_0.01", "true positive rate at 1 % false positives", UNIT, "higher"),
     Quantity("accuracy", "accuracy", UNIT, "higher", "share"),
-    Quantity("balanced_accuracy", "balanced accuracy", UNIT, "higher", "share"),
+    Quantity("balanced_accuracy", "balanced accuracy", UNIT, "higher"),
     Quantity("log_loss", "log loss", POSITIVE, "lower", "nats"),
     Quantity("brier", "Brier score", (0.0, 2.0), "lower"),
-    Quantity("ece", "expected calibration error", UNIT, "lower", "share"),
+    Quantity("ece", "expected calibration error", UNIT, "lower"),
     Quantity("r2", "R²", (-INF, 1.0), "higher"),
     Quantity("pearson", "Pearson correlation", SIGNED, "higher"),
     Quantity("spearman", "Spearman correlation", SIGNED, "higher"),
     Quantity("kendall", "Kendall's τ-b", SIGNED, "higher"),
     Quantity("mse", "mean squared error", POSITIVE, "lower"),
     Quantity("codelength", "online codelength", POSITIVE, "lower", "bits"),
-    Quantity("selectivity", "selectivity", SIGNED, "higher", "share"),
+    Quantity("selectivity", "selectivity", SIGNED, "higher"),
     Quantity("unique_r2", "R² of this dimension alone", (-INF, 1.0), "higher"),
     Quantity("unexplained_norm", "share of the reward direction left unexplained", UNIT, "lower", "share"),
 )
@@ -116,16 +116,15 @@ _COMPARISON = (
     Quantity("direction_cosine", "direction cosine", SIGNED, "higher"),
     Quantity("direction_cosine_ceiling", "ceiling of the direction cosine", UNIT, "higher"),
     Quantity("direction_cosine_ratio", "direction cosine over its ceiling", ANY, "higher"),
-    Quantity("transfer_auroc", "AUROC of the reference's direction", UNIT, "higher", "share"),
-    Quantity("reference_auroc", "AUROC of the reference's direction at home", UNIT, "higher", "share"),
-    Quantity("own_auroc", "AUROC of the model's own direction", UNIT, "higher", "share"),
-    Quantity("transfer_accuracy", "balanced accuracy at the reference's threshold", UNIT, "higher", "share"),
+    Quantity("transfer_auroc", "AUROC of the reference's direction", UNIT, "higher"),
+    Quantity("reference_auroc", "AUROC of the reference's direction at home", UNIT, "higher"),
+    Quantity("own_auroc", "AUROC of the model's own direction", UNIT, "higher"),
+    Quantity("transfer_accuracy", "balanced accuracy at the reference's threshold", UNIT, "higher"),
     Quantity(
         "transfer_accuracy_recentred",
         "balanced accuracy at the reference's threshold, re-centred",
         UNIT,
         "higher",
-        "share",
     ),
     Quantity("split_half_cosine", "cosine between halves", SIGNED, "higher"),
 )
