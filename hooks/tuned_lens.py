@@ -142,7 +142,8 @@ def train_tuned_lens(
         LayerprobeError: no texts, or a model without a language-model head.
 
     Source:
-        Belrose et al. 2023, "Eliciting latent predictions from transformers with the tuned lens" (2303.08112).
+        Belrose et al. 2023, "Eliciting latent predictions from transformers with the tuned lens"
+        (2303.08112).
 
     >>> import layerprobe as lp
     >>> from layerprobe.probe.demo import models

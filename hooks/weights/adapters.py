@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from .. import identity
 from ..errors import LayerprobeError
-from . import identity
 from .sources import folder_of, reason
 
 

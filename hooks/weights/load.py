@@ -11,6 +11,7 @@ from ..architecture.names import Names
 from ..devices import read_device
 from ..errors import LayerprobeError
 from ..model import Model
+from ..present_state import check_ready
 from ..tokens import check_tokenizer
 from .assemble import assemble
 from .sources import check_source, load_tokenizer
@@ -41,6 +42,7 @@ def load_model(
     check: bool = True,
     name: str | None = None,
     names: Names | None = None,
+    allow_hooks: bool = False,
     **engine_options: Any,
 ) -> Model:
     """Load a model to be read and edited.
@@ -62,6 +64,8 @@ def load_model(
             weights.
         name: short name for tables; None takes it from the source.
         names: what the model calls its parts, where layerprobe does not know them, see `Names`.
+        allow_hooks: run with forward hooks that were put on the model by hand; they become part of its
+            identity, by name. Else every run refuses them.
         **engine_options: passed to the engine (nnsight: remote=True).
 
     Returns:
@@ -79,7 +83,7 @@ def load_model(
     if engine not in ENGINES:
         raise LayerprobeError(f"engine={engine!r}: choose one of {', '.join(ENGINES)}")
     if isinstance(source, nn.Module):
-        model = _from_module(source, tokenizer, engine, name, engine_options, names)
+        model = _from_module(source, tokenizer, engine, name, engine_options, names, allow_hooks)
     else:
         where = str(source)
         check_source(where)
@@ -95,6 +99,7 @@ def load_model(
             "adapter": None if adapter is None else str(adapter),
             "quantization": quantization,
             "names": names,
+            "allow_hooks": allow_hooks,
         }
         named = name or Path(where).name
         model = assemble(hf, tok, engine, named, where, revision, engine_options, **extras)
@@ -110,6 +115,7 @@ def _from_module(
     name: str | None,
     options: dict[str, Any],
     names: Names | None,
+    allow_hooks: bool,
 ) -> Model:
     if tokenizer is None:
         raise LayerprobeError(
@@ -117,11 +123,11 @@ def _from_module(
             "tokenizer=AutoTokenizer.from_pretrained(...)"
         )
     check_tokenizer(tokenizer)
-    if source.training:
-        raise LayerprobeError("the model is in training mode (dropout is on): call .eval() on it first")
+    check_ready(source, name=name or type(source).__name__, allow_hooks=allow_hooks)
     where = str(getattr(source.config, "_name_or_path", "") or type(source).__name__)
     named = name or Path(where).name
-    return assemble(source, tokenizer, engine, named, where, None, options, in_memory=True, names=names)
+    given: dict[str, Any] = {"in_memory": True, "names": names, "allow_hooks": allow_hooks}
+    return assemble(source, tokenizer, engine, named, where, None, options, **given)
 
 
 def chosen_dtype(dtype: str | torch.dtype | None, device: Any) -> torch.dtype | str:
