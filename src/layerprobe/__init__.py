@@ -23,7 +23,7 @@ _HOME = {
     "train_tuned_lens": "hooks.tuned_lens",
     "read_prompts": "cache.prompts.table",
     "capture": "cache.capture.run",
-    "open_store": "cache.store.activations",
+    "open_store": "cache.store.open",
     "from_arrays": "cache.store.memory",
     "ActivationStore": "cache.store.activations",
     "PromptTable": "cache.prompts.table",
@@ -123,9 +123,9 @@ if TYPE_CHECKING:
     from .cache.prompts.table import PromptTable as PromptTable
     from .cache.prompts.table import read_prompts as read_prompts
     from .cache.store.activations import ActivationStore as ActivationStore
-    from .cache.store.activations import open_store as open_store
     from .cache.store.memory import from_arrays as from_arrays
     from .cache.store.merge import merge as merge
+    from .cache.store.open import open_store as open_store
     from .cache.store.verify import verify as verify
     from .cache.workers.distributed import capture_shards as capture_shards
     from .hooks.errors import LayerprobeError as LayerprobeError
