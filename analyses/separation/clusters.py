@@ -15,11 +15,13 @@ from torch import Tensor
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
     check_finite,
+    group_codes,
     max_t,
     permutation_p,
     resolve_groups,
@@ -97,9 +99,11 @@ def separation(
     """
     check_names(indices, spaces)
     places = list(site_layers(store, sites, layers))
+    labelled = read_classes(store, label)
     plan = design(
-        store.labels(label),
-        resolve_groups(store, groups),
+        labelled.codes,
+        group_codes(resolve_groups(store, groups)[labelled.rows]),
+        names=labelled.classes,
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
         seed=seed,
@@ -110,7 +114,7 @@ def separation(
     nulls: list[NDArray[np.float64]] = []
     dropped: list[dict[str, Any]] = []
     for site, layer in _bar(places, progress):
-        x = layer_rows(store, site, layer, device)
+        x = layer_rows(store, site, layer, device, labelled.rows)
         for space in spaces:
             found, null = layer_separation(to_space(x, space), plan, indices, level=level)
             place = {"site": site, "layer": layer, "space": space}
@@ -122,7 +126,7 @@ def separation(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
         "n": len(plan.codes),
         "n_groups": plan.n_groups,
         "seed": seed,
@@ -136,8 +140,9 @@ def separation(
             "classes": [str(name) for name in plan.classes],
             "n_permutations": n_permutations,
             "n_bootstrap": n_bootstrap,
-            "label": label,
+            "label": labelled.name,
         },
+        notes=labelled.notes,
     )
 
 
@@ -175,10 +180,12 @@ def site_layers(
             yield site, layer
 
 
-def layer_rows(store: ActivationStore, site: str, layer: int | None, device: str) -> Tensor:
-    """[rows, width] of one layer, checked to be finite; heads are laid side by side."""
-    values = store.activations(site, layer)
-    check_finite(values, site=site, layer=layer, ids=store.ids)
+def layer_rows(
+    store: ActivationStore, site: str, layer: int | None, device: str, rows: NDArray[np.int64]
+) -> Tensor:
+    """[rows, width] of some rows of one layer, checked to be finite; heads are laid side by side."""
+    values = np.asarray(store.activations(site, layer))[rows]
+    check_finite(values, site=site, layer=layer, ids=store.ids[rows], rows=rows)
     return torch.from_numpy(np.array(values).reshape(len(values), -1)).to(device)
 
 

@@ -9,7 +9,7 @@ from layerprobe.analyses.statistics.quantities import QUANTITIES, quantity
 
 def test_every_metric_that_can_be_asked_for_is_in_the_table() -> None:
     assert set(METRICS) | set(INDICES) <= set(QUANTITIES)
-    assert LOWER_IS_BETTER == {"log_loss", "brier", "ece", "mse"}
+    assert {"log_loss", "brier", "ece", "mse"} == LOWER_IS_BETTER
 
 
 def test_ranges_and_titles_are_sound() -> None:
