@@ -17,6 +17,7 @@ from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import select_held
 from ..reading.device import find_device
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Permute
 from ..result.registry import analysis
@@ -24,6 +25,7 @@ from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
     check_finite,
+    group_codes,
     max_t,
     permutation_p,
     resolve_groups,
@@ -111,9 +113,11 @@ def separation(
     check_names(indices, spaces)
     where = find_device(device) or torch.device("cpu")
     places = site_layers(store, sites, layers)
+    labelled = read_classes(store, label)
     plan = design(
-        store.labels(label),
-        resolve_groups(store, groups),
+        labelled.codes,
+        group_codes(resolve_groups(store, groups)[labelled.rows]),
+        names=labelled.classes,
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
         seed=seed,
@@ -124,7 +128,7 @@ def separation(
     nulls: list[NDArray[np.float64]] = []
     dropped: list[dict[str, Any]] = []
     for site, layer in _bar(places, progress):
-        x = layer_rows(store, site, layer, where)
+        x = layer_rows(store, site, layer, where, labelled.rows)
         for space in spaces:
             found, null = layer_separation(to_space(x, space), plan, indices, level=level)
             place = {"site": site, "layer": layer, "space": space}
@@ -136,7 +140,7 @@ def separation(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
         "n": len(plan.codes),
         "n_groups": plan.n_groups,
         "seed": seed,
@@ -150,8 +154,9 @@ def separation(
             "classes": [str(name) for name in plan.classes],
             "n_permutations": n_permutations,
             "n_bootstrap": n_bootstrap,
-            "label": label,
+            "label": labelled.name,
         },
+        notes=labelled.notes,
     )
 
 
@@ -179,10 +184,16 @@ def site_layers(
     return [(at.site, at.layer) for at in found]
 
 
-def layer_rows(store: ActivationStore, site: str, layer: int | None, device: str | torch.device) -> Tensor:
-    """[rows, width] of one layer, checked to be finite; heads are laid side by side."""
-    values = store.activations(site, layer)
-    check_finite(values, site=site, layer=layer, ids=store.ids)
+def layer_rows(
+    store: ActivationStore,
+    site: str,
+    layer: int | None,
+    device: str | torch.device,
+    rows: NDArray[np.int64],
+) -> Tensor:
+    """[rows, width] of some rows of one layer, checked to be finite; heads are laid side by side."""
+    values = np.asarray(store.activations(site, layer))[rows]
+    check_finite(values, site=site, layer=layer, ids=store.ids[rows], rows=rows)
     return torch.from_numpy(np.array(values).reshape(len(values), -1)).to(device)
 
 
