@@ -302,7 +302,6 @@ _VIEWS = {
     "refusal_direction": "causes.refusal_view",
     "selectivity": "probes.selectivity_view",
     "separation": "separation.clusters_view",
-    "suppression": "lens.suppression_view",
     "topic_control": "separation.topic_control",
     "unsupervised": "separation.unsupervised",
 }

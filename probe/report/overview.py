@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.lens.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
+from ...analyses.lens.contrasts import in_one_order, is_contrast, records
+from ...analyses.result.words import on_prompts, sentence
 from .collect import (
     ALL,
     Entry,
@@ -46,21 +47,28 @@ def at_a_glance(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Any
 def _suppression(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
     rows = joined(group)
     index = rows[rows["metric"] == "suppression_index"]
-    plain = [s for s in ordered(index["subset"]) if " − " not in s and " - " not in s]
     columns = []
-    for subset in [*differenced(index), *plain]:
-        here = index[index["subset"] == subset].drop_duplicates("model")
-        title = "suppression index" + ("" if subset == ALL else on_prompts(subset).replace(" on ", ", ", 1))
-        columns.append((title, {r["model"]: with_interval(r, 2) for r in here.to_dict("records")}))
+    for subset, here in [*differenced(index), *_plain(index)]:
+        title = "suppression index" + ("" if subset == ALL else subset.replace(" on ", ", ", 1))
+        columns.append((title, {r["model"]: with_interval(r, 2) for r in here}))
     return columns
 
 
-def differenced(index: pd.DataFrame) -> list[str]:
-    """The one difference between two kinds of prompts, turned so that the larger one is positive."""
-    gaps = index[index["subset"].str.contains(" − ", regex=False)]
-    if gaps["subset"].nunique() != 2:  # A − B and B − A
+def _plain(index: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Each kind of prompts with its rows."""
+    own = index[~is_contrast(index)].drop_duplicates(["model", "subset"])
+    return [
+        (ALL if subset == ALL else on_prompts(str(subset)), records(here))
+        for subset, here in own.groupby("subset", sort=False)
+    ]
+
+
+def differenced(index: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The one difference between two kinds of prompts, turned so that the largest is positive."""
+    gaps = in_one_order(records(index[is_contrast(index)]))
+    if len({(gap["subset"], gap["minus"]) for gap in gaps}) != 1:
         return []
-    return [str(gaps.sort_values("estimate")["subset"].iloc[-1])]
+    return [(on_prompts(gaps[0]["subset"], gaps[0]["minus"]), gaps)]
 
 
 def difference_sentence(entries: Sequence[Entry]) -> list[str]:
@@ -68,11 +76,9 @@ def difference_sentence(entries: Sequence[Entry]) -> list[str]:
     sentences = []
     for group in same_question(e for e in entries if e.kind == "suppression").values():
         rows = joined(group)
-        index = rows[rows["metric"] == "suppression_index"]
-        for subset in differenced(index):
-            here = index[index["subset"] == subset].drop_duplicates("model").to_dict("records")
+        for subset, here in differenced(rows[rows["metric"] == "suppression_index"]):
             each = "; ".join(f"{r['model']} {with_interval(r, 2)}" for r in here)
-            sentences.append(f"Suppression index{on_prompts(subset)}: {each}.")
+            sentences.append(f"Suppression index{subset}: {each}.")
     return sentences
 
 
@@ -156,39 +162,9 @@ def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
 
 
 def headline(entries: Sequence[Entry]) -> list[str]:
-    """What the suppression analyses concluded: one sentence for all that show nothing, which is said first,
-    then one per override or lead lost in part.
-    """
-    rows = [row for frame in verdicts(entries) for row in frame.to_dict("records")]
-    if not rows:
-        return []
-    none = [row for row in rows if row["verdict"] == "none" and not lost_in_part(row)]
-    found = [verdict_sentence(row, row["model"]) for row in rows if row["verdict"] != "none"]
-    found += [verdict_sentence(row, row["model"]) for row in rows if lost_in_part(row)]
-    if not none:
-        return found
-    where: dict[str, list[str]] = {}
-    for row in none:
-        where.setdefault(row["model"], []).append(subset_words(str(row["subset"])))
-    listed = "; ".join(m if s == ["all"] else f"{m} ({', '.join(s)} prompts)" for m, s in where.items())
-    most = max(none, key=lambda row: row["index"] if row["index"] == row["index"] else float("-inf"))
-    largest = f"{number(most['index'], 2)} [{number(most['index_lo'], 2)}, {number(most['index_hi'], 2)}]"
-    least = min(row["final"] for row in none)
-    anywhere = "" if found else " anywhere"
-    return [
-        f"No evidence of suppression{anywhere} (an override, or half the lead lost): {listed}; there the "
-        f"answer ends with a lead of {number(least, 2)} logits or more, and the largest index is {largest}.",
-        *found,
-    ]
-
-
-def verdicts(entries: Sequence[Entry]) -> list[pd.DataFrame]:
-    """The verdict frames of the suppression analyses; of the comparison where no suppression ran."""
-    for kind in ("suppression", "comparison"):
-        frames = [e.result.frames.get("verdicts") for e in entries if e.kind == kind]
-        if any(frame is not None for frame in frames):
-            return [frame for frame in frames if frame is not None]
-    return []
+    """What the suppression analyses concluded of each kind of prompts."""
+    told = [finding for e in entries if e.kind == "suppression" for finding in e.result.findings]
+    return [sentence(finding) for finding in told if finding.minus is None]
 
 
 GLANCED = {"suppression": _suppression, "linear_probe": _probe, "separation": _separation}

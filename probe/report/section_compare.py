@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.lens.suppression_view import subset_words
+from ...analyses.lens.contrasts import is_contrast
+from ...analyses.result.words import missing, subset_words
 from .collect import ALL, Entry, joined, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
 from .plots import curve, level, panels, style_of
@@ -51,16 +52,12 @@ def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
 
 
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows that set a model against a reference; of "A − B" and "B − A" only the first."""
+    """Rows that set a model against a reference; `subset` says which prompts, as `x − y` for a difference."""
     rows = rows[rows["reference"].notna()] if "reference" in rows else rows.iloc[:0].assign(reference="")
-    seen: set[frozenset[str]] = set()
-    keep = []
-    for subset in ordered(rows["subset"]):
-        members = frozenset(subset.split(" − "))
-        if len(members) == 1 or members not in seen:
-            keep.append(subset)
-        seen.add(members)
-    return rows[rows["subset"].isin(keep)]
+    if not is_contrast(rows).any():
+        return rows
+    pairs = [pair_words(a, b) for a, b in zip(rows["subset"], rows["minus"], strict=True)]
+    return rows.assign(subset=pairs)
 
 
 def _curves(rows: pd.DataFrame) -> set[str]:
@@ -82,13 +79,13 @@ def panel_rows(rows: pd.DataFrame) -> list[tuple[str, float | None, pd.DataFrame
     return found
 
 
-def pair_words(subset: str) -> str:
-    """`a=x − a=y` as `x − y`.
+def pair_words(subset: str, minus: object = None) -> str:
+    """A kind of prompts, or one minus another.
 
-    >>> pair_words("sensitive=yes please − sensitive=benign")
-    'yes please − benign'
+    >>> pair_words("sensitive=yes please", "sensitive=benign"), pair_words("sensitive=benign")
+    ('yes please − benign', 'benign')
     """
-    return " − ".join(subset_words(part) for part in subset.split(" − "))
+    return subset_words(subset) + ("" if missing(minus) else f" − {subset_words(str(minus))}")
 
 
 def _figure(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...analyses.lens.suppression_view import subset_words
+from ...analyses.lens.contrasts import is_contrast
+from ...analyses.result.words import subset_words
 from .collect import ALL, Entry, number, ordered, same_question, where_words, with_interval, words
 from .parts import figure, section, table
 from .plots import NEUTRAL, PALETTE, curve, level, panels, style_of
@@ -42,7 +43,7 @@ def lens_sections(entries: Sequence[Entry], names: Sequence[str]) -> list[dict[s
 
 def _section(entries: list[Entry], names: Sequence[str]) -> dict[str, Any]:
     rows, options = only_where_lost(entries), entries[0].options
-    rows = rows[~rows["subset"].str.contains(" − ", regex=False)]  # differences: in the sentences
+    rows = rows[~is_contrast(rows)]  # differences: in the sentences
     answer, foil = options.get("target", "answer"), options.get("foil", "foil")
     where = where_words(options)
     models = [n for n in names if (rows["model"] == n).any()] or ordered(rows["model"])
