@@ -19,6 +19,7 @@ from ..separation.codes import encode_labels
 from ..statistics.resampling import STORED, check_finite, resolve_groups, split_half
 from .forms import VARIANTS, released_quality
 from .pooling import LayerPooling, fit_pooling
+from .quality_view import draw, found
 from .scoring import Scored, differences, enough, score, table_rows
 
 NOTES = {
@@ -36,6 +37,8 @@ NOTES = {
     guide="alignment_quality",
     on="stores",
     aliases=("alignment_quality",),
+    findings=found,
+    picture=draw,
 )
 def aqi(
     stores: ActivationStore | Mapping[str, ActivationStore],

@@ -7,7 +7,7 @@ A decorated function always returns a result of its own kind.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
@@ -49,6 +49,8 @@ class Analysis:
     picture: Callable[["AnalysisResult"], Any] | None
     guide: str
     """The page of docs/ that explains it."""
+    frames: Mapping[str, str]
+    """Further tables that a report shows: name in `AnalysisResult.frames` → caption."""
     aliases: tuple[str, ...]
     """Former names of the kind or the command."""
 
@@ -65,10 +67,10 @@ class Analysis:
 
 
 GROUPS = {
-    "read": "Where is it represented?",
-    "shape": "How do the prompts lie?",
     "lens": "What does the model say, layer by layer?",
     "compare": "What did tuning change?",
+    "read": "Where is it represented?",
+    "shape": "How do the prompts lie?",
     "cause": "Which parts cause it?",
     "people": "How does it compare with people and brains?",
 }
@@ -90,6 +92,7 @@ def analysis(
     findings: Callable[["AnalysisResult"], Sequence["Finding"]] | None = None,
     picture: Callable[["AnalysisResult"], Any] | None = None,
     guide: str = "",
+    frames: Mapping[str, str] | None = None,
     aliases: Sequence[str] = (),
 ) -> Callable[[Callable[P, "AnalysisResult"]], Callable[P, "AnalysisResult"]]:
     """Register the function below as an analysis.
@@ -106,6 +109,7 @@ def analysis(
         findings: result → findings; the result may hold several models, told apart by the column `model`.
         picture: result → Altair chart, of one model or several.
         guide: page of docs/ without its ending.
+        frames: further tables that a report shows: name in `frames` → caption.
         aliases: former names.
     """
     if group not in GROUPS:
@@ -133,6 +137,7 @@ def analysis(
             findings=findings,
             picture=picture,
             guide=guide,
+            frames=dict(frames or {}),
             aliases=tuple(aliases),
         )
         return run

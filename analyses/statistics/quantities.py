@@ -28,7 +28,7 @@ class Quantity:
     direction: Direction | None = None
     """Which way is better, or more of what is asked about; `None` where neither is."""
     unit: str | None = None
-    """`share` (written in per cent), `nats`, `bits`, `logits`, `layers`, `count`, …; `None` for plain numbers."""
+    """`share` (written in per cent), `nats`, `bits`, `logits`, `layers`, …; `None` for plain numbers."""
 
     def clip(self, value: float) -> float:
         """A bound cut to the range, since nothing beyond it can be true. NaN stays NaN."""
