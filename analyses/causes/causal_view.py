@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import Claim, Finding, Number
+from ..result.rows import records
 from ..result.words import listed, number
 from .component_views import component_map
 
@@ -24,7 +25,7 @@ def found(result: "AnalysisResult") -> list[Finding]:
 
 
 def _of_model(table: pd.DataFrame, result: "AnalysisResult") -> Finding:
-    rows = {str(row["metric"]): row for row in table.to_dict("records")}
+    rows = {str(row["metric"]): row for row in records(table)}
     chosen, others = rows["recovery_of_set"], rows["recovery_of_random_sets"]
     moved = rows["recovery_of_random_directions"]
     controls = [row["estimate"] for row in (others, moved) if row["estimate"] == row["estimate"]]
@@ -48,7 +49,7 @@ def _of_model(table: pd.DataFrame, result: "AnalysisResult") -> Finding:
             f"On control prompts the same patch changes the logit difference by {_signed(row)} "
             f"({row['note']})."
         )
-    changes = [r for r in table.to_dict("records") if r["metric"] == "change_by_ablation"]
+    changes = [r for r in records(table) if r["metric"] == "change_by_ablation"]
     if changes:
         told = "; ".join(f"{row['method']} {_signed(row)}" for row in changes)
         caveats.append(f"Ablating the parts instead changes the logit difference by: {told} logits.")

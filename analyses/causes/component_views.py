@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, Number, decide_interval
+from ..result.rows import extreme, records
 from ..result.words import missing, number, on_prompts, p_value
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def attribution_found(result: "AnalysisResult") -> list[Finding]:
     subsets = result.table["subset"].nunique()
     told = [name for name in ("model", "subset", "minus") if name in result.table]
     for _, part in result.table.groupby(told, sort=False, dropna=False):
-        total = part[part["component"] == "total"].iloc[0].to_dict()
+        total = records(part[part["component"] == "total"])[0]
         single = part[part["component"].astype(str).str.startswith(("head", "mlp"))].sort_values("estimate")
         numbers = (*_named(single[::-1], "for it", "logits"), *_named(single, "against it", "logits"))
         verdict = decide_interval(total["lo"], total["hi"])
@@ -51,7 +52,7 @@ def ablation_found(result: "AnalysisResult") -> list[Finding]:
     """Per model: the logit difference, how many parts change it, and those that change it most."""
     found = []
     for model, table in result.table.groupby("model", sort=False):
-        start = table[table["metric"] == "logit_difference"].iloc[0].to_dict()
+        start = records(table[table["metric"] == "logit_difference"])[0]
         part = table[table["metric"] == "effect"].sort_values("estimate", kind="stable")
         numbers = (
             *_named(part, "most is lost without", "logits"),
@@ -67,14 +68,14 @@ def patching_found(result: "AnalysisResult") -> list[Finding]:
     """Per model: what separates the runs, how many parts bring it back, and where else it comes back."""
     found = []
     for model, table in result.table.groupby("model", sort=False):
-        rows = table.drop_duplicates("metric").set_index("metric")
-        corrupt, clean = rows.loc["corrupt_logit_difference"], rows.loc["clean_logit_difference"]
+        rows = {row["metric"]: row for row in records(table.drop_duplicates("metric"))}
+        corrupt, clean = rows["corrupt_logit_difference"], rows["clean_logit_difference"]
         part = table[table["metric"] == "recovery"].sort_values("estimate", ascending=False, kind="stable")
         numbers = (
-            Number(name=f"with {corrupt['reference']}", value=float(clean["estimate"]), unit="logits"),
+            Number(name=f"with {corrupt['reference']}", value=clean["estimate"], unit="logits"),
             *_named(part, "most comes back with", "share"),
         )
-        start = {**corrupt.to_dict(), "metric": "logit_difference"}
+        start = {**corrupt, "metric": "logit_difference"}
         caveats = (*_positions(result, model), *_paths(result, model))
         found.append(_changed(start, part, numbers=numbers, caveats=caveats, reference=None, model=model))
     return found
@@ -93,7 +94,7 @@ def _named(rows: pd.DataFrame, what: str, unit: str) -> tuple[Number, ...]:
         Number(
             name=f"{what} {row['component']}", value=row["estimate"], lo=row["lo"], hi=row["hi"], unit=unit
         )
-        for row in rows.head(MOST).to_dict("records")
+        for row in records(rows.head(MOST))
     )
 
 
@@ -101,7 +102,7 @@ def _positions(result: "AnalysisResult", model: Any) -> list[str]:
     frame = _of(result, "positions", model)
     if not len(frame):
         return []
-    best = frame.loc[frame["estimate"].idxmax()]
+    best = extreme(frame, "estimate")
     return [
         f"Of the stream by layer and position, most comes back at the input of layer {best['layer']}, "
         f"position {best['position']} ({best['token']!r}): {number(best['estimate'], 'share')}."
@@ -116,7 +117,7 @@ def _paths(result: "AnalysisResult", model: Any) -> list[str]:
     strongest = "; ".join(
         f"{row['sender']} → {row['receiver']} {number(row['effect'])} [{number(row['lo'])}, "
         f"{number(row['hi'])}] (p {p_value(row['p_familywise'])})"
-        for row in ordered.head(MOST).to_dict("records")
+        for row in records(ordered.head(MOST))
     )
     return [
         f"Along {len(ordered)} single paths, all else held as it was, the logit difference changes most by "
@@ -142,12 +143,10 @@ def component_map(
     """
     from ..result.charts import layer_map
 
-    head = frame["head"].astype("Int64").astype(str) if "head" in frame else ""
-    part = frame["site"].astype(str).str.removesuffix("_out")
-    frame = frame.assign(part=("head " + head).where(frame["site"] == "head_out", part))
+    frame = frame.assign(part=[_part(row) for row in records(frame)])
     told = [name for name in ("model", "subset", "minus") if name in frame and _differs(frame[name])]
     if told:
-        frame = frame.assign(panel=[_panel(row) for row in frame[told].to_dict("records")])
+        frame = frame.assign(panel=[_panel(row) for row in records(frame[told])])
     return layer_map(
         frame,
         x="part",
@@ -158,6 +157,10 @@ def component_map(
         found=found,
         title=title,
     )
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    return str(row["site"]).removesuffix("_out") if missing(row.get("head")) else f"head {int(row['head'])}"
 
 
 def _differs(values: pd.Series) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, found_layers
+from ..result.rows import extreme
 from ..result.words import number, place, title_of
 from ..statistics.quantities import QUANTITIES
 
@@ -33,7 +34,7 @@ def found(result: "AnalysisResult") -> list[Finding]:
     out = []
     for _, mine in lead.groupby("model", sort=False, dropna=False):
         for i, (name, part) in enumerate(mine.groupby("metric", sort=False)):
-            row = _clearest(part, str(name)).to_dict()
+            row = _clearest(part, str(name))
             looked = part["layer"].nunique() if "layer" in part else 0
             caveats = tuple(_left_out(result, row["model"])) if i == 0 else ()
             out.append(
@@ -44,12 +45,11 @@ def found(result: "AnalysisResult") -> list[Finding]:
     return out
 
 
-def _clearest(part: pd.DataFrame, name: str) -> pd.Series:
+def _clearest(part: pd.DataFrame, name: str) -> dict[str, Any]:
     """The row farthest from its null, or the most separated one where no null was drawn."""
     if "z" in part and part["z"].notna().any():
-        return part.loc[part["z"].idxmax()]
-    lower = QUANTITIES[name].direction == "lower"
-    return part.loc[part["estimate"].idxmin() if lower else part["estimate"].idxmax()]
+        return extreme(part, "z")
+    return extreme(part, "estimate", least=QUANTITIES[name].direction == "lower")
 
 
 def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
         return
     frame = frame[(frame["model"] == model) & (frame["metric"] == frame["metric"].iloc[0])]
     for kind, part in frame.groupby("left_out", sort=False):
-        worst = part.loc[(part["estimate"] - part["without"]).abs().idxmax()]
+        worst = extreme(part.assign(moved=(part["estimate"] - part["without"]).abs()), "moved")
         yield (
             f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: "
             f"{number(worst['share'], 'share')} of the variance) leaving them out moves the raw "

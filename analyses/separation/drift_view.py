@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding, Number, Verdict, decide_interval
+from ..result.rows import extreme, records
 from ..result.words import place
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ def found(result: "AnalysisResult") -> list[Finding]:
     positions = result.table[result.table["metric"] == "drift_position"]
     out = []
     for _, part in positions.groupby(["model", "site"], sort=False):
-        last = part.iloc[-1].to_dict()
-        nearest = part.loc[(part["estimate"] - 1).abs().idxmin()]
-        first = part.iloc[0]
+        first, *_, last = records(part.iloc[[0, -1]])
+        nearest = extreme(part.assign(off=(part["estimate"] - 1).abs()), "off", least=True)
         numbers = (
             Number("first", first["estimate"], lo=first["lo"], hi=first["hi"], at=place(first)),
             Number(

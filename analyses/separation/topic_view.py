@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding, Number, Verdict, found_layers
+from ..result.rows import extreme, records
 
 if TYPE_CHECKING:
     from ..result.analysis import AnalysisResult
@@ -26,7 +27,7 @@ def found(result: "AnalysisResult") -> list[Finding]:
         auroc = mine.set_index("subset")["auroc"]
         share = part[part["metric"] == "surviving_share"]
         score = part[(part["metric"] == "silhouette") & (part["subset"] == "topic-matched")]
-        row = (share.loc[share["estimate"].idxmax()] if len(share) else score.iloc[-1]).to_dict()
+        row = extreme(share, "estimate") if len(share) else records(score)[-1]
         clear = found_layers(score)
         balanced = auroc["topic-matched"] <= BALANCED
         verdict: Verdict = "not_found" if not clear else "found" if balanced else "undecided"

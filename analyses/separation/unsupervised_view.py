@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding, Number, found_layers
+from ..result.rows import extreme, records
 from ..result.words import place, title_of
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def found(result: "AnalysisResult") -> list[Finding]:
     for model, mine in table.groupby("model", sort=False):
         agreement = mine[mine["metric"] == "adjusted_mutual_info"]
         for i, (_, part) in enumerate(agreement.groupby("method", sort=False)):
-            best = part.loc[part["estimate"].idxmax()].to_dict()
+            best = extreme(part, "estimate")
             layers = found_layers(part)
             out.append(Finding.of(best, AGREES, layers=layers, looked=len(part), lead=i == 0))
         for metric in DESCRIBED:
             part = mine[mine["metric"] == metric]
             if not len(part):
                 continue
-            first, last = part.iloc[0], part.iloc[-1]
+            first, *_, last = records(part.iloc[[0, -1]])
             number = Number("last", last["estimate"], at=place(last))
             out.append(Finding.of(first, SHAPE, numbers=(number,), target=None, test=None, model=str(model)))
     return out
