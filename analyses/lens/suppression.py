@@ -18,7 +18,7 @@ from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
 from .suppression_index import Draws, SubsetReading, read_subset
 from .suppression_rows import add_index_p, contrast_rows, subset_rows, trust_frame, verdict
-from .suppression_view import found
+from .suppression_view import draw, found
 from .trajectories import Trajectory, Variants, read_trajectory
 
 
@@ -29,6 +29,7 @@ from .trajectories import Trajectory, Variants, read_trajectory
     guide="suppression",
     without=("model", "lens"),
     findings=found,
+    picture=draw,
 )
 def suppression(
     store: Any,

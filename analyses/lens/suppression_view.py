@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, Number, Test, Verdict, decide, decide_interval, p_of
-from ..result.words import bounds, missing, number
+from ..result.words import bounds, missing, number, on_prompts, subset_words
 from .contrasts import in_one_order, is_contrast, records
 from .trajectories import middle_layers
 
@@ -176,6 +176,66 @@ def agreed(test: Test | None, row: Mapping[str, Any]) -> tuple[Verdict, str]:
     if by_interval == "found":
         return "undecided", "the interval excludes zero and the test does not reject"
     return "undecided", "the test rejects and the interval covers zero"
+
+
+def draw(result: "AnalysisResult") -> Any:
+    """The answer's lead by layer, a panel for each kind of prompts; below it the index and its differences.
+
+    Several models differ by colour; of one model, the kinds of prompts do, in one panel.
+    """
+    from ..result.charts import Reference, forest, layer_curves
+
+    own = result.table[~is_contrast(result.table)]
+    curves = own[own["metric"] == "logit_difference"]
+    curves = curves.assign(prompts=curves["subset"].map(_prompts))
+    models = list(dict.fromkeys(curves["model"]))
+    one = len(models) == 1
+    trust = result.frames.get("trust")
+    doubted = trust[~trust["trusted"].astype(bool)].drop_duplicates("layer") if trust is not None else None
+    depth = int(curves["layer"].max()) + 1
+    middle = curves["layer"][middle_layers(curves["layer"], depth)]
+    same_depth = curves.groupby("model")["layer"].max().nunique() == 1
+    looked = f"The peak is looked for in layers {middle.min()} to {middle.max()}." if same_depth else ""
+    above = layer_curves(
+        curves,
+        y_title="logit of answer − foil",
+        colour="prompts" if one else "model",
+        facet=None if one else "prompts",
+        references=[Reference(0.0, "answer = foil")],
+        untrusted=None if doubted is None else doubted[["layer"]],
+        untrusted_text="the lens is far from the output" + ("" if one else " in some model"),
+        zero=True,
+        title="Lead of the answer over the foil, read through the lens",
+        subtitle=looked,
+    )
+    told = pd.DataFrame(
+        {
+            "model": finding.model,
+            "prompts": _prompts(str(finding.subset), finding.minus),
+            "estimate": finding.estimate,
+            "lo": finding.lo,
+            "hi": finding.hi,
+            "found": finding.verdict == "found",
+        }
+        for finding in found(result)
+    )
+    below = forest(
+        told,
+        y="prompts",
+        x_title="suppression index: lead at the peak − at the output (logits)",
+        colour=None if one else "model",
+        found="found",
+        found_text="found, by interval and test",
+        title="What of the lead is lost",
+    )
+    return (above & below).resolve_scale(color="independent")
+
+
+def _prompts(subset: str, minus: str | None = None) -> str:
+    """A kind of prompts, as a panel and a row are called."""
+    if minus:
+        return on_prompts(subset, minus).removeprefix(" on ").removesuffix(" prompts")
+    return "all prompts" if subset == "all" else subset_words(subset)
 
 
 def _number(name: str, row: Mapping[str, Any], unit: str) -> Number:

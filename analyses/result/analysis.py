@@ -317,13 +317,6 @@ _VIEWS = {
     "nested_cv": "validation.nested_cv",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
-<<<<<<< HEAD
-    "separation": "separation.clusters_view",
-    "topic_control": "separation.topic_control",
-    "unsupervised": "separation.unsupervised",
-=======
-    "suppression": "lens.suppression_view",
->>>>>>> pictures
 }
 
 

@@ -254,7 +254,8 @@ def cell(finding: Finding) -> str:
         return said
     unit = unit_of(finding.quantity)
     at = f" at {place(vars(finding))}" if finding.site else ""
-    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}: {said}"
+    where = on_prompts(finding.subset, finding.minus)
+    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}{where}: {said}"
 
 
 def title_of(name: str) -> str:
