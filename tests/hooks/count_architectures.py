@@ -5,7 +5,7 @@ python tests/hooks/count_architectures.py --write         # and puts the table i
 python tests/hooks/count_architectures.py --only llama t5 # a few of them
 
 Each architecture that transformers maps to a class is built with a tiny configuration and random weights, and
-handed to `load_model` as it is. It is *right* where every `resid_pre` and `resid_post` equals transformers' own
+handed to `load_model` as it is. It is *right* where every `resid_pre` and `resid_post` equals transformers'
 hidden states, *refused* where layerprobe says why it does not read it, and *wrong* otherwise.
 """
 
