@@ -136,7 +136,7 @@ def trajectory_of(
     """
     if target == foil:
         raise LayerprobeError(
-            f"target and foil are both {target!r}, so neither can lead; name the answer and what competes with it"
+            f"target and foil are both {target!r}, so neither can lead; name the answer and its competitor"
         )
     captured = store.lens
     depth = store.identity.get("model.n_layers")
