@@ -19,6 +19,7 @@ from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
 from .suppression_index import Draws, SubsetReading, read_subset
 from .suppression_rows import add_index_p, contrast_rows, subset_rows, trust_frame, verdict
+from .suppression_view import draw, found
 from .trajectories import Trajectory, Variants, read_trajectory
 
 
@@ -27,6 +28,9 @@ from .trajectories import Trajectory, Variants, read_trajectory
     title="Is the answer represented and then overridden?",
     group="lens",
     guide="suppression",
+    without=("model", "lens"),
+    findings=found,
+    picture=draw,
 )
 def suppression(
     store: Any,
@@ -71,8 +75,8 @@ def suppression(
         kind `suppression`. Table: per layer and subset `logit_difference`, log-probabilities, ranks and
         `kl_to_final`; per subset `suppression_index` (layer: the peak), `peak_logit_difference`,
         `final_logit_difference`, `lost_share`, `handoff_rate`, `crossing_layer`, `onset_layer`; differences
-        under subsets written "A − B". Frame `verdicts`: one row per subset, with onset and whether it is
-        late.
+        of `subset` minus `minus` (a subset, or "rest"), with `divergence_layer`. Frame `verdicts`: one row
+        per subset, with onset and whether it is late.
 
     Raises:
         LayerprobeError: no lens for target or foil, an unknown column, too few groups.
@@ -103,7 +107,10 @@ def suppression(
         kind="suppression",
         table=table,
         scores=_scores(store, readings),
-        frames={"verdicts": verdicts.assign(model=store.model_name), **trust_frame(table, trust_kl)},
+        frames={
+            name: frame.assign(model=store.model_name)
+            for name, frame in {"verdicts": verdicts, **trust_frame(table, trust_kl)}.items()
+        },
         provenance={
             "target": target,
             "foil": foil,
@@ -125,8 +132,12 @@ def trajectory_of(
     """The lens trajectory of a store: as captured, or read now from `resid_post`.
 
     Raises:
-        LayerprobeError: neither is possible.
+        LayerprobeError: neither is possible, or answer and foil are the same.
     """
+    if target == foil:
+        raise LayerprobeError(
+            f"target and foil are both {target!r}, so neither can lead; name the answer and what competes with it"
+        )
     captured = store.lens
     depth = store.identity.get("model.n_layers")
     known = captured is not None and target in captured.columns and foil in captured.columns

@@ -317,7 +317,6 @@ _VIEWS = {
     "nested_cv": "validation.nested_cv",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
-    "suppression": "lens.suppression_view",
 }
 
 

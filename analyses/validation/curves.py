@@ -151,7 +151,7 @@ def learning_curve(
         kind="linear_probe_curves",
         table=tidy(rows),
         provenance={"label": task.name},
-        notes=(*task.notes, *near_duplicate_notes(store, [task])),
+        notes=(*near_duplicate_notes(store, [task]), *task.notes),
     )
 
 

@@ -148,7 +148,7 @@ def nested_cv(
     return AnalysisResult(
         kind="nested_cv",
         table=tidy(rows),
-        notes=(*task.notes, *missing, *near_duplicate_notes(store, [undivided])),
+        notes=(*near_duplicate_notes(store, [undivided]), *task.notes, *missing),
         provenance={"label": task.name, "n_folds": n_folds, "repeats": repeats, "level": level},
     )
 

@@ -5,14 +5,12 @@ import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from small_study import HOSTILE, study_mapping
 
 import layerprobe as lp
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.report.collect import Entry, number, with_interval
-from layerprobe.probe.report.overview import headline
 from layerprobe.probe.report.parts import slug
 from layerprobe.probe.report.summarise import lead, with_prompts
 from layerprobe.probe.report.write import write_report
@@ -110,7 +108,7 @@ def test_every_section_and_its_figures_are_there(html, page):
     assert set(json.loads(page.scripts[0])) == set(ids)
     labelled = [e for e in page.elements if e[1].get("class") == "plot"]
     assert all(len(e[1]["aria-label"]) > 20 for e in labelled)
-    assert html.count("plotly.js v") == 1
+    assert html.count("window.layerprobeThemes =") == 1
 
 
 def test_the_probe_figure_shows_interval_chance_null_and_baselines(page):
@@ -151,7 +149,7 @@ def test_conclusions_and_what_sets_them_against_each_other_always_lead():
 def test_json_holds_the_report_without_drawing_instructions(run):
     report = json.loads((run.out / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
     assert {"title", "facts", "findings", "glance", "sections", "methods", "limits"} <= set(report)
-    assert "plotly" not in json.dumps(report["sections"])
+    assert "vega" not in json.dumps(report["sections"])
 
 
 def test_the_same_results_give_the_same_page(run, html):
@@ -199,13 +197,3 @@ def test_sentences_about_different_prompts_say_which():
     told = with_prompts(found, [entry("suppression", **where), entry("behaviour")], kinds)
     assert told[0]["sentence"] == "It ends at -4.27 (prompts with condition = clear)."
     assert told[1]["sentence"] == "Right: 75 % (all prompts)."
-
-
-def test_a_lead_lost_in_part_is_not_called_no_evidence():
-    row = {"verdict": "none", "index": 3.0, "index_lo": 2.5, "index_hi": 3.5, "peak": 10.0, "final": 7.0}
-    row |= {"peak_layer": 4, "handoff_rate": 0.0, "model": "tuned", "subset": "kind=benign"}
-    flat = {**row, "index": 0.1, "index_lo": -0.1, "index_hi": 0.2, "final": 9.9, "model": "plain"}
-    result = SimpleNamespace(kind="suppression", frames={"verdicts": pd.DataFrame([row, flat])})
-    told = headline([Entry("s", result, ("tuned", "plain"), {})])
-    assert "tuned on benign prompts: below the threshold for a verdict (30% of the lead is lost" in told[1]
-    assert told[0].startswith("No evidence of suppression") and "tuned" not in told[0]

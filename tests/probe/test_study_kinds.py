@@ -141,7 +141,7 @@ def test_sites_without_layers_and_heads_alone_make_a_report_too(mapping, tmp_pat
         ({"kind": "linear_probe", "label": "kind", "positive": "lat"}, "did you mean 'late'?"),
         ({"kind": "token_probe", "label": "kind"}, 'tokens = "all"'),
         ({"kind": "contrast_probe", "label": "kind", "side": "kind"}, "[prompts] pair"),
-        ({"kind": "linear_probe", "label": "kind", "device": "cudo"}, "choose from cpu, cuda"),
+        ({"kind": "linear_probe", "label": "kind", "device": "cudo"}, "expected 'auto', 'cpu', 'cuda'"),
         ({"kind": "linear_probe", "label": "kind", "device": "cuda:99"}, "CUDA devices"),
         ({"kind": "two_by_two"}, "WEIGHTS-TEMPLATE"),
         ({"kind": "reward_decomposition", "dimensions": ["kind"]}, "'final_norm' is not captured"),
