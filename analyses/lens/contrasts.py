@@ -7,10 +7,8 @@ import pandas as pd
 
 from ..result.words import missing
 
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+REST = "rest"
+"""What is subtracted where a subset is compared with all other prompts."""
 
 
 def is_contrast(table: pd.DataFrame) -> "pd.Series[bool]":
@@ -21,7 +19,7 @@ def is_contrast(table: pd.DataFrame) -> "pd.Series[bool]":
 def in_one_order(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Contrasts, each pair of subsets in one order for all models, once per model.
 
-    The order is that in which the largest difference is positive.
+    The order is that in which the largest difference is positive; what is compared with the rest comes first.
 
     >>> rows = [{"model": m, "subset": a, "minus": b, "estimate": e, "lo": e - 1, "hi": e + 1}
     ...         for m, a, b, e in (("base", "x", "y", 0.5), ("it", "x", "y", -9.0), ("it", "y", "x", 9.0))]
@@ -30,7 +28,7 @@ def in_one_order(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     order: dict[frozenset[str], tuple[float, str]] = {}
     for row in rows:
-        first = row["subset"] if row["estimate"] >= 0 else row["minus"]
+        first = row["subset"] if row["estimate"] >= 0 or row["minus"] == REST else row["minus"]
         order[_pair(row)] = max(order.get(_pair(row), (-1.0, "")), (abs(row["estimate"]), first))
     seen, out = set(), []
     for row in rows:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..result.findings import ALPHA
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
+from .contrasts import REST
 from .suppression_index import (
     CI,
     Draws,
@@ -23,8 +24,6 @@ from .suppression_index import (
 from .trajectories import Trajectory, divergence_layer, is_late
 
 Floats = NDArray[np.float64]
-REST = "rest"
-"""What is subtracted where a subset is compared with all other prompts."""
 CURVES = ("answer_log_probability", "foil_log_probability", "answer_rank", "kl_to_final")
 
 

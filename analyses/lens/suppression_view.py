@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, Number, Test, Verdict, decide, decide_interval, p_of
+from ..result.rows import extreme, records
 from ..result.words import bounds, missing, number, on_prompts, subset_words
-from .contrasts import in_one_order, is_contrast, records
+from .contrasts import in_one_order, is_contrast
 from .trajectories import middle_layers
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Row = dict[str, Any]
 
 
 def found(result: "AnalysisResult") -> list[Finding]:
-    """One finding per subset and one per contrast of subsets; the largest contrast leads, or the only subset."""
+    """One finding per subset and per contrast of subsets; the largest contrast leads, or the only subset."""
     table = result.table
     index = table[(table["metric"] == "suppression_index") & is_contrast(table)]
     gaps = in_one_order(records(index))
@@ -130,15 +131,15 @@ def lost_before_the_middle(curve: pd.DataFrame, peak: Mapping[str, Any]) -> str:
     early = rows[rows["layer"] < depth / 4]
     if early.empty:
         return ""
-    top = records(early.loc[[early["estimate"].astype(float).idxmax()]])[0]
+    top = extreme(early, "estimate")
     half = top["estimate"] / 2
     below = rows[(rows["layer"] > top["layer"]) & (rows["estimate"] < half)]
     if not top["lo"] > 0 or below.empty or peak["estimate"] >= half or rows["estimate"].iloc[-1] >= half:
         return ""
     middle = rows["layer"][middle_layers(rows["layer"], depth)]
     return (
-        f"the answer leads by {number(top['estimate'])}{bounds(top)} logits at layer {top['layer']} and has lost "
-        f"half of that by layer {below['layer'].iloc[0]}, while a peak is looked for in layers "
+        f"the answer leads by {number(top['estimate'])}{bounds(top)} logits at layer {top['layer']} and has "
+        f"lost half of that by layer {below['layer'].iloc[0]}, while a peak is looked for in layers "
         f"{middle.min()}–{middle.max()} only"
     )
 
@@ -228,7 +229,8 @@ def draw(result: "AnalysisResult") -> Any:
         found_text="found, by interval and test",
         title="What of the lead is lost",
     )
-    return (above & below).resolve_scale(color="independent")
+    both = (above & below).resolve_scale(color="independent")
+    return both.properties(description=f"{above.description} {below.description}")
 
 
 def _prompts(subset: str, minus: str | None = None) -> str:

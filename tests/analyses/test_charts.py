@@ -125,6 +125,15 @@ def test_every_kind_is_saved_as_vectors_and_describes_itself(kind, tmp_path):
     json.dumps(specification(chart), allow_nan=False)
 
 
+def test_marks_without_a_column_of_colours_are_painted():
+    rows = rows_of(("m",), layers=1, subsets=("a", "b"))
+    for chart in (
+        forest(rows, y="subset", x_title="effect"),
+        scatter(rows, x="estimate", y="hi", x_title="one", y_title="two"),
+    ):
+        assert to_svg(chart).count("#0072b2") + to_svg(chart).count("#44607a") >= 2
+
+
 @pytest.mark.parametrize("ending", ["svg", "pdf", "png", "json", "html"])
 def test_a_file_is_the_same_every_time(ending, tmp_path):
     first = save_figure(CHARTS["curves"](), tmp_path / f"a.{ending}").read_bytes()

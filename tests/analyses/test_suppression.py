@@ -6,6 +6,7 @@ from lens_worlds import EARLY, FLAT, OVERRIDDEN, world
 
 from layerprobe.analyses.lens.suppression import suppression
 from layerprobe.analyses.result.analysis import joined, read_result
+from layerprobe.analyses.result.saving import specification, to_svg
 from layerprobe.analyses.result.words import sentence
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
@@ -157,7 +158,19 @@ def test_it_reads_back_and_draws(tmp_path):
     result = run(world(), by="sensitive")
     again = read_result(result.to_parquet(tmp_path / "s.parquet"))
     assert str(again.summary()) == str(result.summary())
-    assert len(result.plot().data) == 4
+    assert [f.to_dict() for f in again.findings] == [f.to_dict() for f in result.findings]
+
+
+def test_the_picture_shows_the_lead_and_what_is_lost_of_it_for_one_model_and_for_two():
+    one = run(world(), by="sensitive")
+    two = joined([one, run(world(name="base", sensitive=FLAT), by="sensitive")])
+    for result, words in ((one, ("benign", "sensitive minus benign")), (two, ("base", "instruct"))):
+        svg = to_svg(result.plot())
+        assert all(word in svg for word in (*words, "answer = foil")) and "NaN" not in svg
+    assert "instruct" in specification(two.plot())["description"]
+    doubted = one.frames["trust"].assign(trusted=False)
+    grey = replace(one, frames={**one.frames, "trust": doubted})
+    assert "the lens is far from the output" in to_svg(grey.plot())
 
 
 @pytest.mark.parametrize(
