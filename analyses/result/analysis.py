@@ -317,7 +317,6 @@ _VIEWS = {
     "nested_cv": "validation.nested_cv_view",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
-    "suppression": "lens.suppression_view",
 }
 
 

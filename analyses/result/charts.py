@@ -187,6 +187,9 @@ def scatter(
     )
     scale = alt.Scale(domain=series, range=[palette[name] for name in series])
     legend = alt.Legend(orient="top", symbolSize=80) if len(series) > 1 else None
+    painted: Any = alt.Color("s:N", title=None, scale=scale, legend=legend)
+    if not any(series):  # no column of colours; a scale over an empty name paints nothing
+        painted = alt.value(palette[series[0]])
     axis = alt.Axis() if axes else alt.Axis(labels=False, ticks=False, grid=False)
     nearest = alt.Scale(zero=False, nice=True)
     tips = tooltips(alt, {f"h{i}": name for i, name in enumerate(hover)})
@@ -196,7 +199,7 @@ def scatter(
         .encode(
             x=alt.X("x:Q", title=x_title, scale=nearest, axis=axis),
             y=alt.Y("y:Q", title=y_title, scale=nearest, axis=axis),
-            color=alt.Color("s:N", title=None, scale=scale, legend=legend),
+            color=painted,
             tooltip=tips,
         )
         .properties(width=PANEL[0] if facet else SINGLE[0], height=PANEL[1] if facet else SINGLE[1])

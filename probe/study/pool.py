@@ -38,7 +38,8 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
     Raises:
         LayerprobeError: naming the model and what does not fit.
     """
-    from ...cache.capture.requests import check_request
+    from ...cache.capture.precheck import check_request
+    from ...cache.capture.request import CaptureRequest
     from ...hooks.weights.outline import outline_model
 
     try:
@@ -54,12 +55,8 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
         check_request(
             hollow.tokenizer,
             prompts,
+            CaptureRequest.from_fields(capture, chat_template=spec.chat_template),
             max_length=hollow.max_length,
-            tokens=capture.tokens,
-            chat_template=spec.chat_template,
-            lens_tokens=list(capture.lens_tokens),
-            lens_first_difference=capture.lens_first_difference,
-            on_long=capture.on_long,
         )
     except LayerprobeError as error:
         message = str(error)
@@ -76,7 +73,8 @@ def _check_sites(hollow: Model, sites: list[str], engine: str) -> None:
 
 def weights_hash(spec: ModelSpec) -> str | None:
     """Hash of the weights without loading them; None for a hub model that is not on this machine yet."""
-    from ...hooks.weights import identity, sources
+    from ...hooks import identity
+    from ...hooks.weights import sources
 
     folder = sources.folder_of(model_source(spec.source), spec.revision)
     if folder is None or not any(any(Path(folder).glob(p)) for p in identity.WEIGHT_FILES):
