@@ -16,7 +16,8 @@ def write_prompts(folder: Path, *, n_groups: int = 16, hostile: bool = False) ->
         for member in range(4):
             kind = "late" if member % 2 else "early"
             who = PEOPLE[(group + member) % 4]
-            text = f"the {who} was {kind} in the park . the {who} was {kind} ? answer :"
+            with_whom = f"the {PEOPLE[group % 8]} and the {PEOPLE[group // 8]}"  # no text occurs in two groups
+            text = f"the {who} was {kind} with {with_whom} . the {who} was {kind} ? answer :"
             if hostile and group == 0:
                 text += f" {HOSTILE}"
             rows.append(
