@@ -53,7 +53,9 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 24),
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_dim"), 8),
     **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts"), 2),
+    **dict.fromkeys(
+        ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts"), 2
+    ),
     **dict.fromkeys(("n_group", "topk_group", "num_expert_groups"), 1),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx"), 64),
     "max_seq_len": 64,
@@ -99,7 +101,9 @@ def entries(kind: str) -> list[str]:
     from transformers.models.auto import modeling_auto
 
     found = set(getattr(modeling_auto, KINDS[kind][0]))
-    return sorted(found - set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if kind == "encoder" else found)
+    return sorted(
+        found - set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if kind == "encoder" else found
+    )
 
 
 def tiny_config(name: str) -> Any:
@@ -185,7 +189,11 @@ def table(outcomes: list[Outcome]) -> str:
         lines.append(f"| {kind} | " + " | ".join(map(str, cells)) + " |")
     for kind in KINDS:
         some = [one for one in outcomes if one.kind == kind]
-        right = [one.name + (f" (without {one.missing})" if one.missing else "") for one in some if one.verdict == "right"]
+        right = [
+            one.name + (f" (without {one.missing})" if one.missing else "")
+            for one in some
+            if one.verdict == "right"
+        ]
         lines += ["", f"{kind.capitalize()}, right: {', '.join(right) or 'none'}."]
         for verdict in ("refused", "wrong", "not built"):
             names = [one.name for one in some if one.verdict == verdict]
@@ -194,7 +202,9 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true", help="put the table into docs/engines.md")
     parser.add_argument("--only", nargs="+", default=[], help="model types")
     parser.add_argument("--kind", choices=KINDS, action="append")
@@ -208,7 +218,11 @@ def main() -> None:
                 continue
             outcomes.append(outcome(kind, name))
             one = outcomes[-1]
-            print(f"{kind:16}{name:28}{one.verdict:10}{one.missing} {one.why}"[:330], file=sys.stderr, flush=True)
+            print(
+                f"{kind:16}{name:28}{one.verdict:10}{one.missing} {one.why}"[:330],
+                file=sys.stderr,
+                flush=True,
+            )
             gc.collect()
     text = table(outcomes)
     print(text)
