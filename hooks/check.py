@@ -257,7 +257,12 @@ def _hidden_states(model: "Model") -> list[Finding]:
         if not (normed and index == model.n_layers):  # transformers' last is after the final norm
             by_site[at.site][str(at)] = (value, states[index])
     allowed = _tolerance(model)
-    return [_worst(pairs, "hidden states", allowed, (site,)) for site, pairs in by_site.items() if pairs]
+    last = by_site["resid_post"].pop(f"resid_post[{model.n_layers - 1}]", None)
+    found = [_worst(pairs, "hidden states", allowed, (site,)) for site, pairs in by_site.items() if pairs]
+    if last is not None and model.n_layers > 1:
+        # by itself: where it alone is off, transformers' last state is after a norm that was not found
+        found.append(_worst({"the last block": last}, "final norm", allowed, ("final_norm", "lens")))
+    return found
 
 
 def _head_sums(model: "Model") -> list[Finding]:

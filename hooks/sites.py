@@ -66,6 +66,14 @@ _ROWS = (
         "output of the attention module (of its post-norm)",
     ),
     (
+        "mixer_out",
+        True,
+        "d_model",
+        "what a mixer that is no attention (Mamba, linear attention, convolution) adds to the stream",
+        "none",
+        "output of the mixer",
+    ),
+    (
         "mlp_out",
         True,
         "d_model",

@@ -158,7 +158,12 @@ def _block_point(anatomy: Anatomy, model: nn.Module, parts: BlockParts, at: Site
             Point(path, "out", _stream) if parts.mid_is_output else Point(path, "in", _stream, in_place=True)
         )
     if site == "attn_out":
-        path = _need(parts.attn_out, at, "the sum of attention and another mixer is added, by no module")
+        why = "the sum of attention and another mixer is added, by no module"
+        why = why if parts.attention or not parts.mixer_out else "it has no attention: read mixer_out"
+        path = _need(parts.attn_out, at, why)
+        return Point(path, "out", _stream, scale=parts.branch_scale)
+    if site == "mixer_out":
+        path = _need(parts.mixer_out, at, "its block mixes tokens by attention: read attn_out")
         return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_out":
         why = "the sum of two modules is added, by no module" if parts.mlp else "no MLP was found"
