@@ -81,6 +81,8 @@ SIZES: dict[str, Any] = {
     "linear_value_head_dim": 8,
     "type_vocab_size": 2,
     "is_decoder": True,
+    "rotary_dim": 4,
+    "dropout": 0.0,
 }
 SPECIAL: dict[str, dict[str, Any]] = {}
 
@@ -120,10 +122,20 @@ def _small(default: Any, made: Any) -> dict[str, Any]:
     names = {**getattr(made, "attribute_map", {})}
     known = set(own) | set(names)
     given = {key: value for key, value in SIZES.items() if key in known and own.get(key, 1) is not None}
+    if "kv_lora_rank" in known:  # latent attention has as many keys as queries
+        given |= {key: HEADS for key in ("num_key_value_heads",) if key in known}
+    if "layer_types" in known and isinstance(own.get("layer_types"), list):
+        given["layer_types"] = _mixed(own["layer_types"])
     for key, value in own.items():
         if hasattr(value, "to_dict") and key.endswith("config"):
             given[key] = _small(value, type(value))
     return given
+
+
+def _mixed(types: list[str]) -> list[str]:
+    """Layer types of a small model: the last of every kind, as many layers as there are to be."""
+    kinds = list(dict.fromkeys(types))
+    return [kinds[i % len(kinds)] for i in range(LAYERS)] if len(kinds) > 1 else kinds * LAYERS
 
 
 def build(kind: str, name: str) -> torch.nn.Module:
