@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..result.findings import ALPHA, Claim, Finding, Number, Test, Verdict, decide, decide_interval, p_of
+from ..result.findings import ALPHA, Claim, Finding, Number, Verdict, p_of
 from ..result.rows import extreme, records
 from ..result.words import bounds, missing, number, on_prompts, subset_words
-from .contrasts import in_one_order, is_contrast
+from .contrasts import UNSAID, difference, in_one_order, is_contrast
 from .trajectories import middle_layers
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def _of_subset(own: pd.DataFrame, verdict: Row, looks: int) -> Finding:
     kind = (str(verdict["verdict"]), not missing(verdict.get("represented")))
     claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=NOTHING)
     test = p_of(index, looks=looks)
-    return Finding.of(index, claim, said, test=test, numbers=tuple(numbers), **_shown(why))
+    return Finding.of(
+        index, claim, said, test=test, numbers=tuple(numbers), **UNSAID, **({"why": why} if why else {})
+    )
 
 
 SCALARS = (
@@ -145,38 +147,11 @@ def lost_before_the_middle(curve: pd.DataFrame, peak: Mapping[str, Any]) -> str:
 
 
 def _of_contrast(row: Row, table: pd.DataFrame, looks: int) -> Finding:
-    """Whether one kind of prompts loses more than another: interval and test must agree."""
-    test = p_of(row)
-    if test is not None and looks > 1:
-        test = replace(test, p=min(1.0, looks * test.p), looks=looks)  # Bonferroni
-    said, why = agreed(test, row)
+    """Whether one kind of prompts loses more than another."""
     apart = table[(table["metric"] == "divergence_layer") & is_contrast(table)]
     apart = apart[apart["estimate"].notna() & (apart["subset"].isin([row["subset"], row["minus"]]))]
     numbers = [_number("curves apart from layer", one, "layers") for one in records(apart[:1])]
-    return Finding.of(row, DIFFERS, said, site=None, test=test, numbers=tuple(numbers), **_shown(why))
-
-
-def _shown(why: str) -> dict[str, Any]:
-    """Answer and foil stand in the title, the lens in a caveat where it is not the usual one."""
-    return {"target": None, "space": None, "method": None} | ({"why": why} if why else {})
-
-
-def agreed(test: Test | None, row: Mapping[str, Any]) -> tuple[Verdict, str]:
-    """The verdict of a difference that has both an interval and a test, and why where they disagree.
-
-    >>> agreed(Test(p=0.01), {"lo": 1.0, "hi": 2.0}), agreed(Test(p=0.2), {"lo": -1.0, "hi": 2.0})
-    (('found', ''), ('not_found', ''))
-    >>> agreed(Test(p=0.2), {"lo": 1.0, "hi": 2.0})
-    ('undecided', 'the interval excludes zero and the test does not reject')
-    """
-    by_interval, by_test = decide_interval(row.get("lo"), row.get("hi")), decide(test)
-    if "not_tested" in (by_interval, by_test):
-        return (by_test if by_interval == "not_tested" else by_interval), ""
-    if by_interval == by_test:
-        return by_test, ""
-    if by_interval == "found":
-        return "undecided", "the interval excludes zero and the test does not reject"
-    return "undecided", "the test rejects and the interval covers zero"
+    return difference(row, DIFFERS, looks=looks, numbers=tuple(numbers))
 
 
 def draw(result: "AnalysisResult") -> Any:

@@ -178,14 +178,18 @@ def sentence(finding: Finding) -> str:
 
 
 def subject(finding: Finding) -> str:
-    """Whose finding it is: the model, and what was subtracted.
+    """Whose finding it is: the model, and what it was compared with.
 
     >>> from .findings import Claim
-    >>> subject(Finding(claim=Claim("", "", ""), verdict="found", quantity="", model="it", reference="base"))
-    'it minus base'
+    >>> both = {"claim": Claim("", "", ""), "verdict": "found", "model": "it", "reference": "base"}
+    >>> subject(Finding(quantity="auroc", **both)), subject(Finding(quantity="rsa_spearman", **both))
+    ('it minus base', 'it against base')
     """
     who = finding.model or ""
-    return f"{who} minus {finding.reference}" if who and finding.reference else who
+    if not who or not finding.reference:
+        return who
+    metric = QUANTITIES.get(finding.quantity)
+    return f"{who} {'against' if metric and metric.relates else 'minus'} {finding.reference}"
 
 
 def measured(finding: Finding) -> str:
