@@ -63,7 +63,7 @@ def suppression(
         kind `suppression`. Table: per layer and subset `logit_difference`, log-probabilities, ranks and
         `kl_to_final`; per subset `suppression_index` (layer: the peak), `peak_logit_difference`,
         `final_logit_difference`, `lost_share`, `handoff_rate`, `crossing_layer`, `onset_layer`; differences
-        under subsets written "A − B". Frame `verdicts`: one row per subset, with onset and whether it is
+        with `subset` A and `minus` B. Frame `verdicts`: one row per subset, with onset and whether it is
         late.
 
     Raises:

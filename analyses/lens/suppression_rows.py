@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
+from ..statistics.rows import from_draws, null_fields
+from ..statistics.shares import difference_of_shares
 from .suppression_index import (
     CI,
     Draws,
     SubsetReading,
-    estimated,
     gap_null,
     read_subset,
     sign_flip_null,
@@ -22,6 +23,7 @@ from .suppression_index import (
 from .trajectories import Trajectory, divergence_layer, is_late
 
 Floats = NDArray[np.float64]
+SHARES = "hybrid of the two shares' exact intervals"
 CURVES = ("answer_log_probability", "foil_log_probability", "answer_rank", "kl_to_final")
 
 
@@ -45,11 +47,21 @@ def subset_rows(
 
 
 def _curve_rows(
-    common: Mapping[str, Any], metric: str, curve: Floats, trajectory: Trajectory
+    common: Mapping[str, Any],
+    metric: str,
+    curve: Floats,
+    trajectory: Trajectory,
+    *,
+    difference: bool = False,
 ) -> list[dict[str, Any]]:
     """One row per layer of draws [draws, layers]."""
     return [
-        {**common, "layer": layer, "metric": metric, **estimated(curve[:, position])}
+        {
+            **common,
+            "layer": layer,
+            "metric": metric,
+            **from_draws(metric, curve[:, position], difference=difference),
+        }
         for position, layer in enumerate(trajectory.layers)
     ]
 
@@ -69,7 +81,9 @@ def scalar_rows(reading: SubsetReading, common: Mapping[str, Any]) -> list[dict[
     }
     rows = []
     for metric, values in scalars.items():
-        row = {**common, "metric": metric, **estimated(values)}
+        row = {**common, "metric": metric, **from_draws(metric, values)}
+        if metric == "handoff_rate":
+            row |= reading.handoff_share.row
         if metric in ("suppression_index", "peak_logit_difference"):
             row["layer"] = reading.peak_layer
         if np.isnan(row["lo"]):
@@ -92,8 +106,7 @@ def add_index_p(
             p=p[position],
             p_familywise=family[position],
             q=q,
-            null_mean=null[:, position].mean(),
-            null_sd=null[:, position].std(),
+            **null_fields(null[:, position], ddof=0),
         )
 
 
@@ -120,8 +133,8 @@ def contrast_rows(
         others = [other for other in readings if other != name] if contrast is None else [f"{by}={contrast}"]
         mask = np.any([readings[other].rows for other in others], axis=0)
         rest = readings[others[0]] if len(others) == 1 else read_subset(trajectory, mask, draws)
-        label = f"{name} − {others[0] if len(others) == 1 else 'rest'}"
-        rows += difference_rows(trajectory, label, reading, rest, draws, n)
+        contrast_of = (name, others[0] if len(others) == 1 else "rest")
+        rows += difference_rows(trajectory, contrast_of, reading, rest, draws, n)
     return rows
 
 
@@ -132,30 +145,40 @@ def paired_rows(
     rate, end, the curves and where they part.
     """
     rows = [
-        {**common, "metric": metric, **estimated(values)}
+        {**common, "metric": metric, **from_draws(metric, values, difference=True)}
         for metric, values in (
             ("suppression_index", one.index - two.index),
             ("handoff_rate", one.handoff_rate - two.handoff_rate),
             ("final_logit_difference", one.final - two.final),
         )
     ]
+    if any(share.estimate in (0, 1) for share in (one.handoff_share, two.handoff_share)):
+        # no draw of groups varies a rate of 0 or 1
+        gap, lo, hi = difference_of_shares(one.handoff_share, two.handoff_share)
+        rows[1] |= {"estimate": gap, "lo": lo, "hi": hi, "ci_method": SHARES}
     curve = one.curve - two.curve
     apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
     said = "first layer from which a simultaneous 95 % band stays off zero"
     note = said if np.isfinite(apart[0]) else "the curves do not stay apart"
     return [
         *rows,
-        *_curve_rows(common, "logit_difference", curve, trajectory),
-        {**common, "metric": "divergence_layer", **estimated(apart), "note": note},
+        *_curve_rows(common, "logit_difference", curve, trajectory, difference=True),
+        {**common, "metric": "divergence_layer", **from_draws("divergence_layer", apart), "note": note},
     ]
 
 
 def difference_rows(
-    trajectory: Trajectory, label: str, one: SubsetReading, two: SubsetReading, draws: Draws, n: int
+    trajectory: Trajectory,
+    names: tuple[str, str],
+    one: SubsetReading,
+    two: SubsetReading,
+    draws: Draws,
+    n: int,
 ) -> list[dict[str, Any]]:
-    """Rows for one subset minus another, with a p by exchanging membership."""
+    """Rows for one subset minus another (`names`), with a p by exchanging membership."""
     both = one.rows | two.rows
-    common = {"subset": label, "n": int(both.sum()), "n_groups": draws.n_groups(both), "ci_method": CI}
+    size = {"n": int(both.sum()), "n_groups": draws.n_groups(both), "ci_method": CI}
+    common = {"subset": names[0], "minus": names[1], **size}
     rows = paired_rows(trajectory, one, two, common)
     scores = np.where(one.rows, one.scores, two.scores)[both]
     try:
@@ -169,7 +192,7 @@ def difference_rows(
 def gap_p(seen: float, null: Floats) -> dict[str, float]:
     """Two-sided p of a difference, and its null, as fields of a table row."""
     p = permutation_p([seen], null[:, None], two_sided=True)[0]
-    return {"p": float(p), "null_mean": float(null.mean()), "null_sd": float(null.std())}
+    return {"p": float(p), **null_fields(null, ddof=0)}
 
 
 def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: SubsetReading) -> dict[str, Any]:
@@ -180,9 +203,10 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
     `weakened`. A lead that shrinks by less, or was never there, is neither.
     """
 
-    def row(metric: str, subset: str = name) -> pd.Series:
-        found = table[(table["subset"] == subset) & (table["metric"] == metric)]
-        return found.iloc[0]
+    own = table[table["minus"].isna()] if "minus" in table else table
+
+    def row(metric: str) -> pd.Series:
+        return own[(own["subset"] == name) & (own["metric"] == metric)].iloc[0]
 
     index, peak, final, share = (
         row(metric)

@@ -6,7 +6,7 @@ How a kind of result is put into sentences and drawn lives beside its analysis: 
 
 import html
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
+from .contrasts import joined_contrasts
 from .directions import Directions
 from .files import read_parts, write_parts
 
@@ -23,7 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["AnalysisResult", "Directions", "Sentences", "read_result"]
 
 COLUMNS = (
-    *("model", "reference", "dataset", "subset", "site", "layer", "head", "tokens", "method", "space"),
+    *(
+        "model",
+        "reference",
+        "dataset",
+        "subset",
+        "minus",
+        "site",
+        "layer",
+        "head",
+        "tokens",
+        "method",
+        "space",
+    ),
     *(
         "target",
         "metric",
@@ -36,6 +49,8 @@ COLUMNS = (
         "n_groups",
         "null_mean",
         "null_sd",
+        "null_lo",
+        "null_hi",
     ),
     *("p", "p_familywise", "q", "baseline_majority", "baseline_text", "baseline_length", "converged", "seed"),
     "note",
@@ -79,11 +94,11 @@ class AnalysisResult:
 
     def summary(self) -> Sentences:
         """Findings in plain language, each sentence with its number."""
-        return Sentences([*_view(self.kind, "summarise")(self), *self.notes])
+        return Sentences([*_view(self.kind, "summarise")(_for_words(self)), *self.notes])
 
     def plot(self) -> "Figure":
         """A plotly figure of the result."""
-        figure: Figure = _view(self.kind, "draw")(self)
+        figure: Figure = _view(self.kind, "draw")(_for_words(self))
         return figure
 
     def examples(
@@ -227,6 +242,12 @@ _VIEWS = {
     "topic_control": "separation.topic_control",
     "unsupervised": "separation.unsupervised",
 }
+
+
+def _for_words(result: AnalysisResult) -> AnalysisResult:
+    """The result as views read it, with contrasts in one column."""
+    frames = {name: joined_contrasts(frame) for name, frame in result.frames.items()}
+    return replace(result, table=joined_contrasts(result.table), frames=frames)
 
 
 def _view(kind: str, verb: str) -> Callable[[AnalysisResult], Any]:

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ...analyses.comparison.models import compare
+from ...analyses.result.contrasts import joined_contrasts
 from ...analyses.statistics.intervals import exact_binomial_bound
 from ...cache.capture.run import capture
 from ...cache.prompts.table import PromptTable
@@ -98,7 +99,8 @@ def readings(
 
 
 def _index_rows(result: Any, by: str, sides: tuple[str, str]) -> Iterator[dict[str, Any]]:
-    index = result.table[result.table["metric"] == "suppression_index"]
+    table = joined_contrasts(result.table)
+    index = table[table["metric"] == "suppression_index"]
     found = set(result.frames["verdicts"].query("verdict != 'none'")["model"])
     one, other = (f"{by}={side}" for side in sides)
     for name, (model, reference) in MODELS.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ...analyses.result.contrasts import joined_contrasts
 from ...hooks.errors import LayerprobeError
 from ..results.folder import explain
 
@@ -40,7 +41,7 @@ class Entry:
     @property
     def table(self) -> pd.DataFrame:
         """The tidy table, with `model`, `layer` and `subset` always there."""
-        table = self.result.table.copy()
+        table = joined_contrasts(self.result.table).copy()
         if "model" not in table and len(self.models) == 1:
             table.insert(0, "model", self.models[0])
         if "layer" not in table:  # only sites without layers, such as final_norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...analyses.result.contrasts import joined_contrasts
 from ...hooks.errors import LayerprobeError
 from .collect import Entry, number, where_words, words
 from .parts import figure, frame_table, section
@@ -82,6 +83,7 @@ def _title(entry: Entry) -> str:
 def _component_maps(entry: Entry, title: str) -> list[dict[str, Any]]:
     """Layer × head maps of attribution and patching, one per kind of prompt."""
     frame = entry.result.frames.get("map")
+    frame = frame if frame is None else joined_contrasts(frame)
     if entry.result.kind not in UNITS or frame is None or not len(frame):
         return []
     from ...analyses.causes.attribution import component_map

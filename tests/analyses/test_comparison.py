@@ -9,6 +9,7 @@ from layerprobe.analyses.comparison.models import compare
 from layerprobe.analyses.comparison.transfer_of_directions import weighted_auroc
 from layerprobe.analyses.reading.pairing import pair_stores
 from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.contrasts import joined_contrasts
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -57,6 +58,7 @@ def test_a_change_from_layer_five_on_is_found_there(pair):
     verdicts = result.frames["verdicts"].set_index(["model", "subset"])["verdict"]
     assert verdicts["instruct", "sensitive=sensitive"] == "override"
     assert (verdicts.drop(("instruct", "sensitive=sensitive")) == "none").all()
+    table = joined_contrasts(table)
     gap = table[(table["metric"] == "suppression_index") & table["reference"].notna()].set_index("subset")
     assert gap.loc["sensitive=sensitive", "lo"] > 0
     assert gap.loc["sensitive=benign", "lo"] < 0 < gap.loc["sensitive=benign", "hi"]
@@ -152,7 +154,8 @@ def test_any_number_of_checkpoints_is_compared_with_one(pair):
     base, instruct = pair["base"], pair["instruct"]
     stores = {"base": base, ("sft", "1"): base, "sft-2": base, "instruct": instruct}
     result = compare(stores, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
-    against = result.table[result.table["reference"].notna()]
+    table = joined_contrasts(result.table)
+    against = table[table["reference"].notna()]
     assert set(against["model"]) == {"sft/1", "sft-2", "instruct"} and set(against["reference"]) == {"base"}
     gap = against[
         (against["metric"] == "suppression_index") & (against["subset"] == "sensitive=sensitive")
@@ -166,7 +169,7 @@ def test_any_number_of_checkpoints_is_compared_with_one(pair):
 def test_differences_between_models_are_paired_over_prompts():
     """What varies between prompts is the same in both models here, so their difference hardly varies."""
     stores = {"base": world(sensitive=FLAT, noise=4.0), "instruct": world(noise=4.0)}
-    table = compare(stores, by="sensitive", **FAST).table
+    table = joined_contrasts(compare(stores, by="sensitive", **FAST).table)
     rows = table[(table["metric"] == "logit_difference") & (table["layer"] == 7)].set_index("subset")
     width = rows["hi"] - rows["lo"]
     between = rows["reference"].notna() & rows["model"].eq("instruct")
@@ -185,7 +188,7 @@ def test_activations_that_do_not_vary_are_said_not_to():
 
 
 def test_the_interaction_is_the_difference_of_the_differences(pair):
-    table = compare(pair, by="sensitive", target="answer", foil="foil", **FAST).table
+    table = joined_contrasts(compare(pair, by="sensitive", target="answer", foil="foil", **FAST).table)
     index = table[(table["metric"] == "suppression_index") & table["reference"].notna()].set_index("subset")
     one, two = (index.loc[f"sensitive={kind}", "estimate"] for kind in ("benign", "sensitive"))
     assert index.loc["sensitive=benign − sensitive=sensitive", "estimate"] == pytest.approx(one - two)

@@ -8,6 +8,7 @@ from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direct
 from layerprobe.analyses.comparison.factorial import two_by_two
 from layerprobe.analyses.comparison.readout import mean_difference_readout
 from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.contrasts import joined_contrasts
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.sites import SiteAt
@@ -45,9 +46,10 @@ def test_tuning_and_template_are_told_apart():
     assert shift["instruct − base | plain", 6] > 0.5 > 0.2 > abs(shift["instruct − base | plain", 2])
     assert shift["chat − plain | base", 2] > 0.3
     assert abs(shift["interaction", 6]) < 0.3
-    index = result.table[
-        (result.table["metric"] == "suppression_index") & (result.table["effect"] == "interaction")
-    ].set_index("subset")
+    table = joined_contrasts(result.table)
+    index = table[(table["metric"] == "suppression_index") & (table["effect"] == "interaction")].set_index(
+        "subset"
+    )
     assert index.loc["sensitive=sensitive", "lo"] > 0
     assert index.loc["sensitive=benign", "lo"] < 0 < index.loc["sensitive=benign", "hi"]
     assert len(result.summary()) > 4 and result.plot().data

@@ -4,6 +4,7 @@ from lens_worlds import EARLY, FLAT, OVERRIDDEN, world
 
 from layerprobe.analyses.lens.suppression import suppression
 from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.contrasts import joined_contrasts
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -28,7 +29,7 @@ def replace_lens(store, **fields):
 
 
 def row(result, metric, subset):
-    table = result.table
+    table = joined_contrasts(result.table)
     return table[(table["metric"] == metric) & (table["subset"] == subset)].iloc[0]
 
 
