@@ -1,7 +1,7 @@
 """Table rows of a suppression analysis: curves and scalars of a subset, differences, and the verdict."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from ...hooks.errors import LayerprobeError
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
 from ..statistics.rows import from_draws, null_fields
 from ..statistics.shares import difference_of_shares
+from .represented import represented
 from .suppression_index import (
     CI,
     Draws,
@@ -20,7 +21,7 @@ from .suppression_index import (
     sign_flip_null,
     weighted_mean,
 )
-from .trajectories import Trajectory, divergence_layer, is_late
+from .trajectories import Trajectory, divergence_layer, is_late, middle_layers, onset_layer
 
 Floats = NDArray[np.float64]
 SHARES = "hybrid of the two shares' exact intervals"
@@ -198,8 +199,9 @@ def gap_p(seen: float, null: Floats) -> dict[str, float]:
 def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: SubsetReading) -> dict[str, Any]:
     """One plain judgement: `override`, `weakened`, or `none`, and where the lead is lost.
 
-    An override needs a lead that is there at the peak, an index above zero (interval and family-wise p) and a
-    lead that is gone at the end. The same with at least half of the lead lost, but not all of it, is
+    An override needs a lead that is there at the peak, with answers that stand higher among all tokens than
+    random ones there (`represented`, where ranks are known), an index above zero (interval and family-wise
+    p) and a lead that is gone at the end. The same with at least half of the lead lost, but not all of it, is
     `weakened`. A lead that shrinks by less, or was never there, is neither.
     """
 
@@ -212,6 +214,7 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         row(metric)
         for metric in ("suppression_index", "peak_logit_difference", "final_logit_difference", "lost_share")
     )
+    middle = middle_layers(trajectory.layers, trajectory.n_layers)
     present = peak["lo"] > 0
     falls = index["lo"] > 0 and index["p_familywise"] <= 0.05
     kind = "none"
@@ -221,7 +224,11 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         kind = "weakened"
     onset, crossing = row("onset_layer"), row("crossing_layer")
     lo, hi = onset["lo"], onset["hi"]
+    standing = represented(trajectory, reading.rows, reading.peak_layer, int(middle.sum()))
+    if standing.found is False:
+        kind = "none"  # a lead among tokens that stand no higher than random ones
     found = kind != "none"
+    early = early_lead(trajectory, reading)
     late_share = (
         float(np.mean(reading.onset[1:] >= trajectory.n_layers / 2)) if len(reading.onset) > 1 else np.nan
     )
@@ -235,6 +242,10 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         "peak_layer": reading.peak_layer,
         "peak": peak["estimate"],
         "final": final["estimate"],
+        "lost_share": share["estimate"],
+        "represented": standing.found,
+        "rank_share": standing.rank_share,
+        "p_represented": standing.p,
         "handoff_rate": row("handoff_rate")["estimate"],
         "onset_layer": onset["estimate"] if found else np.nan,
         "onset_lo": lo if found else np.nan,
@@ -242,7 +253,38 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         "crossing_layer": crossing["estimate"] if found else np.nan,
         "late": bool(found and is_late(onset["estimate"], trajectory.n_layers)),
         "late_share": late_share if found else np.nan,
+        "outside": bool(not found and not present and early.outside),
+        "early_peak_layer": early.peak_layer if not found and not present else np.nan,
+        "lead_lost_layer": onset["estimate"] if found else early.lost_layer if not present else np.nan,
     }
+
+
+class EarlyLead(NamedTuple):
+    """A lead before the middle layers, which the index does not look at."""
+
+    outside: bool
+    peak_layer: float
+    lost_layer: float
+
+
+def early_lead(trajectory: Trajectory, reading: SubsetReading) -> EarlyLead:
+    """Whether the answer leads before L/4 and trails at the end, and where that lead is lost.
+
+    The lead's lower bound is Bonferroni's over the early layers; lost is where LD stays below halfway between
+    the early peak and the end.
+    """
+    numbers = np.asarray(trajectory.layers)
+    early = numbers < trajectory.n_layers / 4
+    nothing = EarlyLead(False, np.nan, np.nan)
+    draws = reading.curve[1:][np.isfinite(reading.curve[1:]).all(axis=1)]
+    if not early.any() or len(draws) < 2:
+        return nothing
+    lo = np.quantile(draws[:, early], 0.025 / early.sum(), axis=0)
+    peak = int(reading.curve[0, early].argmax())
+    if lo[peak] <= 0 or np.quantile(draws[:, -1], 0.975) >= 0:
+        return nothing
+    lost = float(onset_layer(reading.curve[0], numbers, early))
+    return EarlyLead(True, float(numbers[peak]), lost)
 
 
 def trust_frame(table: pd.DataFrame, trust_kl: float) -> dict[str, pd.DataFrame]:
