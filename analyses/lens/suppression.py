@@ -13,8 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..statistics.resampling import STORED, resolve_groups
+from ..statistics.row_order import canonical_order
 from .suppression_index import Draws, SubsetReading, read_subset
 from .suppression_rows import add_index_p, contrast_rows, subset_rows, trust_frame, verdict
 from .trajectories import Trajectory, Variants, read_trajectory
@@ -69,10 +71,11 @@ def suppression(
     Raises:
         LayerprobeError: no lens for target or foil, an unknown column, too few groups.
     """
-    trajectory = trajectory_of(store, target, foil, variants=variants, model=model, lens=lens)
-    codes = resolve_groups(store, groups)
+    order = canonical_order(store)
+    trajectory = trajectory_of(store, target, foil, variants=variants, model=model, lens=lens).select(order)
+    codes = resolve_groups(store, groups)[order]
     draws = Draws.make(codes, n_bootstrap=n_bootstrap, n_splits=n_splits, seed=seed)
-    subsets = subsets_of(store, by)
+    subsets = {name: mask[order] for name, mask in subsets_of(store, by).items()}
     readings = {name: read_subset(trajectory, rows, draws) for name, rows in subsets.items()}
     rows = [
         row for name, reading in readings.items() for row in subset_rows(trajectory, name, reading, draws)
@@ -94,7 +97,7 @@ def suppression(
     return AnalysisResult(
         kind="suppression",
         table=table,
-        scores=_scores(store, readings),
+        scores=_scores(np.asarray(store.ids)[order], readings),
         frames={"verdicts": verdicts.assign(model=store.model_name), **trust_frame(table, trust_kl)},
         provenance={
             "target": target,
@@ -148,15 +151,15 @@ def subsets_of(store: Any, by: str | None) -> dict[str, NDArray[np.bool_]]:
     """Subset name -> mask of rows: "all", or one "column=value" per value."""
     if by is None:
         return {"all": np.ones(store.n_rows, dtype=bool)}
-    values = np.asarray(store.labels(by)).astype(str)
-    return {f"{by}={value}": values == value for value in np.unique(values)}
+    labelled = read_classes(store, by, least=1)
+    of_row = np.full(store.n_rows, -1)
+    of_row[labelled.rows] = labelled.codes
+    return {f"{by}={value}": of_row == code for code, value in enumerate(labelled.classes)}
 
 
-def _scores(store: Any, readings: Mapping[str, SubsetReading]) -> pd.DataFrame:
+def _scores(ids: NDArray[Any], readings: Mapping[str, SubsetReading]) -> pd.DataFrame:
     parts = [
-        pd.DataFrame(
-            {"id": np.asarray(store.ids)[r.rows], "site": "lens", "subset": name, "score": r.scores[r.rows]}
-        )
+        pd.DataFrame({"id": ids[r.rows], "site": "lens", "subset": name, "score": r.scores[r.rows]})
         for name, r in readings.items()
     ]
     return pd.concat(parts, ignore_index=True)
