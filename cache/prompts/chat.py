@@ -1,79 +1,335 @@
-"""Where the parts of a chat lie in the text that its template made: found by rendering and comparing."""
+"""Where the parts of a chat lie in the text that its template made: found by rendering and comparing.
+
+The contents are rendered once more with a character of its own for each of theirs. Where that text, read back
+character by character, is the real one, every character in it is known to come from one place of one message,
+or to be the template's. Nothing is guessed: a chat whose text cannot be read back is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from .cells import Messages, Span
+import numpy as np
+
+from ...hooks.errors import LayerprobeError
+from .cells import Messages, Span, content_text
 
 Render = Callable[[Messages], str]
+Ranges = list[tuple[int, int]]
 
-#: private-use characters: no prompt begins or ends with one
-_MARK = "\ue0a7\ue0f3"
+#: keys of a message that hold what its role thought before it spoke
+REASONING = ("reasoning_content", "thinking", "reasoning")
+#: private-use characters, which stand for the characters of the contents
+_FIRST, _LAST = 0xF0000, 0x10FFFD
+#: what templates look for in a content: kept as it is where nothing else reads back
+_TAG = re.compile(r"</?[^<>\s]{1,60}>|\[/?[A-Z_]+\]|/(?:no_)?think\b")
 
 
-def content_regions(messages: Messages, render: Render) -> list[tuple[int, int] | None]:
-    """The place of every message's content in the rendered text.
+@dataclass(frozen=True)
+class Leaf:
+    """A text within a message."""
 
-    Each content in turn is replaced by a mark; what differs between the two renderings is the content.
-    Works for any template, with or without `{% generation %}`, and gives None for a message that the
-    template leaves out.
+    message: int
+    field: str
+    """`content`, or one of `REASONING`."""
+    part: int | None
+    """Which part of a content that is a list of parts."""
+    start: int
+    """Where it begins among the characters of all leaves."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Located:
+    """A rendered chat, and where each of its characters comes from."""
+
+    text: str
+    leaves: tuple[Leaf, ...]
+    source: np.ndarray
+    """[characters of the text] int64 index into the characters of all leaves, -1 for the template's own."""
+
+    def within(self, leaf: Leaf, low: int = 0, high: int | None = None) -> np.ndarray:
+        """Places in the text of characters `low` to `high` of a leaf, ascending."""
+        end = len(leaf.text) if high is None else high
+        return np.flatnonzero((self.source >= leaf.start + low) & (self.source < leaf.start + end))
+
+
+def locate(messages: Messages, render: Render, literals: Collection[str] = ()) -> Located:
+    """Find every character of the contents in the rendered text.
+
+    A template may strip, cut or move the contents, and leave messages out; it may not rewrite what it keeps.
 
     Args:
         messages: the chat.
-        render: messages -> text.
+        render: messages -> text, the same text for the same messages.
+        literals: strings that the template's code looks for in contents.
+
+    Raises:
+        LayerprobeError: the template rewrites the contents (as JSON, in capitals), or writes one twice.
 
     >>> render = lambda chat: "".join(f"<{m['role']}>{m['content'].strip()}</>" for m in chat)
-    >>> content_regions([{"role": "user", "content": " Hi "}, {"role": "bot", "content": "Yo"}], render)
-    [(6, 8), (16, 18)]
+    >>> found = locate([{"role": "user", "content": " Hi "}, {"role": "bot", "content": "Yo"}], render)
+    >>> found.source.tolist()[6:9]
+    [1, 2, -1]
     """
     text = render(messages)
-    found: list[tuple[int, int] | None] = []
+    leaves = tuple(_leaves(messages))
+    written = "".join(leaf.text for leaf in leaves)
+    for kept in _levels(leaves, written, literals):
+        source = _trace(messages, render, text, leaves, written, kept)
+        if source is not None:
+            _extend(source, text, leaves, written, _stripped(messages, render, text, leaves, kept))
+            _check_once(source, leaves)
+            return Located(text, leaves, source)
+    raise LayerprobeError(
+        "the chat template rewrites what the messages say, so that their characters cannot be found in its "
+        "text: use tokens='regex:...', or write the messages as the template will"
+    )
+
+
+def role_ranges(found: Located, messages: Messages, role: str, *, where: str = "the chat") -> Ranges:
+    """Ranges of the text that one role wrote: its contents and its reasoning, as far as they are rendered.
+
+    Tool calls are written by the template and belong to nobody.
+
+    Raises:
+        LayerprobeError: a message of the role is left out by the template, or says nothing where only its
+            calls are rendered and it is the first or last of its role.
+    """
+    places = []
+    mine = [index for index, message in enumerate(messages) if message["role"] == role]
+    for index in mine:
+        leaves = [leaf for leaf in found.leaves if leaf.message == index]
+        seen = [found.within(leaf) for leaf in leaves]
+        says = "".join(leaf.text for leaf in leaves).strip()
+        lost = [leaf for leaf, place in zip(leaves, seen, strict=True) if leaf.text.strip() and not len(place)]
+        # an earlier turn's reasoning is left out by most templates; what was said must be there
+        if says and (not any(map(len, seen)) or any(leaf.field == "content" for leaf in lost)):
+            raise LayerprobeError(
+                f"{where}: the chat template leaves out message {index} ({role}: {says[:40]!r}), so that its "
+                f"tokens cannot be read: leave the prompt out"
+            )
+        if not says and index in (mine[0], mine[-1]) and len(mine) > 1 and messages[index].get("tool_calls"):
+            raise LayerprobeError(
+                f"{where}: message {index} ({role}) holds tool calls and no text, so that the first or last "
+                f"token of what {role} wrote is not known: use tokens='regex:...', or leave the prompt out"
+            )
+        places += seen
+    return _ranges(np.concatenate(places) if places else np.empty(0, dtype=np.int64))
+
+
+def span_ranges(found: Located, messages: Messages, span: Span, *, where: str = "the chat") -> Ranges:
+    """A span that counts in the contents joined by newlines, as ranges of the rendered text.
+
+    A span over two messages becomes two ranges.
+
+    Raises:
+        LayerprobeError: the template leaves some of its characters out, white space apart.
+    """
+    if span is None:
+        return []
+    places: list[np.ndarray] = []
+    base = 0
     for index, message in enumerate(messages):
-        marked = [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]]
-        other = render(marked)
-        start = other.find(_MARK)
-        tail = len(other) - start - len(_MARK)
-        whole = (
-            start >= 0
-            and text[:start] == other[:start]
-            and text[len(text) - tail :] == other[len(other) - tail :]
-        )
-        found.append((start, len(text) - tail) if whole and start <= len(text) - tail else None)
+        inside = base
+        for leaf in (one for one in found.leaves if one.message == index and one.field == "content"):
+            low, high = max(span[0] - inside, 0), min(span[1] - inside, len(leaf.text))
+            if low < high:
+                seen = found.within(leaf, low, high)
+                present = set((found.source[seen] - leaf.start).tolist())
+                lost = [c for c in range(low, high) if c not in present and not leaf.text[c].isspace()]
+                if lost:
+                    raise LayerprobeError(
+                        f"{where}: the chat template leaves out {leaf.text[lost[0] : lost[-1] + 1][:40]!r} of "
+                        f"its span {span} (message {index}, {message['role']}): leave the prompt out"
+                    )
+                places.append(seen)
+            inside += len(leaf.text)
+        base += len(content_text(message)) + 1
+    return _ranges(np.concatenate(places) if places else np.empty(0, dtype=np.int64))
+
+
+def _leaves(messages: Messages) -> Iterator[Leaf]:
+    start = 0
+    for index, message in enumerate(messages):
+        content = message.get("content")
+        parts: list[tuple[str, int | None, Any]] = [("content", None, content)]
+        if isinstance(content, list):
+            parts = [("content", number, part.get("text")) for number, part in enumerate(content)]
+        # transformers hands the first of these on under the names of the others
+        thought = next((key for key in REASONING if isinstance(message.get(key), str)), None)
+        if thought is not None:
+            parts.insert(0, (thought, None, message[thought]))
+        for field, number, text in parts:
+            if isinstance(text, str) and text:
+                yield Leaf(index, field, number, start, text)
+                start += len(text)
+
+
+def _levels(leaves: Sequence[Leaf], written: str, literals: Collection[str]) -> Iterator[np.ndarray]:
+    """[characters of all leaves] which of them are rendered as they are: none, then ever more."""
+    edges = np.zeros(len(written), dtype=bool)
+    for leaf in leaves:
+        left, right = _edges(leaf.text)
+        end = leaf.start + len(leaf.text)
+        edges[leaf.start : leaf.start + left] = edges[end - right : end] = True
+    blank = np.fromiter((char.isspace() for char in written), dtype=bool, count=len(written))
+    tags = blank | _matches(leaves, len(written), _TAG)
+    words = "|".join(re.escape(one) for one in sorted(literals, key=len, reverse=True) if len(one.strip()) > 1)
+    everything = tags | _matches(leaves, len(written), re.compile(words)) if words else tags
+    before = None
+    for kept in (np.zeros_like(edges), edges, tags, everything):
+        if before is None or not np.array_equal(kept, before):
+            yield kept
+        before = kept
+
+
+def _matches(leaves: Sequence[Leaf], count: int, pattern: re.Pattern[str]) -> np.ndarray:
+    found = np.zeros(count, dtype=bool)
+    for leaf in leaves:
+        for match in pattern.finditer(leaf.text):
+            found[leaf.start + match.start() : leaf.start + match.end()] = True
     return found
 
 
-def role_regions(messages: Messages, role: str, render: Render) -> list[tuple[int, int]]:
-    """Ranges of the contents that one role wrote."""
-    return [
-        region
-        for message, region in zip(messages, content_regions(messages, render), strict=True)
-        if message["role"] == role and region is not None
-    ]
+def _edges(text: str) -> tuple[int, int]:
+    """Characters of white space at the beginning and at the end."""
+    left = len(text) - len(text.lstrip())
+    return left, 0 if left == len(text) else len(text) - len(text.rstrip())
 
 
-def map_spans(
-    messages: Messages, spans: Mapping[str, Span], render: Render
-) -> dict[str, Sequence[tuple[int, int]]]:
-    """Spans that count in the contents joined by newlines, as ranges of the rendered text.
+def _trace(
+    messages: Messages, render: Render, text: str, leaves: Sequence[Leaf], written: str, kept: np.ndarray
+) -> np.ndarray | None:
+    """Where the characters that are not kept went; None where the text does not read back.
 
-    A template may strip the contents; a span that reaches over two messages becomes two ranges.
+    There are 131,000 private characters: a longer chat is rendered several times, a stretch of it each time.
     """
-    text = render(messages)
-    regions = content_regions(messages, render)
-    out: dict[str, Sequence[tuple[int, int]]] = {}
-    for name, span in spans.items():
-        ranges = []
-        base = 0
-        for message, region in zip(messages, regions, strict=True):
-            content = message["content"]
-            if span is not None and region is not None:
-                shift = region[0] - max(content.find(text[region[0] : region[1]]), 0)
-                low = max(span[0] - base, 0) + shift
-                high = min(span[1] - base, len(content)) + shift
-                low, high = max(low, region[0]), min(high, region[1])
-                if low < high:
-                    ranges.append((low, high))
-            base += len(content) + 1
-        out[name] = ranges
+    used = {ord(char) for char in {*text, *written} if ord(char) >= _FIRST}
+    codes = np.array([code for code in range(_FIRST, _LAST + 1) if code not in used], dtype=np.int64)
+    letters = np.array([ord(char) for char in text], dtype=np.int64)
+    originals = np.array([ord(char) for char in written], dtype=np.int64)
+    source = np.full(len(text), -1, dtype=np.int64)
+    marked = np.flatnonzero(~kept)
+    for begin in range(0, len(marked), len(codes)):
+        places = marked[begin : begin + len(codes)]
+        signs = originals.copy()
+        signs[places] = codes[: len(places)]
+        try:
+            other = render(_with_texts(messages, leaves, signs))
+        except LayerprobeError:
+            return None  # it looks for something in the contents
+        if len(other) != len(text):
+            return None
+        seen = np.array([ord(char) for char in other], dtype=np.int64)
+        index = np.searchsorted(codes[: len(places)], seen).clip(max=len(places) - 1)
+        ours = codes[index] == seen
+        if not np.array_equal(np.where(ours, originals[places[index]], seen), letters):
+            return None
+        source[ours] = places[index[ours]]
+    return source
+
+
+def _with_texts(messages: Messages, leaves: Sequence[Leaf], signs: np.ndarray) -> Messages:
+    """The same chat with other characters."""
+    out: Messages = [dict(message) for message in messages]
+    for leaf in leaves:
+        new = "".join(map(chr, signs[leaf.start : leaf.start + len(leaf.text)].tolist()))
+        if leaf.part is None:
+            out[leaf.message][leaf.field] = new
+        else:
+            parts = list(out[leaf.message][leaf.field])
+            parts[leaf.part] = {**parts[leaf.part], "text": new}
+            out[leaf.message][leaf.field] = parts
     return out
+
+
+def _stripped(
+    messages: Messages, render: Render, text: str, leaves: Sequence[Leaf], kept: np.ndarray
+) -> dict[int, tuple[int, int]]:
+    """Leaf -> characters at its edges that the template strips: without them it writes the same."""
+    out = {}
+    originals = np.array([ord(char) for leaf in leaves for char in leaf.text], dtype=np.int64)
+    for number, leaf in enumerate(leaves):
+        left, right = _edges(leaf.text)
+        if not (left or right) or not kept[leaf.start : leaf.start + len(leaf.text)].any():
+            continue
+        cut = []
+        for count, shorter in ((left, leaf.text[left:]), (right, leaf.text[: len(leaf.text) - right])):
+            other = _with_texts(messages, leaves, originals)
+            if leaf.part is None:
+                other[leaf.message][leaf.field] = shorter
+            else:
+                other[leaf.message][leaf.field][leaf.part]["text"] = shorter
+            cut.append(count if count and render(other) == text else 0)
+        out[number] = (cut[0], cut[1])
+    return out
+
+
+def _extend(
+    source: np.ndarray,
+    text: str,
+    leaves: Sequence[Leaf],
+    written: str,
+    stripped: Mapping[int, tuple[int, int]],
+) -> None:
+    """Give the characters that were rendered as they are a place: beside those that are known, where they
+    agree.
+    """
+    for number, leaf in enumerate(leaves):
+        low, high = leaf.start, leaf.start + len(leaf.text)
+        low, high = low + stripped.get(number, (0, 0))[0], high - stripped.get(number, (0, 0))[1]
+        known = np.flatnonzero((source >= low) & (source < high))
+        if not len(known):
+            continue
+        for here, after in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
+            first, last = int(source[here]), int(source[after])
+            if last == first + 1 or last <= first:
+                continue
+            between = written[first + 1 : last]
+            if text[here + 1 : after] == between:
+                source[here + 1 : after] = np.arange(first + 1, last)
+            elif between.isspace() and not (after == here + 1 or text[here + 1 : after].isspace()):
+                raise LayerprobeError(
+                    f"the chat template rewrites {written[first - 20 if first > 20 else 0 : last + 1]!r}, so "
+                    f"that its characters cannot be found in the text: use tokens='regex:...'"
+                )
+        _grow(source, text, written, int(known[0]), -1, low)
+        _grow(source, text, written, int(known[-1]), 1, high - 1)
+
+
+def _grow(source: np.ndarray, text: str, written: str, place: int, step: int, end: int) -> None:
+    """From a known character outwards, as long as text and content agree."""
+    while source[place] != end:
+        following = place + step
+        if not 0 <= following < len(text) or source[following] >= 0:
+            return
+        if text[following] != written[source[place] + step]:
+            return
+        source[following] = source[place] + step
+        place = following
+
+
+def _check_once(source: np.ndarray, leaves: Iterable[Leaf]) -> None:
+    places = source[source >= 0]
+    if len(np.unique(places)) < len(places):
+        first = int(next(place for place in places if (places == place).sum() > 1))
+        leaf = next(leaf for leaf in leaves if leaf.start <= first < leaf.start + len(leaf.text))
+        raise LayerprobeError(
+            f"the chat template writes message {leaf.message} twice ({leaf.text[:40]!r}), so that it has no one "
+            f"place: use tokens='regex:...'"
+        )
+
+
+def _ranges(places: np.ndarray) -> Ranges:
+    """Ascending ranges that cover some places of a text."""
+    if not len(places):
+        return []
+    places = np.unique(places)
+    breaks = np.flatnonzero(np.diff(places) > 1)
+    starts = [int(places[0]), *places[breaks + 1].tolist()]
+    ends = [*(places[breaks] + 1).tolist(), int(places[-1]) + 1]
+    return list(zip(starts, ends, strict=True))
