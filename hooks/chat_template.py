@@ -19,11 +19,9 @@ Messages = Sequence[Mapping[str, Any]]
 #: options that transformers itself reads; every other one is a variable of the template
 COMMON = ("add_generation_prompt", "continue_final_message", "date", "documents", "tools")
 #: arguments of `apply_chat_template` that are not the template's business, or not JSON
-_NOT_OPTIONS = frozenset(
-    "chat_template conversation messages max_length padding processor_kwargs return_assistant_tokens_mask "
-    "return_dict return_tensors sanitize_control_tokens strftime_now tokenize tokenizer_kwargs "
-    "truncation".split()
-)
+_NOT_OPTIONS = ("chat_template", "conversation", "messages", "max_length", "padding", "return_dict")
+_NOT_OPTIONS += ("return_assistant_tokens_mask", "return_tensors", "processor_kwargs", "tokenizer_kwargs")
+_NOT_OPTIONS += ("sanitize_control_tokens", "strftime_now", "tokenize", "truncation")
 #: seconds that a template may take for one conversation
 SECONDS = 10.0
 #: characters that it may write, beyond a hundred times what it was given
@@ -52,7 +50,7 @@ def checked_chat_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise LayerprobeError(f"chat_options={options!r:.80}: expected a dict, {{'enable_thinking': False}}")
     given = dict(options)
-    for name in _NOT_OPTIONS.intersection(given):
+    for name in (name for name in _NOT_OPTIONS if name in given):
         way = "; give date='2024-07-26'" if name == "strftime_now" else ""
         raise LayerprobeError(f"chat_options has {name!r}, which is no argument of a template{way}")
     if isinstance(given.get("tools"), Sequence) and not isinstance(given["tools"], str):
@@ -68,8 +66,11 @@ def checked_chat_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
         plain = json.loads(json.dumps(given, sort_keys=True, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise LayerprobeError(f"chat_options must be JSON values: {error}") from None
-    assert isinstance(plain, dict)
-    return plain
+    # what is so anyway is left out: it is the same request
+    if plain.get("add_generation_prompt") is (not plain.get("continue_final_message")):
+        del plain["add_generation_prompt"]
+    idle = {"continue_final_message": (False, None), "tools": ([], None), "documents": ([], None)}
+    return {name: value for name, value in plain.items() if value not in idle.get(name, ())}
 
 
 def _schema(tool: Any) -> Any:
@@ -88,9 +89,7 @@ def _moment(value: Any) -> datetime:
         text = value.isoformat() if isinstance(value, date) else value
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        raise LayerprobeError(
-            f"chat_options, date={value!r}: expected a date such as '2024-07-26'"
-        ) from None
+        raise LayerprobeError(f"chat_options, date={value!r}: expected a date such as '2024-07-26'") from None
 
 
 def render_chat(

@@ -150,7 +150,7 @@ def file_contents(
         header["provenance"]["shard"] = dict(shard)
     return Contents(
         header=header,
-        volatile=volatile_provenance(model),
+        volatile=volatile_provenance(model, prepared.rendered),
         columns=prepared.columns,
         examples=prepared.examples,
         positions=prepared.positions,
@@ -188,7 +188,7 @@ def in_memory(
         tokens=options.rule.text,
         model_name=model.name,
         dataset_name=table.name,
-        provenance={**header["provenance"], **volatile_provenance(model)},
+        provenance={**header["provenance"], **volatile_provenance(model, prepared.rendered)},
         identity=identity,
     )
     lens = None

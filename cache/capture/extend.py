@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import SiteAt
+from ..file.provenance import rendered_moment
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore, open_store
 from ..store.index import Part, is_index, open_part, read_manifest
@@ -78,11 +79,23 @@ def extend(
     lens = options.lens_layers if held.lens is None else ()
     everything = tuple(sorted({*present, *options.sites}, key=str))
 
-    def sibling(part: PromptTable, wanted: Options) -> Part:
+    moment = rendered_moment(held.provenance)
+
+    def sibling(part: PromptTable, wanted: Options, of: ActivationStore | None = None) -> Part:
         chosen = [*map(str, wanted.sites), *(f"lens[{layer}]" for layer in wanted.lens_layers)]
         name = hashlib.sha256(json.dumps([theirs, chosen, part.sha256], sort_keys=True).encode()).hexdigest()
         path = base.with_name(f"{base.stem.removesuffix('-index')}-{name[:8]}{base.suffix}")
-        capture_to(model, part, wanted, path, batch_tokens=batch_tokens, progress=progress)
+        like = None if of is None else (of.path or base, of.columns)
+        capture_to(
+            model,
+            part,
+            wanted,
+            path,
+            batch_tokens=batch_tokens,
+            progress=progress,
+            now=moment,
+            like=like,
+        )
         return open_part(path)
 
     if missing or lens:
@@ -90,7 +103,7 @@ def extend(
         for parts in groups:
             starts.append(starts[-1] + parts[0].store.n_prompts)
         for parts, start, stop in zip(groups, starts[:-1], starts[1:], strict=True):
-            parts.append(sibling(table[start:stop], _narrowed(options, missing, lens)))
+            parts.append(sibling(table[start:stop], _narrowed(options, missing, lens), parts[0].store))
     if len(table) > count:
         full = replace(options, sites=everything)
         if held.lens is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...hooks.chat_template import checked_chat_options
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import SiteAt
+from ...hooks.tokens import is_token_ids
 from ..file.layout import NUMPY_TYPES
-from ..prompts.cells import Prompt, messages_cell
+from ..prompts.cells import Prompt, ids_cell, messages_cell
 from ..prompts.table import PromptTable
 from ..prompts.token_rules import TokenRule, parse_rule
 from ..store.sameness import model_fields
@@ -34,6 +36,7 @@ class Options:
     dtype: str
     top_k: int
     on_long: Literal["error", "truncate"]
+    chat_options: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Fields of the identity."""
@@ -47,6 +50,7 @@ class Options:
             "chat_template": self.chat_template,
             "dtype": self.dtype,
             "on_long": self.on_long,
+            **({"chat_options": dict(self.chat_options)} if self.chat_options else {}),
         }
 
 
@@ -62,6 +66,7 @@ def make_options(
     dtype: str | None,
     top_k: int,
     on_long: Literal["error", "truncate"],
+    chat_options: Mapping[str, Any] | None = None,
 ) -> Options:
     if not hasattr(model, "parse_sites"):
         raise LayerprobeError(
@@ -95,7 +100,25 @@ def make_options(
         dtype=name,
         top_k=min(top_k, model.vocab_size),
         on_long=on_long,
+        chat_options=options_of_chat(table, chat_template, chat_options),
     )
+
+
+def options_of_chat(
+    table: PromptTable, chat_template: bool | None, chat_options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The options of the chat template, where there is a chat.
+
+    Raises:
+        LayerprobeError: options for prompts that no template sees.
+    """
+    options = checked_chat_options(chat_options)
+    if options and not (table.chat or chat_template):
+        raise LayerprobeError(
+            "chat_options is for the chat template, which these prompts do not pass through: give messages, "
+            "or chat_template=True"
+        )
+    return options
 
 
 def split_sites(
@@ -121,6 +144,7 @@ def request_fields(
     dtype: str,
     top_k: int,
     on_long: Literal["error", "truncate"],
+    chat_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The fields of a capture's identity that do not come from the model."""
     stored, lens_layers = split_sites(chosen, lens_tokens, n_layers)
@@ -134,6 +158,7 @@ def request_fields(
         dtype=dtype,
         top_k=top_k,
         on_long=on_long,
+        chat_options=options_of_chat(table, chat_template, chat_options),
     )
     return {**options.as_dict(), "prompts": table.sha256, "n_prompts": len(table)}
 
@@ -144,24 +169,35 @@ def text_table(texts: Iterable[Prompt]) -> PromptTable:
     Raises:
         LayerprobeError: it is neither; what looks like a table with columns is not guessed at.
     """
-    expected = "expected a PromptTable (read_prompts), or a list of texts or of chats"
+    expected = "expected a PromptTable (read_prompts), or a list of texts, of chats or of token ids"
     if isinstance(texts, str):
         raise LayerprobeError(f"{expected}, got one text: [{texts[:40]!r}]")
     if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
-        way = ": PromptTable.from_frame(frame, text=COLUMN)" if hasattr(texts, "columns") else ""
+        way = ": read_prompts(frame, text=COLUMN)" if hasattr(texts, "columns") else ""
         raise LayerprobeError(f"{expected}, got {type(texts).__name__}{way}")
     prompts = tuple(texts)
-    for row, prompt in enumerate(prompts):
-        if not isinstance(prompt, (str, list)):
-            raise LayerprobeError(f"{expected}, got {type(prompt).__name__} at {row}")
-        if isinstance(prompt, str) != isinstance(prompts[0], str):
-            raise LayerprobeError(f"{expected}, got texts and chats in one list, first at {row}")
     if not prompts:
         raise LayerprobeError(f"{expected}, got no prompts")
-    checked = tuple(
-        p if isinstance(p, str) else messages_cell(p, f"prompt {i}") for i, p in enumerate(prompts)
-    )
+    kinds = [_kind(prompt) for prompt in prompts]
+    for row, kind in enumerate(kinds):
+        if kind is None:
+            way = ": read_prompts(rows, text=COLUMN)" if isinstance(prompts[row], Mapping) else ""
+            raise LayerprobeError(f"{expected}, got {type(prompts[row]).__name__} at {row}{way}")
+        if kind != kinds[0]:
+            raise LayerprobeError(f"{expected}, got {kinds[0]}s and {kind}s in one list, first at {row}")
+    read = {"text": lambda prompt, _: prompt, "chat": messages_cell, "list of token id": ids_cell}[
+        kinds[0] or ""
+    ]
+    checked = tuple(read(prompt, f"prompt {row}") for row, prompt in enumerate(prompts))
     return PromptTable(tuple(str(row) for row in range(len(prompts))), checked, name="texts")
+
+
+def _kind(prompt: Any) -> str | None:
+    if isinstance(prompt, str):
+        return "text"
+    if is_token_ids(prompt) or (hasattr(prompt, "dtype") and prompt.dtype.kind in "iu"):
+        return "list of token id"
+    return "chat" if isinstance(prompt, list) else None
 
 
 def capture_identity(model: Model, table: PromptTable, options: Options) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,7 @@ def plan(
     tokens: str = "last",
     path: str | Path | None = None,
     chat_template: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     lens_tokens: Sequence[str] = (),
     lens_first_difference: bool = False,
     batch_tokens: int | Literal["auto"] = "auto",
@@ -50,6 +51,7 @@ def plan(
         sites=sites,
         tokens=tokens,
         chat_template=chat_template,
+        chat_options=chat_options,
         lens_tokens=tuple(lens_tokens),
         lens_first_difference=lens_first_difference,
         dtype=dtype,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from ..prompts.token_rules import parse_rule
 from ..store.activations import ActivationStore
 from ..store.reader import open_file
 from ..store.sameness import differences
-from .options import request_fields
+from .options import options_of_chat, request_fields
 from .prepare import prepare
 
 
@@ -34,6 +35,7 @@ def matches(
     lens_first_difference: bool = False,
     top_k: int = 5,
     on_long: Literal["error", "truncate"] = "error",
+    chat_options: Mapping[str, Any] | None = None,
 ) -> bool:
     """Whether a file is a finished capture of exactly this request.
 
@@ -54,6 +56,7 @@ def matches(
             dtype=dtype,
             top_k=top_k,
             on_long=on_long,
+            chat_options=chat_options,
         )
     except LayerprobeError:
         return False  # a damaged file is not a finished one; `capture` says what is wrong with it
@@ -74,13 +77,14 @@ def differing(
     dtype: str | None = None,
     top_k: int = 5,
     on_long: Literal["error", "truncate"] = "error",
+    chat_options: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """What differs between a store and a request, field by field; [] where the store answers it.
 
     Args:
         model_dtype: the type that the model would be loaded in; None accepts any.
         store, prompts, source, revision, sites, tokens, chat_template, lens_tokens, lens_first_difference,
-            dtype, top_k, on_long: as in `matches`.
+            dtype, top_k, on_long, chat_options: as in `matches`.
     """
     identity, model = store.identity, store.provenance.get("model", {})
     wanted = request_fields(
@@ -94,7 +98,9 @@ def differing(
         dtype=dtype or store.dtype,
         top_k=top_k,
         on_long=on_long,
+        chat_options=chat_options,
     )
+    wanted.setdefault("chat_options", None)  # a file that has some is another capture
     if model_dtype is not None:
         wanted["model.dtype"] = str(model_dtype).removeprefix("torch.")
     found = differences(wanted, {name: identity.get(name) for name in wanted})
@@ -123,6 +129,7 @@ def check_request(
     lens_tokens: Sequence[str] = (),
     lens_first_difference: bool = False,
     on_long: Literal["error", "truncate"] = "error",
+    chat_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Tokenise everything and apply the token rule, as `capture` will.
 
@@ -130,14 +137,15 @@ def check_request(
         tokenizer: the model's fast tokenizer.
         prompts: the prompt table.
         max_length: the model's context in tokens.
-        tokens, chat_template, lens_tokens, lens_first_difference, on_long: as in `capture`.
+        tokens, chat_template, lens_tokens, lens_first_difference, on_long, chat_options: as
+            in `capture`.
 
     Raises:
         LayerprobeError: a prompt longer than the context, a rule that picks nothing, lens tokens that begin
             alike.
     """
     model: Any = SimpleNamespace(
-        tokenizer=tokenizer, max_length=max_length, encode=lambda prompt: encode(tokenizer, prompt)
+        tokenizer=tokenizer, max_length=max_length, encode=partial(encode, tokenizer)
     )
     rule = parse_rule(tokens)
     rule.check_columns(prompts)
@@ -149,4 +157,5 @@ def check_request(
         lens_tokens=tuple(lens_tokens),
         first_difference=lens_first_difference,
         on_long=on_long,
+        chat_options=options_of_chat(prompts, chat_template, chat_options),
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..file.disk_space import bytes_of, check_room
 from ..file.opening import read_columns, read_layout
+from ..file.provenance import rendered_moment
 from ..file.writer import StoreWriter
+from ..prompts.columns import PromptColumns
 from ..prompts.difference import prompt_difference
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore
@@ -18,7 +21,7 @@ from .assembly import array_specs, batch_plan, file_contents, in_memory, make_re
 from .extend import extend as extend_store
 from .options import Options, capture_identity, make_options, text_table
 from .pipeline import run_plan
-from .prepare import prepare_options
+from .prepare import check_same_tokens, prepare_options
 from .sinks import MemorySink
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ def capture(
     tokens: str = "last",
     path: str | Path | None = None,
     chat_template: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     lens_tokens: Sequence[str] = (),
     lens_first_difference: bool = False,
     batch_tokens: int | Literal["auto"] = "auto",
@@ -50,13 +54,16 @@ def capture(
     Args:
         model: from `load_model`; interventions in force (`model.edit`) apply and are recorded; values and
             positions given per text follow the order of the prompts.
-        prompts: from `read_prompts`, or a list of texts.
+        prompts: from `read_prompts`, or a list of texts, of chats or of token ids.
         sites: selections such as `resid_post`, `head_out[-4:]`, `lens`.
         tokens: the token rule: `last`, `first`, `mean`, `pos:3`, `all`, `content`, `special`, `span:COLUMN`,
             `chars:COLUMN`, `regex:PATTERN`, `role:ROLE`; a set takes `:last`, `:first`, `:mean` or `:all`.
         path: the file; None keeps everything in memory.
         chat_template: None uses the template for chat messages only; True wraps plain texts as one user
             message.
+        chat_options: for the chat template: `add_generation_prompt`, `continue_final_message` (a prefill),
+            `tools`, `documents`, `date` (for templates that write today's), and any variable it reads, such
+            as `enable_thinking`. Recorded; another value is another capture.
         lens_tokens: label columns whose strings are candidate answers, read through the lens at every layer.
         lens_first_difference: where the answers of a prompt begin with the same tokens, append those tokens
             to the prompt and score the first that differs; otherwise such prompts are an error.
@@ -83,6 +90,7 @@ def capture(
         sites=sites,
         tokens=tokens,
         chat_template=chat_template,
+        chat_options=chat_options,
         lens_tokens=tuple(lens_tokens),
         lens_first_difference=lens_first_difference,
         dtype=dtype,
@@ -106,8 +114,15 @@ def capture_to(
     batch_tokens: int | Literal["auto"],
     progress: bool,
     shard: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+    like: tuple[Path, PromptColumns] | None = None,
 ) -> ActivationStore:
     """`capture` with its arguments parsed: a finished file is opened, a broken-off one gone on with.
+
+    Args:
+        now: the moment that a chat template is told which writes the date; None is the clock's. A file that
+            is gone on with tells it its own.
+        like: a file whose prompts these are, and its columns: their tokens must be the same.
 
     Raises:
         LayerprobeError: as `capture`.
@@ -124,7 +139,12 @@ def capture_to(
         store = open_file(target)
         if store.complete:
             return store
-    prepared = prepare_options(model, table, options)
+    moment = rendered_at(target) if target is not None and exists else now
+    prepared = prepare_options(model, table, options, moment)
+    if target is not None and exists:
+        check_same_tokens(target, read_columns(target), prepared)
+    if like is not None:
+        check_same_tokens(*like, prepared)
     model.check_texts(prepared.lengths, "prompts")
     if shard is None:  # of shards it is said once, for all of them, by plan_shards
         prepared.unknown.warn(model.name, table)
@@ -148,3 +168,8 @@ def capture_to(
         run_plan(model, request, prepared, plan, writer, progress=progress)
     del prepared, plan, writer  # what was prepared makes room for what is opened
     return open_file(target)
+
+
+def rendered_at(path: Path) -> datetime | None:
+    """The moment that a file's chat template was told: what it writes of it stands in the file's tokens."""
+    return rendered_moment(read_layout(path).volatile)

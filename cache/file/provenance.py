@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ...hooks.model import Model
 
 
-def volatile_provenance(model: Model) -> dict[str, Any]:
-    """What differs between two runs of the same command."""
+def volatile_provenance(model: Model, rendered: datetime.datetime | None = None) -> dict[str, Any]:
+    """What differs between two runs of the same command.
+
+    Args:
+        model: the model.
+        rendered: the moment that its chat template was told, where it writes the date.
+    """
     import h5py
     import torch
 
@@ -30,4 +36,19 @@ def volatile_provenance(model: Model) -> dict[str, Any]:
         if model.device.type == "cuda"
         else platform.machine(),
         "threads": torch.get_num_threads(),
+        **({} if rendered is None else {"rendered": rendered.isoformat()}),
     }
+
+
+def rendered_moment(volatile: Mapping[str, Any]) -> datetime.datetime | None:
+    """The moment that a capture's chat template was told, in its own local time; in files that do not say,
+    when they were made.
+    """
+    if "rendered" in volatile:
+        return datetime.datetime.fromisoformat(volatile["rendered"])
+    created = volatile.get("created")
+    return (
+        None
+        if created is None
+        else datetime.datetime.fromisoformat(created).astimezone().replace(tzinfo=None)
+    )

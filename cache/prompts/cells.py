@@ -72,9 +72,7 @@ def messages_cell(value: Any, where: str) -> Messages:
         value = _from_json(value, where, "chat messages", "; use text= for plain text")
     parts = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(parts, list | tuple) or not parts or not all(isinstance(p, Mapping) for p in parts):
-        raise LayerprobeError(
-            f'{where}: expected [{{"role": ..., "content": ...}}, ...], got {shown(value)}'
-        )
+        raise LayerprobeError(f'{where}: expected [{{"role": ..., "content": ...}}, ...], got {shown(value)}')
     return [_message(part, f"{where}, message {index}") for index, part in enumerate(parts)]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def locate(messages: Messages, render: Render, literals: Collection[str] = ()) -
     for kept in _levels(leaves, written, literals):
         source = _trace(messages, render, text, leaves, written, kept)
         if source is not None:
-            _extend(source, text, leaves, written, _stripped(messages, render, text, leaves, kept))
+            _fill(messages, render, text, leaves, written, source)
             _check_once(source, leaves)
             return Located(text, leaves, source)
     raise LayerprobeError(
@@ -105,7 +105,9 @@ def role_ranges(found: Located, messages: Messages, role: str, *, where: str = "
         leaves = [leaf for leaf in found.leaves if leaf.message == index]
         seen = [found.within(leaf) for leaf in leaves]
         says = "".join(leaf.text for leaf in leaves).strip()
-        lost = [leaf for leaf, place in zip(leaves, seen, strict=True) if leaf.text.strip() and not len(place)]
+        lost = [
+            leaf for leaf, place in zip(leaves, seen, strict=True) if leaf.text.strip() and not len(place)
+        ]
         # an earlier turn's reasoning is left out by most templates; what was said must be there
         if says and (not any(map(len, seen)) or any(leaf.field == "content" for leaf in lost)):
             raise LayerprobeError(
@@ -143,8 +145,8 @@ def span_ranges(found: Located, messages: Messages, span: Span, *, where: str = 
                 lost = [c for c in range(low, high) if c not in present and not leaf.text[c].isspace()]
                 if lost:
                     raise LayerprobeError(
-                        f"{where}: the chat template leaves out {leaf.text[lost[0] : lost[-1] + 1][:40]!r} of "
-                        f"its span {span} (message {index}, {message['role']}): leave the prompt out"
+                        f"{where}: the chat template leaves out {leaf.text[lost[0] : lost[-1] + 1][:40]!r} "
+                        f"of its span {span} (message {index}, {message['role']}): leave the prompt out"
                     )
                 places.append(seen)
             inside += len(leaf.text)
@@ -178,7 +180,9 @@ def _levels(leaves: Sequence[Leaf], written: str, literals: Collection[str]) -> 
         edges[leaf.start : leaf.start + left] = edges[end - right : end] = True
     blank = np.fromiter((char.isspace() for char in written), dtype=bool, count=len(written))
     tags = blank | _matches(leaves, len(written), _TAG)
-    words = "|".join(re.escape(one) for one in sorted(literals, key=len, reverse=True) if len(one.strip()) > 1)
+    words = "|".join(
+        re.escape(one) for one in sorted(literals, key=len, reverse=True) if len(one.strip()) > 1
+    )
     everything = tags | _matches(leaves, len(written), re.compile(words)) if words else tags
     before = None
     for kept in (np.zeros_like(edges), edges, tags, everything):
@@ -209,7 +213,7 @@ def _trace(
     There are 131,000 private characters: a longer chat is rendered several times, a stretch of it each time.
     """
     used = {ord(char) for char in {*text, *written} if ord(char) >= _FIRST}
-    codes = np.array([code for code in range(_FIRST, _LAST + 1) if code not in used], dtype=np.int64)
+    codes = np.arange(_FIRST, _LAST + 1) if not used else np.setdiff1d(np.arange(_FIRST, _LAST + 1), [*used])
     letters = np.array([ord(char) for char in text], dtype=np.int64)
     originals = np.array([ord(char) for char in written], dtype=np.int64)
     source = np.full(len(text), -1, dtype=np.int64)
@@ -237,80 +241,90 @@ def _with_texts(messages: Messages, leaves: Sequence[Leaf], signs: np.ndarray) -
     """The same chat with other characters."""
     out: Messages = [dict(message) for message in messages]
     for leaf in leaves:
-        new = "".join(map(chr, signs[leaf.start : leaf.start + len(leaf.text)].tolist()))
-        if leaf.part is None:
-            out[leaf.message][leaf.field] = new
-        else:
-            parts = list(out[leaf.message][leaf.field])
-            parts[leaf.part] = {**parts[leaf.part], "text": new}
-            out[leaf.message][leaf.field] = parts
+        _replaced(out, leaf, "".join(map(chr, signs[leaf.start : leaf.start + len(leaf.text)].tolist())))
     return out
 
 
-def _stripped(
-    messages: Messages, render: Render, text: str, leaves: Sequence[Leaf], kept: np.ndarray
-) -> dict[int, tuple[int, int]]:
-    """Leaf -> characters at its edges that the template strips: without them it writes the same."""
-    out = {}
-    originals = np.array([ord(char) for leaf in leaves for char in leaf.text], dtype=np.int64)
-    for number, leaf in enumerate(leaves):
-        left, right = _edges(leaf.text)
-        if not (left or right) or not kept[leaf.start : leaf.start + len(leaf.text)].any():
-            continue
-        cut = []
-        for count, shorter in ((left, leaf.text[left:]), (right, leaf.text[: len(leaf.text) - right])):
-            other = _with_texts(messages, leaves, originals)
-            if leaf.part is None:
-                other[leaf.message][leaf.field] = shorter
-            else:
-                other[leaf.message][leaf.field][leaf.part]["text"] = shorter
-            cut.append(count if count and render(other) == text else 0)
-        out[number] = (cut[0], cut[1])
-    return out
+def _replaced(messages: Messages, leaf: Leaf, text: str) -> Messages:
+    """Messages with another text at a leaf, changed in place but for their parts."""
+    message = messages[leaf.message]
+    if leaf.part is None:
+        message[leaf.field] = text
+    else:
+        parts = list(message[leaf.field])
+        parts[leaf.part] = {**parts[leaf.part], "text": text}
+        message[leaf.field] = parts
+    return messages
 
 
-def _extend(
-    source: np.ndarray,
-    text: str,
-    leaves: Sequence[Leaf],
-    written: str,
-    stripped: Mapping[int, tuple[int, int]],
+def _fill(
+    messages: Messages, render: Render, text: str, leaves: Sequence[Leaf], written: str, source: np.ndarray
 ) -> None:
-    """Give the characters that were rendered as they are a place: beside those that are known, where they
-    agree.
-    """
-    for number, leaf in enumerate(leaves):
-        low, high = leaf.start, leaf.start + len(leaf.text)
-        low, high = low + stripped.get(number, (0, 0))[0], high - stripped.get(number, (0, 0))[1]
-        known = np.flatnonzero((source >= low) & (source < high))
+    """Give the characters that were rendered as they are a place, in `source`: beside those that are known."""
+    for leaf in leaves:
+        known = np.flatnonzero((source >= leaf.start) & (source < leaf.start + len(leaf.text)))
         if not len(known):
             continue
         for here, after in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
-            first, last = int(source[here]), int(source[after])
-            if last == first + 1 or last <= first:
-                continue
-            between = written[first + 1 : last]
-            if text[here + 1 : after] == between:
-                source[here + 1 : after] = np.arange(first + 1, last)
-            elif between.isspace() and not (after == here + 1 or text[here + 1 : after].isspace()):
-                raise LayerprobeError(
-                    f"the chat template rewrites {written[first - 20 if first > 20 else 0 : last + 1]!r}, so "
-                    f"that its characters cannot be found in the text: use tokens='regex:...'"
-                )
-        _grow(source, text, written, int(known[0]), -1, low)
-        _grow(source, text, written, int(known[-1]), 1, high - 1)
+            _fill_between(text, written, source, here, after)
+        for place, step in ((int(known[0]), -1), (int(known[-1]), 1)):
+            _fill_edge(messages, render, text, leaf, source, place, step)
 
 
-def _grow(source: np.ndarray, text: str, written: str, place: int, step: int, end: int) -> None:
-    """From a known character outwards, as long as text and content agree."""
-    while source[place] != end:
-        following = place + step
+def _fill_between(text: str, written: str, source: np.ndarray, here: int, after: int) -> None:
+    """Between two known characters of one leaf: what stands in both the content and the text.
+
+    Raises:
+        LayerprobeError: white space has become something else (an escape of JSON).
+    """
+    first, last = int(source[here]), int(source[after])
+    if last <= first + 1:
+        return
+    between, rendered = written[first + 1 : last], text[here + 1 : after]
+    if rendered == between:
+        source[here + 1 : after] = np.arange(first + 1, last)
+    elif between.isspace() and rendered.strip():
+        raise LayerprobeError(
+            f"the chat template rewrites {written[max(first - 20, 0) : last + 1]!r}, so that its characters "
+            f"cannot be found in the text: use tokens='regex:...'"
+        )
+
+
+def _fill_edge(
+    messages: Messages,
+    render: Render,
+    text: str,
+    leaf: Leaf,
+    source: np.ndarray,
+    place: int,
+    step: Literal[-1, 1],
+) -> None:
+    """Outwards from the first or last known character of a leaf, as far as content and text agree.
+
+    The template may have stripped a line break and written one of its own: what can be taken out of the
+    content without a change of the text is not in it.
+    """
+    at, count = int(source[place]) - leaf.start, 0
+    while 0 <= at + step * (count + 1) < len(leaf.text):
+        following = place + step * (count + 1)
         if not 0 <= following < len(text) or source[following] >= 0:
-            return
-        if text[following] != written[source[place] + step]:
-            return
-        source[following] = source[place] + step
-        place = following
+            break
+        if text[following] != leaf.text[at + step * (count + 1)]:
+            break
+        count += 1
+    while count and _without(messages, render, leaf, at + step * count) == text:
+        count -= 1
+    for number in range(1, count + 1):
+        source[place + step * number] = leaf.start + at + step * number
+
+
+def _without(messages: Messages, render: Render, leaf: Leaf, at: int) -> str | None:
+    """The text of the chat without one character of a leaf; None where the template refuses that."""
+    shorter = leaf.text[:at] + leaf.text[at + 1 :]
+    try:
+        return render(_replaced([dict(message) for message in messages], leaf, shorter))
+    except LayerprobeError:
+        return None
 
 
 def _check_once(source: np.ndarray, leaves: Iterable[Leaf]) -> None:
@@ -319,8 +333,8 @@ def _check_once(source: np.ndarray, leaves: Iterable[Leaf]) -> None:
         first = int(next(place for place in places if (places == place).sum() > 1))
         leaf = next(leaf for leaf in leaves if leaf.start <= first < leaf.start + len(leaf.text))
         raise LayerprobeError(
-            f"the chat template writes message {leaf.message} twice ({leaf.text[:40]!r}), so that it has no one "
-            f"place: use tokens='regex:...'"
+            f"the chat template writes message {leaf.message} twice ({leaf.text[:40]!r}), so that it has no "
+            f"one place: use tokens='regex:...'"
         )
 
 

@@ -37,6 +37,7 @@ _REQUEST = (
     "sites",
     "tokens",
     "chat_template",
+    "chat_options",
     "lens_tokens",
     "lens_first_difference",
     "dtype",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _DEFAULTS: dict[str, Any] = {
     "tokens": "last",
     "chat_template": None,
+    "chat_options": None,
     "lens_tokens": (),
     "lens_first_difference": False,
     "dtype": None,
