@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (templates read better with one of their lines to a line)
 """Chat templates in the manner of real families, and beside each the same text written out by a plain function
 that knows which message every piece comes from.
 
@@ -87,10 +88,18 @@ def llama3(messages, prompt=True, date="26 Jul 2024", **_):
         if m.get("tool_calls"):
             out.append(own(head("assistant") + dumped(m["tool_calls"][0]["function"]) + "<|eot_id|>"))
         elif m["role"] == "tool":
-            out += [own(head("ipython") + '"'), whole(i, m), own('"<|eot_id|>')]
+            out += [own(head("ipython")), *quoted(i, m), own("<|eot_id|>")]
         else:
             out += [own(head(m["role"]) + "\n\n"), trimmed(i, m), own("<|eot_id|>")]
     return [*out, *([own(head("assistant") + "\n\n")] if prompt else [])]
+
+
+def quoted(index, message):
+    """A content as a JSON string; where that escapes something, its characters stand nowhere: the offset is
+    None.
+    """
+    text = message["content"]
+    return [own('"'), (index, 0 if dumped(text) == f'"{text}"' else None, dumped(text)[1:-1]), own('"')]
 
 
 def dumped(value):
@@ -174,7 +183,9 @@ def qwen3(messages, prompt=True, enable_thinking=True, **_):
                 # where the message wrote the template's own line breaks and tags, they are the message's too
                 joined = text[end : answer[1]] == "\n</think>\n\n" and bool(answer[2])
                 closing = (i, end, "\n</think>\n\n") if joined else own("\n</think>\n\n")
-                opening = (i, start - 8, "<think>\n") if text[:start].endswith("<think>\n") else own("<think>\n")
+                opening = (
+                    (i, start - 8, "<think>\n") if text[:start].endswith("<think>\n") else own("<think>\n")
+                )
                 out += [opening, (i, start, thought.strip("\n")), closing]
         out += [after_thought(i, m)]
         out += [
@@ -247,7 +258,7 @@ def phi3(messages, prompt=True, **_):
     for i, m in enumerate(messages):
         if m["role"] != "tool":
             out += [own(f"<|{m['role']}|>\n"), whole(i, m), own("<|end|>\n")]
-    return [*out, own("<|assistant|>\n" if prompt else "<eos>")]
+    return [*out, own("<|assistant|>\n" if prompt else "¶")]
 
 
 SMOLLM3 = (
@@ -343,7 +354,7 @@ def gpt_oss(messages, prompt=True, date="2024-07-26", **_):
         elif m["role"] == "assistant":
             out += [own("<|start|>assistant<|channel|>final<|message|>"), whole(i, m), own("<|end|>")]
         elif m["role"] == "tool":
-            out += [own('<|start|>functions<|channel|>commentary<|message|>"'), whole(i, m), own('"<|end|>')]
+            out += [own("<|start|>functions<|channel|>commentary<|message|>"), *quoted(i, m), own("<|end|>")]
         else:
             out += [own("<|start|>user<|message|>"), whole(i, m), own("<|end|>")]
     return [*out, *([own("<|start|>assistant")] if prompt else [])]
@@ -373,5 +384,5 @@ def letter_tokenizer(template: str) -> Any:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>", chat_template=template
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="¶", chat_template=template
     )

@@ -270,11 +270,9 @@ def _regions(
             literals(template_of(model.tokenizer, tools)),
         )
     if found.text != encoding.text:
-        raise LayerprobeError(
-            f"{where}: its chat template writes another text each time"
-        )
+        raise LayerprobeError(f"{where}: its chat template writes another text each time")
     if rule.kind == "role":
-        return {key: role_ranges(found, messages, rule.argument, where=where)}
+        return {key: role_ranges(found, messages, rule.argument, reduction=rule.reduction, where=where)}
     return {key: span_ranges(found, messages, span, where=where)}
 
 

@@ -8,7 +8,7 @@ or to be the template's. Nothing is guessed: a chat whose text cannot be read ba
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ Ranges = list[tuple[int, int]]
 REASONING = ("reasoning_content", "thinking", "reasoning")
 #: private-use characters, which stand for the characters of the contents
 _FIRST, _LAST = 0xF0000, 0x10FFFD
+#: renderings that one chat may take
+RENDERINGS = 500
 #: what templates look for in a content: kept as it is where nothing else reads back
 _TAG = re.compile(r"</?[^<>\s]{1,60}>|\[/?[A-Z_]+\]|/(?:no_)?think\b")
 
@@ -78,10 +80,13 @@ def locate(messages: Messages, render: Render, literals: Collection[str] = ()) -
     text = render(messages)
     leaves = tuple(_leaves(messages))
     written = "".join(leaf.text for leaf in leaves)
-    for kept in _levels(leaves, written, literals):
+    for kept, tags in _levels(leaves, written, literals):
         source = _trace(messages, render, text, leaves, written, kept)
         if source is not None:
-            _fill(messages, render, text, leaves, written, source)
+            finer = _Finer(lambda fewer: _trace(messages, render, text, leaves, written, fewer), kept, source)
+            finer.mark(_runs(tags) + _runs(kept & ~tags))
+            source, tags = finer.source, tags & finer.kept
+            _fill(messages, render, text, leaves, written, source, tags)
             _check_once(source, leaves)
             return Located(text, leaves, source)
     raise LayerprobeError(
@@ -90,14 +95,22 @@ def locate(messages: Messages, render: Render, literals: Collection[str] = ()) -
     )
 
 
-def role_ranges(found: Located, messages: Messages, role: str, *, where: str = "the chat") -> Ranges:
+def role_ranges(
+    found: Located, messages: Messages, role: str, *, reduction: str = "all", where: str = "the chat"
+) -> Ranges:
     """Ranges of the text that one role wrote: its contents and its reasoning, as far as they are rendered.
 
     Tool calls are written by the template and belong to nobody.
 
+    Args:
+        found, messages: from `locate`, and the chat that it was given.
+        role: whose.
+        reduction: what becomes of them, `first` and `last` being of one message.
+        where: the prompt, for errors.
+
     Raises:
-        LayerprobeError: a message of the role is left out by the template, or says nothing where only its
-            calls are rendered and it is the first or last of its role.
+        LayerprobeError: a message of the role is left out by the template; the first or last, which is asked
+            for, holds tool calls and says nothing.
     """
     places = []
     mine = [index for index, message in enumerate(messages) if message["role"] == role]
@@ -114,10 +127,11 @@ def role_ranges(found: Located, messages: Messages, role: str, *, where: str = "
                 f"{where}: the chat template leaves out message {index} ({role}: {says[:40]!r}), so that its "
                 f"tokens cannot be read: leave the prompt out"
             )
-        if not says and index in (mine[0], mine[-1]) and len(mine) > 1 and messages[index].get("tool_calls"):
+        asked = (reduction == "first" and index == mine[0]) or (reduction == "last" and index == mine[-1])
+        if asked and not says and messages[index].get("tool_calls"):
             raise LayerprobeError(
-                f"{where}: message {index} ({role}) holds tool calls and no text, so that the first or last "
-                f"token of what {role} wrote is not known: use tokens='regex:...', or leave the prompt out"
+                f"{where}: message {index}, the {reduction} of {role}, holds tool calls and no text, so that "
+                f"no token of it is {role}'s {reduction}: use tokens='regex:...', or leave the prompt out"
             )
         places += seen
     return _ranges(np.concatenate(places) if places else np.empty(0, dtype=np.int64))
@@ -171,24 +185,62 @@ def _leaves(messages: Messages) -> Iterator[Leaf]:
                 start += len(text)
 
 
-def _levels(leaves: Sequence[Leaf], written: str, literals: Collection[str]) -> Iterator[np.ndarray]:
-    """[characters of all leaves] which of them are rendered as they are: none, then ever more."""
-    edges = np.zeros(len(written), dtype=bool)
-    for leaf in leaves:
-        left, right = _edges(leaf.text)
-        end = leaf.start + len(leaf.text)
-        edges[leaf.start : leaf.start + left] = edges[end - right : end] = True
+def _levels(
+    leaves: Sequence[Leaf], written: str, literals: Collection[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """[characters of all leaves] which of them are rendered as they are, none and then ever more; and which
+    belong to a tag or another string that stays whole or goes.
+    """
+    none = np.zeros(len(written), dtype=bool)
     blank = np.fromiter((char.isspace() for char in written), dtype=bool, count=len(written))
-    tags = blank | _matches(leaves, len(written), _TAG)
+    tags = _matches(leaves, len(written), _TAG)
     words = "|".join(
         re.escape(one) for one in sorted(literals, key=len, reverse=True) if len(one.strip()) > 1
     )
-    everything = tags | _matches(leaves, len(written), re.compile(words)) if words else tags
-    before = None
-    for kept in (np.zeros_like(edges), edges, tags, everything):
-        if before is None or not np.array_equal(kept, before):
-            yield kept
-        before = kept
+    named = _matches(leaves, len(written), re.compile(words)) if words else none
+    yield none, none
+    for whole in (named, tags, named | tags):
+        yield blank | whole, whole & ~blank
+
+
+class _Finer:
+    """Marks what was kept after all, but for what the template looks for: half of it, half of that, ..."""
+
+    def __init__(
+        self, trace: Callable[[np.ndarray], np.ndarray | None], kept: np.ndarray, source: np.ndarray
+    ) -> None:
+        self._trace, self.kept, self.source, self._left = trace, kept, source, RENDERINGS
+
+    def mark(self, runs: Sequence[slice]) -> None:
+        """Give these runs characters of their own, as many of them as the text still reads back with.
+
+        Raises:
+            LayerprobeError: it takes too many renderings to tell.
+        """
+        if not runs:
+            return
+        if not self._left:
+            raise LayerprobeError(
+                f"{RENDERINGS} renderings did not tell which characters of the chat its template looks for: "
+                f"use tokens='regex:...'"
+            )
+        self._left -= 1
+        fewer = self.kept.copy()
+        for run in runs:
+            fewer[run] = False
+        source = self._trace(fewer)
+        if source is not None:
+            self.kept, self.source = fewer, source
+        elif len(runs) > 1:
+            half = len(runs) // 2
+            self.mark(runs[:half])
+            self.mark(runs[half:])
+
+
+def _runs(mask: np.ndarray) -> list[slice]:
+    """Where a mask is true without a break."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return [slice(int(low), int(high)) for low, high in edges.reshape(-1, 2)]
 
 
 def _matches(leaves: Sequence[Leaf], count: int, pattern: re.Pattern[str]) -> np.ndarray:
@@ -197,12 +249,6 @@ def _matches(leaves: Sequence[Leaf], count: int, pattern: re.Pattern[str]) -> np
         for match in pattern.finditer(leaf.text):
             found[leaf.start + match.start() : leaf.start + match.end()] = True
     return found
-
-
-def _edges(text: str) -> tuple[int, int]:
-    """Characters of white space at the beginning and at the end."""
-    left = len(text) - len(text.lstrip())
-    return left, 0 if left == len(text) else len(text) - len(text.rstrip())
 
 
 def _trace(
@@ -258,21 +304,30 @@ def _replaced(messages: Messages, leaf: Leaf, text: str) -> Messages:
 
 
 def _fill(
-    messages: Messages, render: Render, text: str, leaves: Sequence[Leaf], written: str, source: np.ndarray
+    messages: Messages,
+    render: Render,
+    text: str,
+    leaves: Sequence[Leaf],
+    written: str,
+    source: np.ndarray,
+    tags: np.ndarray,
 ) -> None:
-    """Give the characters that were rendered as they are a place, in `source`: beside those that are known."""
+    """Give the characters that were rendered as they are a place in `source`, beside those that are known."""
     for leaf in leaves:
         known = np.flatnonzero((source >= leaf.start) & (source < leaf.start + len(leaf.text)))
         if not len(known):
             continue
         for here, after in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
-            _fill_between(text, written, source, here, after)
+            _fill_between(text, written, source, tags, here, after)
         for place, step in ((int(known[0]), -1), (int(known[-1]), 1)):
-            _fill_edge(messages, render, text, leaf, source, place, step)
+            _fill_edge(messages, render, text, leaf, source, tags, place, step)
 
 
-def _fill_between(text: str, written: str, source: np.ndarray, here: int, after: int) -> None:
-    """Between two known characters of one leaf: what stands in both the content and the text.
+def _fill_between(
+    text: str, written: str, source: np.ndarray, tags: np.ndarray, here: int, after: int
+) -> None:
+    """Between two known characters of one leaf: what stands in both the content and the text, with the tags
+    in it or without.
 
     Raises:
         LayerprobeError: white space has become something else (an escape of JSON).
@@ -283,6 +338,10 @@ def _fill_between(text: str, written: str, source: np.ndarray, here: int, after:
     between, rendered = written[first + 1 : last], text[here + 1 : after]
     if rendered == between:
         source[here + 1 : after] = np.arange(first + 1, last)
+        return
+    bare = first + 1 + np.flatnonzero(~tags[first + 1 : last])
+    if rendered == "".join(written[place] for place in bare):
+        source[here + 1 : after] = bare
     elif between.isspace() and rendered.strip():
         raise LayerprobeError(
             f"the chat template rewrites {written[max(first - 20, 0) : last + 1]!r}, so that its characters "
@@ -296,6 +355,7 @@ def _fill_edge(
     text: str,
     leaf: Leaf,
     source: np.ndarray,
+    tags: np.ndarray,
     place: int,
     step: Literal[-1, 1],
 ) -> None:
@@ -312,17 +372,39 @@ def _fill_edge(
         if text[following] != leaf.text[at + step * (count + 1)]:
             break
         count += 1
-    while count and _without(messages, render, leaf, at + step * count) == text:
-        count -= 1
+    inside = tags[leaf.start : leaf.start + len(leaf.text)]
+    while count:
+        edge, beyond = at + step * count, at + step * (count + 1)
+        size = _whole(inside, edge, step)  # a tag goes as one, and part of one is none
+        part = bool(inside[edge]) and 0 <= beyond < len(inside) and bool(inside[beyond])
+        first = min(edge, edge - step * (size - 1))
+        shorter = leaf.text[:first] + leaf.text[first + size :]
+        if not part and _with_text(messages, render, leaf, shorter) != text:
+            break
+        count -= size
+    low, high = (0, at - count) if step < 0 else (at + count + 1, len(leaf.text))
+    shorter = leaf.text[:low] + "".join(leaf.text[low:high].split()) + leaf.text[high:]
+    if shorter != leaf.text and _with_text(messages, render, leaf, shorter) != text:
+        raise LayerprobeError(
+            f"the chat template rewrites the white space of {leaf.text[-60:]!r}, so that its characters "
+            f"cannot be found in the text: use tokens='regex:...'"
+        )
     for number in range(1, count + 1):
         source[place + step * number] = leaf.start + at + step * number
 
 
-def _without(messages: Messages, render: Render, leaf: Leaf, at: int) -> str | None:
-    """The text of the chat without one character of a leaf; None where the template refuses that."""
-    shorter = leaf.text[:at] + leaf.text[at + 1 :]
+def _whole(inside: np.ndarray, at: int, step: int) -> int:
+    """Characters of the tag whose outer end is at `at`; 1 where there is none."""
+    size = 1
+    while inside[at] and 0 <= at - step * size < len(inside) and inside[at - step * size]:
+        size += 1
+    return size
+
+
+def _with_text(messages: Messages, render: Render, leaf: Leaf, other: str) -> str | None:
+    """The text of the chat with something else at a leaf; None where the template refuses that."""
     try:
-        return render(_replaced([dict(message) for message in messages], leaf, shorter))
+        return render(_replaced([dict(message) for message in messages], leaf, other))
     except LayerprobeError:
         return None
 

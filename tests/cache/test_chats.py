@@ -1,9 +1,9 @@
-"""Chats: the rows of a role or span are exactly the characters that it wrote, under the templates of many families.
+"""Chats: the rows of a role or span are exactly the characters that it wrote, under many families' templates.
 
 The oracle is a plain function per family that writes the same text piece by piece and knows whose each is.
 """
 
-from datetime import datetime
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +16,7 @@ from layerprobe.cache.capture.prepare import prepare
 from layerprobe.cache.prompts.cells import messages_cell, plain_text
 from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.cache.prompts.token_rules import parse_rule
+from layerprobe.hooks import chat_template
 from layerprobe.hooks.tokens import encode
 
 DATE = "2024-07-26"
@@ -47,6 +48,11 @@ def chosen(family, messages, rule, options=None, span=None):
     return "".join(text[place] for place in prepared.picked_of(0)), text
 
 
+def chosen_or_refused(*arguments):
+    with suppress(LayerprobeError):
+        return chosen(*arguments)
+
+
 def expected(family, messages, options=None):
     """Pieces of the text, from the oracle."""
     options = options or {}
@@ -62,6 +68,8 @@ def expected(family, messages, options=None):
 
 
 def of_role(pieces, messages, role):
+    if any(offset is None and messages[owner]["role"] == role for owner, offset, _ in pieces):
+        return None  # escaped: nothing but a refusal is right
     return "".join(text for owner, _, text in pieces if owner is not None and messages[owner]["role"] == role)
 
 
@@ -70,13 +78,16 @@ def of_span(pieces, messages, span):
     for message in messages:
         base.append(base[-1] + len(message.get("content") or "") + 1)
     for owner, offset, text in pieces:
-        if owner is not None:
+        if owner is not None and offset is None and span[0] < base[owner + 1] and span[1] > base[owner]:
+            return None
+        if owner is not None and offset is not None:
             low, high = span[0] - base[owner] - offset, span[1] - base[owner] - offset
             out += text[max(low, 0) : max(high, 0)]
     return out
 
 
 WORDS = [
+    "<answer>",
     "Yes",
     "no",
     "user",
@@ -143,15 +154,122 @@ def test_what_is_picked_is_what_was_written_or_the_prompt_is_refused(chat, data)
     wanted = of_role(pieces, messages, role)
     for rule, right in (
         (f"role:{role}:all", wanted),
-        (f"role:{role}:last", wanted[-1:]),
-        (f"role:{role}:first", wanted[:1]),
+        (f"role:{role}:last", wanted and wanted[-1:]),
+        (f"role:{role}:first", wanted and wanted[:1]),
         ("span:x", of_span(pieces, messages, span)),
     ):
-        try:
-            picked, text = chosen(family, messages, rule, options, span)
-        except LayerprobeError as error:
-            assert "p7" in str(error) or "picks no token" in str(error) or "template" in str(error)
+        got = chosen_or_refused(family, messages, rule, options, span)
+        if got is None:
             continue
+        picked, text = got
         if not options.get("continue_final_message"):  # transformers cuts white space there
             assert text == "".join(piece[2] for piece in pieces)
         assert picked == right, (family, rule, messages, text)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_an_ordinary_chat_is_never_refused(family):
+    messages = [
+        {"role": "user", "content": "Is the sky blue?"},
+        {"role": "assistant", "content": "It is."},
+        {"role": "user", "content": "And the sea?"},
+    ]
+    for before in ([], [{"role": "system", "content": "Be brief."}]):
+        assert chosen(family, before + messages, "role:assistant")[0] == "It is."
+        assert chosen(family, before + messages, "role:user:last")[0] == "?"
+        answered = [*before, *messages, {"role": "assistant", "content": "No"}]
+        assert chosen(family, answered, "role:assistant", {"continue_final_message": True})[0] == "It is.No"
+
+
+def test_a_template_that_strips_thoughts_does_not_hand_out_an_earlier_reply():
+    first = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "A."}]
+    thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nB."}
+    messages = [*first, {"role": "user", "content": "b?"}, thought, {"role": "user", "content": "c?"}]
+    assert chosen("qwen3", messages, "role:assistant")[0] == "A.B."
+    assert chosen("qwen3", messages, "role:assistant:last")[0] == "."
+    emptied = [*first, {"role": "user", "content": "b?"}, {**thought, "content": "<think>\nhm\n</think>"}]
+    with pytest.raises(LayerprobeError, match="'p7': the chat template leaves out message 3"):
+        chosen("qwen3", [*emptied, {"role": "user", "content": "c?"}], "role:assistant:last")
+
+
+def test_reasoning_counts_where_the_template_renders_it():
+    messages = [
+        {"role": "user", "content": "a?"},
+        {"role": "assistant", "content": "B.", "reasoning_content": "hm"},
+    ]
+    whole = {"add_generation_prompt": False}
+    assert chosen("qwen3", messages, "role:assistant", whole)[0] == "hmB."
+    asked = [*messages, {"role": "user", "content": "c?"}]
+    assert chosen("qwen3", asked, "role:assistant")[0] == "B."
+
+
+def test_tool_turns():
+    messages = [
+        {"role": "user", "content": "a?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "blue", "name": "look_up"},
+        {"role": "assistant", "content": "B."},
+        {"role": "user", "content": "c?"},
+    ]
+    for family in ("llama3", "qwen2.5", "qwen3", "gpt_oss"):
+        assert chosen(family, messages, "role:tool")[0] == "blue"
+        assert chosen(family, messages, "role:assistant:last")[0] == "."
+        with pytest.raises(
+            LayerprobeError, match="message 1, the first of assistant, holds tool calls and no text"
+        ):
+            chosen(family, messages, "role:assistant:first")
+    with pytest.raises(LayerprobeError, match="'p7': message 1 has tool_calls, which this chat template"):
+        chosen("gemma3", messages, "role:assistant")
+
+
+def test_options_reach_the_template_and_unknown_ones_are_refused():
+    messages = [{"role": "user", "content": "a?"}]
+    assert chosen("qwen3", messages, "all", {"enable_thinking": False})[1].endswith("<think>\n\n</think>\n\n")
+    assert "26 Jul 2024" in chosen("llama3", messages, "all")[1]
+    for options, words in (
+        ({"enable_thinkng": False}, "did you mean 'enable_thinking'"),
+        ({"tools": [{"name": "f"}]}, "'tools', which this chat template does not read"),
+        ({"date": "2024-07-26"}, "asks for none"),
+        ({"date": "yesterday"}, "expected a date"),
+        ({"tokenize": True}, "no argument of a template"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "give one of them"),
+        ({"enable_thinking": object()}, "JSON values"),
+    ):
+        with pytest.raises(LayerprobeError, match=words):
+            chosen("qwen3", messages, "all", options)
+
+
+def test_what_a_template_would_drop_or_garble_is_refused():
+    picture = [{"type": "text", "text": "what is this?"}, {"type": "image", "url": "x.png"}]
+    with pytest.raises(LayerprobeError, match="a part of type 'image': layerprobe reads text"):
+        chosen("qwen3", [{"role": "user", "content": picture}], "all")
+    with pytest.raises(LayerprobeError, match="a list of parts, which this chat template does not read"):
+        chosen("qwen3", [{"role": "user", "content": picture[:1]}], "all")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}ab{% endfor %}{% endfor %}",
+        "{{ 'ab' * 30000000 }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_without_end_is_broken_off(template, monkeypatch):
+    monkeypatch.setattr(chat_template, "SECONDS", 0.2)
+    with pytest.raises(LayerprobeError, match=r"the chat template (was still writing|wrote 60,000,000)"):
+        encode(letter_tokenizer(template), [{"role": "user", "content": "a"}])
+
+
+def test_parts_of_a_content_are_found():
+    template = (
+        "{% for m in messages %}[{{ m.role }}]"
+        "{% for p in m.content %}{% if p.type == 'text' %}{{ p['text'] }}|"
+        "{% endif %}{% endfor %}{% endfor %}"
+    )
+    TOKENIZERS["parts"], FAMILIES["parts"] = letter_tokenizer(template), FAMILIES["chatml"]
+    parts = [{"type": "text", "text": "ab"}, {"type": "text", "text": "cd"}]
+    messages = [{"role": "user", "content": parts}]
+    assert chosen("parts", messages, "role:user") == ("abcd", "[user]ab|cd|")
+    assert chosen("parts", messages, "span:x", span=(1, 3))[0] == "bc"
+    del TOKENIZERS["parts"], FAMILIES["parts"]
