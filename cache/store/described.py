@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..prompts.columns import PromptColumns
+from ..prompts.columns import PromptColumns, same_codes
 from .lens_table import LensTable
 from .protocol import StoreInfo, Values
 
@@ -166,6 +167,27 @@ class Described:
         if self._columns.token_ids is None or self._columns.token_starts is None:
             return None
         return np.split(self._columns.token_ids, self._columns.token_starts[1:-1])
+
+    @property
+    def same_text(self) -> np.ndarray:
+        """[rows] int64 codes, equal for rows whose prompts are the same tokens to the model.
+
+        Where no tokens are known, equal for rows that agree to the last bit at every site and layer. Codes
+        count from 0 in order of first appearance. Such rows are copies of each other: a split that parts them
+        tests on what it trained on.
+        """
+        tokens = self.token_ids()
+        if tokens is not None:
+            codes = same_codes(part.tobytes() for part in tokens)
+            return same_codes(codes[self._examples].tolist())
+        digests = [hashlib.blake2b(digest_size=16) for _ in range(self.n_rows)]
+        for site in self.sites:
+            for layer in range(max(1, len(self.layers(site)))):
+                for digest, row in zip(
+                    digests, self._values.read(site, layer, slice(0, self.n_rows)), strict=True
+                ):
+                    digest.update(np.ascontiguousarray(row).tobytes())
+        return same_codes(digest.digest() for digest in digests)
 
     def spans(self, name: str) -> np.ndarray:
         """[prompts, 2] character offsets of a span column, -1 where a prompt has none."""

@@ -57,6 +57,7 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
             max_length=hollow.max_length,
             tokens=capture.tokens,
             chat_template=spec.chat_template,
+            chat_options=spec.chat_options,
             lens_tokens=list(capture.lens_tokens),
             lens_first_difference=capture.lens_first_difference,
             on_long=capture.on_long,

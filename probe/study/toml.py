@@ -42,7 +42,7 @@ def read_study(source: Study | Mapping[str, Any] | str | Path) -> Study:
         raise LayerprobeError(f"no study file at {str(path)!r}; docs/study_file.md shows a first one to copy")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists in lists
         raise LayerprobeError(
             f"{path} is not valid TOML: {error}; correct that line and run again"
         ) from error
