@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..separation.codes import encode_labels
 from ..statistics.resampling import STORED, check_finite, resolve_groups, split_half
 from .forms import VARIANTS, released_quality
 from .pooling import LayerPooling, fit_pooling
+from .quality_view import draw, found
 from .scoring import Scored, differences, enough, score, table_rows
 
 NOTES = {
@@ -29,6 +31,15 @@ NOTES = {
 }
 
 
+@analysis(
+    title="Are the classes of “{label}” apart over all layers at once?",
+    group="shape",
+    guide="alignment_quality",
+    on="stores",
+    aliases=("alignment_quality",),
+    findings=found,
+    picture=draw,
+)
 def aqi(
     stores: ActivationStore | Mapping[str, ActivationStore],
     *,

@@ -13,6 +13,7 @@ from ..lens.suppression import trajectory_of
 from ..lens.trajectories import Variants
 from ..reading.pairing import model_key
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..result.words import p_value
 from ..statistics.resampling import (
     STORED,
@@ -44,6 +45,7 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
     return next(option for option in options if option.lower() == found.group(1).lower())
 
 
+@analysis(title="What do the models answer?", group="lens", guide="contrastive_pairs", on="stores")
 def behaviour(
     stores: Any,
     *,

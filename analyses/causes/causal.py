@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
+from .causal_view import draw, found
 from .choice import Patcher, choose, random_sets
 from .components import Parts
 from .edited_runs import Where
@@ -23,6 +25,14 @@ from .patching import end_rows, left_out_note, prepare, recovery_draws
 from .source import half_of_groups
 
 
+@analysis(
+    title="Which parts cause the override?",
+    group="cause",
+    guide="suppression",
+    aliases=("patching_causal",),
+    findings=found,
+    picture=draw,
+)
 def causal(
     store: Any,
     *,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     bootstrap_interval,
@@ -22,6 +23,7 @@ from ..statistics.resampling import (
     permutation_p,
 )
 from .answer_task import AnswerTask, answer_task
+from .component_views import patching_drawn, patching_found
 from .components import Component, all_components
 from .edited_runs import Where, record, run_difference
 from .paths import Path, path_effects, path_frame, paths_among, strongest
@@ -31,6 +33,13 @@ from .sweeps import head_sweep, position_sweep, site_sweep
 Floats = NDArray[np.float64]
 
 
+@analysis(
+    title="Which parts bring the answer back?",
+    group="cause",
+    guide="suppression",
+    findings=patching_found,
+    picture=patching_drawn,
+)
 def patching(
     store: Any,
     *,

@@ -13,12 +13,21 @@ from ..lens.suppression_index import Draws
 from ..lens.trajectories import Variants
 from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, cluster_bootstrap_weights, resolve_groups
 from .geometry import did_rows, geometry_rows
 from .through_lens import lens_kl_rows, lens_rows
 from .transfer_of_directions import direction_rows
 
 
+@analysis(
+    title="What differs between the models?",
+    group="compare",
+    guide="base_vs_instruct",
+    on="stores",
+    least=2,
+    aliases=("comparison",),
+)
 def compare(
     stores: Mapping[Any, Any],
     *,

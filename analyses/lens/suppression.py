@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
 from .suppression_index import Draws, SubsetReading, read_subset
 from .suppression_rows import add_index_p, contrast_rows, subset_rows, trust_frame, verdict
 from .trajectories import Trajectory, Variants, read_trajectory
 
 
+@analysis(
+    command="suppress",
+    title="Is the answer represented and then overridden?",
+    group="lens",
+    guide="suppression",
+)
 def suppression(
     store: Any,
     *,

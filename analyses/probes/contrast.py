@@ -14,12 +14,20 @@ from numpy.typing import ArrayLike
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes
+from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
 from .problem import Fits, Floats, Problem
 
 
+@analysis(
+    title="Can “{label}” be read off without its labels?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+)
 def contrast_probe(
     store: Any,
     *,

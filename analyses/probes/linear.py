@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import Metrics
 from .loop import probe_task
@@ -20,6 +21,7 @@ from .methods import Method, find_method
 __all__ = ["linear_probe", "probe_task"]
 
 
+@analysis(command="probe", title="Can “{label}” be read off?", group="read", guide="probes")
 def linear_probe(
     store: Any,
     *,

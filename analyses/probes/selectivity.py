@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from .linear import linear_probe
@@ -41,6 +42,12 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     return drawn
 
 
+@analysis(
+    title="Does the probe read “{label}”, or memorise words?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+)
 def selectivity(
     store: Any,
     *,

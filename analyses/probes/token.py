@@ -8,14 +8,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
+from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import strength_grid
+from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
 from .problem import Floats, Problem
 from .token_pooling import POOLS, TokenFits, fit_pooled
 
 
+@analysis(
+    title="Can “{label}” be read off at some token?", group="read", guide="probes", passes_on=linear_probe
+)
 def token_probe(
     store: Any,
     *,

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from ...hooks.errors import LayerprobeError
+from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
 from ..probes.problem import Fits, Floats, Problem
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .decomposition import reward_decomposition
 from .scalar_head import reward_head
@@ -31,6 +33,13 @@ METRICS = {
 }
 
 
+@analysis(
+    command="preferences",
+    title="Which preference dimensions can be read off?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+)
 def preference_dimensions(
     store: Any,
     *,

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
@@ -24,6 +25,7 @@ from ..statistics.resampling import (
     permutation_p,
     resolve_groups,
 )
+from .clusters_view import draw, found
 from .design import Design, design
 from .dominant_dimensions import leave_out
 from .draws import WEIGHTED, drawn_indices
@@ -37,6 +39,14 @@ NO_INTERVAL = (
 CI_METHOD = "cluster bootstrap, centred"
 
 
+@analysis(
+    command="separate",
+    title="Do the classes of “{label}” form clusters?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def separation(
     store: ActivationStore,
     *,

@@ -25,6 +25,7 @@ from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.metrics import DEFAULT_METRICS, score
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from ..statistics.score_intervals import deciding_groups, interval
@@ -35,6 +36,12 @@ __all__ = ["learning_curve", "online_codelength"]
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 
 
+@analysis(
+    title="How much data does a probe of “{label}” need?",
+    group="read",
+    guide="probes",
+    aliases=("linear_probe_curves",),
+)
 def learning_curve(
     store: Any,
     *,

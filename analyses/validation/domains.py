@@ -12,8 +12,15 @@ from ..probes.linear import linear_probe
 from ..reading.labels import class_name, label_list, label_values
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
+from ..result.registry import analysis
 
 
+@analysis(
+    title="Does a probe of “{label}” hold on an unseen {domain}?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+)
 def leave_one_domain_out(
     store: Any, *, label: str | list[str] | ArrayLike, domain: str, method: str = "logistic", **options: Any
 ) -> AnalysisResult:

@@ -21,6 +21,7 @@ from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
 from .nested_baselines import nested_baselines
 from .nested_variance import METRICS, NestedScore, nested_score
@@ -32,6 +33,7 @@ CI_METHOD = "nested cross-validation (Bates, Hastie & Tibshirani 2104.00673)"
 DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression": "mse"}
 
 
+@analysis(title="How well can “{label}” be read off, by cross-validation?", group="read", guide="probes")
 def nested_cv(
     store: Any,
     *,

@@ -14,6 +14,7 @@ from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.metrics import Predicted
 from ..statistics.resampling import STORED
 from .domains import leave_one_domain_out
@@ -24,6 +25,13 @@ __all__ = ["generalisation_matrix", "leave_one_domain_out"]
 HELD_OUT, FOLDS = 0.3, 5
 
 
+@analysis(
+    command="generalisation",
+    title="Does a probe of “{label}” hold across {across}?",
+    group="read",
+    guide="probes",
+    aliases=("linear_probe_transfer",),
+)
 def generalisation_matrix(
     stores: Mapping[str, Any],
     *,

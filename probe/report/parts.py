@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...analyses.result.words import missing, number
+
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.graph_objects import Figure
 
 
 def section(title: str, **parts: Any) -> dict[str, Any]:
@@ -18,13 +18,14 @@ def section(title: str, **parts: Any) -> dict[str, Any]:
     return {"id": slug(title), "title": title, **empty, **parts}
 
 
-def figure(spec: Figure, *, name: str, caption: str, alt: str) -> dict[str, Any]:
-    """A figure with a deterministic id; `alt` says in words what the picture shows."""
+def figure(chart: Any, *, name: str, caption: str) -> dict[str, Any]:
+    """An Altair chart with a deterministic id; its description says in words what the picture shows."""
+    spec = chart.to_dict()
     return {
         "id": f"figure-{slug(name)}",
         "caption": caption,
-        "alt": alt,
-        "plotly": json.loads(spec.to_json()),
+        "alt": spec.get("description", caption),
+        "vega": spec,
     }
 
 
@@ -48,13 +49,12 @@ def frame_table(
     frame: pd.DataFrame, *, caption: str, limit: int = 400, folded: bool = True
 ) -> dict[str, Any]:
     """A data frame as it is, numbers shortened."""
-    from .collect import missing, number
 
     def cell(value: Any) -> str:
         if isinstance(value, bool) or (isinstance(value, int) and not isinstance(value, float)):
             return str(value)
         if isinstance(value, float):
-            return number(value, 4)
+            return number(value)
         return "–" if missing(value) else str(value)
 
     shown = frame.head(limit).astype(object)

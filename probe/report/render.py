@@ -29,7 +29,7 @@ def render(report: dict[str, Any]) -> str:
     )
     environment.filters["numbers"] = numbers
     environment.filters["unbroken"] = unbroken
-    figures = {f["id"]: f["plotly"] for s in report["sections"] for f in s["figures"]}
+    figures = {f["id"]: f["vega"] for s in report["sections"] for f in s["figures"]}
     page = environment.get_template("report.html.j2").render(
         report=report,
         facts=report["facts"],
