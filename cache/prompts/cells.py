@@ -55,7 +55,7 @@ def ids_cell(value: Any, where: str) -> TokenIds:
         value = _from_json(value, where, "token ids such as [5, 17, 2]")
     ids = value.tolist() if hasattr(value, "tolist") else value
     good = isinstance(ids, list | tuple) and all(
-        isinstance(one, Integral) and not isinstance(one, bool) and 0 <= one < 1 << 31 for one in ids
+        isinstance(one, Integral) and not isinstance(one, bool) and 0 <= int(one) < 1 << 31 for one in ids
     )
     if not good or not ids:
         raise LayerprobeError(f"{where}: expected token ids such as [5, 17, 2], got {shown(value)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -357,7 +357,7 @@ def _fill_edge(
     source: np.ndarray,
     tags: np.ndarray,
     place: int,
-    step: Literal[-1, 1],
+    step: int,
 ) -> None:
     """Outwards from the first or last known character of a leaf, as far as content and text agree.
 

@@ -58,7 +58,7 @@ def as_keys(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     return _texts(plain)
 
 
-def _texts(values: Sequence[Any]) -> np.ndarray:
+def _texts(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     out = np.empty(len(values), dtype=object)
     out[:] = [None if value is None else str(value) for value in values]
     return out

@@ -42,7 +42,7 @@ def _of_rows(rows: Sequence[Mapping[str, Any]], wanted: Wanted, limit: int | Non
 
 
 def _cells(values: Any) -> list[Any]:
-    return values.to_pylist() if hasattr(values, "to_pylist") else list(values)  # type: ignore[no-any-return]
+    return values.to_pylist() if hasattr(values, "to_pylist") else list(values)
 
 
 def _is_list(source: Any) -> bool:

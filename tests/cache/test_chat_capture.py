@@ -10,16 +10,21 @@ from layerprobe import LayerprobeError, capture, from_arrays, load_model, open_s
 from layerprobe.cache.capture import prepare as preparing
 from layerprobe.cache.capture.requests import matches
 from layerprobe.cache.prompts import token_rules
+from layerprobe.cache.prompts.token_rules import parse_rule, select_tokens
+from layerprobe.hooks.tokens import encode
 
+#: the tokenizer knows `late` and `early` but no days of the week
 DATED = (
-    "<s>{% if mood is defined %}{{ mood }} {% endif %}the day {{ strftime_now('%A') }} "
+    "<s>{% if mood is defined %}{{ mood }} {% endif %}the day {{ 'late' if strftime_now('%A') == 'Monday' else 'early' }} "
     "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}"
     "{% if add_generation_prompt %}assistant : {% endif %}"
 )
-#: the tokenizer knows `late` and `early` but no days of the week, so days are called so
-DAYS = {"Monday": "late", "Tuesday": "early"}
 MONDAY, TUESDAY = datetime(2024, 7, 22, 23, 59), datetime(2024, 7, 23, 8)
-CHATS = [[{"role": "user", "content": f"the {w} was {x}"}] for w in ("cat", "dog", "baker") for x in ("late", "sad")]
+CHATS = [
+    [{"role": "user", "content": f"the {w} was {x}"}]
+    for w in ("cat", "dog", "baker")
+    for x in ("late", "sad")
+]
 REQUEST = {"sites": "resid_post[0]", "tokens": "all", "progress": False}
 
 
@@ -35,12 +40,9 @@ class Clock(datetime):
 
 @pytest.fixture
 def model(monkeypatch):
-    source = DATED.replace(
-        "{{ strftime_now('%A') }}", "{{ 'late' if strftime_now('%A') == 'Monday' else 'early' }}"
-    )
     model = load_model(tiny_model("llama"), check=False)
     model.tokenizer = tiny_tokenizer()
-    model.tokenizer.chat_template = source
+    model.tokenizer.chat_template = DATED
     monkeypatch.setattr(preparing, "datetime", Clock)
     monkeypatch.setattr(Clock, "at", MONDAY)
     return model
@@ -126,19 +128,35 @@ def test_token_ids_are_read_as_they_are(model):
     texts = ["the cat was late", "a dog was sad"]
     ids = [model.encode(text).input_ids for text in texts]
     given = capture(model, ids, **REQUEST)
-    assert np.array_equal(given.activations("resid_post", 0), capture(model, texts, **REQUEST).activations("resid_post", 0))
+    assert np.array_equal(
+        given.activations("resid_post", 0), capture(model, texts, **REQUEST).activations("resid_post", 0)
+    )
     assert [part.tolist() for part in given.token_ids()] == ids
-    cats = capture(model, read_prompts([{"i": one} for one in ids], token_ids="i"), **{**REQUEST, "tokens": "regex:cat|dog"})
-    assert model.tokenizer.convert_ids_to_tokens([ids[i][p] for i, p in zip(cats.examples, cats.positions, strict=True)]) == ["cat", "dog"]
+    cats = capture(
+        model,
+        read_prompts([{"i": one} for one in ids], token_ids="i"),
+        **{**REQUEST, "tokens": "regex:cat|dog"},
+    )
+    assert model.tokenizer.convert_ids_to_tokens(
+        [ids[i][p] for i, p in zip(cats.examples, cats.positions, strict=True)]
+    ) == ["cat", "dog"]
     with pytest.raises(LayerprobeError, match=r"prompt '0': token id 99999 is outside the vocabulary"):
         capture(model, [[99999]], **REQUEST)
 
 
-def test_ids_that_the_tokenizer_would_not_give_have_no_place_in_the_text(model):
-    unknown = [model.tokenizer.unk_token_id] * 2 + [model.tokenizer.bos_token_id] * 2
-    model.tokenizer.backend_tokenizer.normalizer = None
-    store = capture(model, [unknown], **REQUEST)
-    assert store.token_ids()[0].tolist() == unknown
+def test_ids_that_the_tokenizer_would_not_give_have_no_place_in_the_text():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    merging = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    )
+    assert encode(merging, [2, 0]).offsets == [(0, 2), (2, 3)]
+    apart = encode(merging, [0, 1])  # "ab", which it would make one token
+    assert (apart.input_ids, apart.offsets) == ([0, 1], [(0, 0), (0, 0)])
+    assert select_tokens(parse_rule("pos:1"), apart, {}, "p").tolist() == [1]
+    with pytest.raises(LayerprobeError, match="p: tokens='regex:a' needs the place of its tokens"):
+        select_tokens(parse_rule("regex:a"), apart, {}, "p")
 
 
 def test_rows_of_the_same_text_share_a_code(model):
@@ -156,5 +174,7 @@ def test_rows_of_the_same_text_share_a_code(model):
 
 def test_a_pattern_that_never_ends_is_broken_off(model, monkeypatch):
     monkeypatch.setattr(token_rules, "SECONDS", 0.1)
-    with pytest.raises(LayerprobeError, match="prompt '0': tokens='regex:.*still searching after 0.1 seconds"):
+    with pytest.raises(
+        LayerprobeError, match=r"prompt '0': tokens='regex:.*still searching after 0.1 seconds"
+    ):
         capture(model, ["a" * 60 + "b"], **{**REQUEST, "tokens": "regex:^(a|a|aa)+$"})
