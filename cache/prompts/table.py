@@ -264,7 +264,7 @@ def read_prompts(
         file = Path(path).expanduser()
         columns = read_columns(file, wanted, limit, sep=sep, encoding=encoding)
         return _build(columns, roles, name=file.stem, source=str(path))
-    from .given import given_columns
+    from .from_memory import given_columns
 
     columns, kind = given_columns(path, wanted, limit)
     return _build(columns, roles, name=kind.lower(), source=kind)

@@ -15,7 +15,8 @@ from layerprobe.hooks.tokens import encode
 
 #: the tokenizer knows `late` and `early` but no days of the week
 DATED = (
-    "<s>{% if mood is defined %}{{ mood }} {% endif %}the day {{ 'late' if strftime_now('%A') == 'Monday' else 'early' }} "
+    "<s>{% if mood is defined %}{{ mood }} {% endif %}the day "
+    "{{ 'late' if strftime_now('%A') == 'Monday' else 'early' }} "
     "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}"
     "{% if add_generation_prompt %}assistant : {% endif %}"
 )
