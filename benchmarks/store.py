@@ -41,7 +41,7 @@ from layerprobe.cache.file.creation import Contents
 from layerprobe.cache.file.layout import ArraySpec
 from layerprobe.cache.file.writer import StoreWriter
 from layerprobe.cache.prompts.columns import PromptColumns, as_column
-from layerprobe.cache.store.activations import open_store
+from layerprobe.cache.store.open import open_store
 
 LAYERS, WIDTH, BLOCK, BATCH = 24, 1024, 1024, 16
 

@@ -26,7 +26,7 @@ from ..prompts.unknown import UnknownTokens
 if TYPE_CHECKING:
     from ...hooks.model import Model
     from ...hooks.tokens import Encoding
-    from .options import Options
+    from .request import ResolvedRequest
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def prepare(
 
 
 def prepare_options(
-    model: Model, table: PromptTable, options: Options, now: datetime | None = None
+    model: Model, table: PromptTable, options: ResolvedRequest, now: datetime | None = None
 ) -> Prepared:
     """`prepare` with the arguments of a capture."""
     return prepare(
@@ -175,9 +175,9 @@ def prepare_options(
         options.rule,
         chat_template=options.chat_template,
         lens_tokens=options.lens_tokens,
-        first_difference=options.lens_first_difference,
-        on_long=options.on_long,
-        chat_options=options.chat_options,
+        first_difference=options.asked.lens_first_difference,
+        on_long=options.asked.on_long,
+        chat_options=options.asked.chat_options,
         now=now,
     )
 

@@ -38,7 +38,7 @@ class SiteStatistics:
     def variance(self) -> np.ndarray:
         """[layers, *shape] population variance."""
         count = np.maximum(self.count, 1).reshape(-1, *[1] * (self.mean.ndim - 1))
-        return self.deviations / count
+        return np.asarray(self.deviations / count)
 
     def dominant(self, top: int = 5) -> list[list[tuple[int, float]]]:
         """Per layer the dimensions with the largest share of the total second moment, largest first.

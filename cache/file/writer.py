@@ -58,7 +58,7 @@ class StoreWriter:
 
     @classmethod
     def resume(cls, path: Path) -> StoreWriter:
-        """Open an incomplete file, check what is committed and go on from there.
+        """Open an incomplete file, check what is committed and resume after it.
 
         Raises:
             LayerprobeError: another writer, a damaged structure, or a file that cannot be written.

@@ -1,17 +1,17 @@
-"""An index: several stores opened as one, by rows (shards, added prompts) and by sites (added layers)."""
+"""Several stores as one, by rows (shards, added prompts) and by sites (added layers)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
 from ..file.journal import read_at
-from ..file.layout import checksum, read_json
+from ..file.layout import checksum
 from ..file.opening import FileLayout, open_h5_of
 from ..file.statistics import SiteStatistics
 from ..prompts.columns import PromptColumns, join_columns
@@ -19,12 +19,6 @@ from .activations import ActivationStore
 from .lens_table import LENS_ARRAYS, LensTable
 from .protocol import RowIndex, StoreInfo
 from .reader import FileValues, as_store, open_layout
-
-if TYPE_CHECKING:
-    from .verify import VerifyReport
-
-INDEX_FORMAT = "layerprobe-index"
-INDEX_VERSION = "1.0"
 
 
 @dataclass(frozen=True)
@@ -125,15 +119,6 @@ class IndexValues:
         return None
 
 
-def is_index(path: Path) -> bool:
-    """Whether a file is an index rather than a store."""
-    try:
-        with open_h5_of(path) as file:
-            return file.attrs.get("format") == INDEX_FORMAT
-    except LayerprobeError:
-        return False
-
-
 def joined_layers(groups: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
     """Site -> layers that every group of rows holds.
 
@@ -154,43 +139,6 @@ def joined_layers(groups: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]
                 f"or other layers of them: capture the same sites for all rows"
             )
     return dict(sorted(per_group[0].items()))
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an index, checked.
-
-    Raises:
-        LayerprobeError: the index is damaged.
-    """
-    with open_h5_of(path) as file:
-        raw = file["manifest"][()]
-        if f"{checksum(raw):016x}" != file.attrs["manifest_xxh3"]:
-            raise LayerprobeError(f"{path}: the manifest is damaged: merge its stores again")
-    return read_json(raw)
-
-
-def open_index(path: Path) -> ActivationStore:
-    """Open an index as one store, after comparing every part with the manifest.
-
-    Raises:
-        LayerprobeError: a part is missing, incomplete or no longer what it was when the index was made.
-    """
-    manifest = read_manifest(path)
-    groups = []
-    for entries in manifest["groups"]:
-        parts = []
-        for entry in entries:
-            where = path.parent / entry["path"]
-            if not where.exists():
-                raise LayerprobeError(
-                    f"{path}: its part {where} is missing: restore it, or merge again without it"
-                )
-            part = open_part(where)
-            if part.fingerprint != entry["fingerprint"]:
-                raise LayerprobeError(f"{path}: its part {where} is not the store it was: merge again")
-            parts.append(part)
-        groups.append(parts)
-    return join(groups, identity=manifest["identity"], path=path)
 
 
 def join(groups: Sequence[Sequence[Part]], *, identity: dict[str, Any], path: Path | None) -> ActivationStore:
@@ -255,23 +203,3 @@ def _widened(table: LensTable, width: int) -> LensTable:
         candidate_logits=pad(table.candidate_logits, np.nan),
         candidate_ranks=pad(table.candidate_ranks, -1),
     )
-
-
-def verify_index(path: Path) -> VerifyReport:
-    """Check the manifest and every part."""
-    from .verify import VerifyReport, verify
-
-    manifest = read_manifest(path)
-    problems: list[str] = []
-    blocks = compared = 0
-    for entry in (entry for entries in manifest["groups"] for entry in entries):
-        where = path.parent / entry["path"]
-        if not where.exists():
-            problems.append(f"the part {where} is missing")
-            continue
-        report = verify(where)
-        blocks, compared = blocks + report.blocks, compared + report.bytes
-        problems += [f"{where}: {problem}" for problem in report.problems]
-        if report.ok and (not report.complete or open_part(where).fingerprint != entry["fingerprint"]):
-            problems.append(f"{where} is not the store it was when the index was made")
-    return VerifyReport(path, True, blocks, compared, tuple(problems), blocks)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...hooks.errors import LayerprobeError
+from ..file.disk_space import human_bytes
 from ..file.journal import Journal
 from ..file.opening import FileLayout
 from .activations import ActivationStore
-from .index import is_index, open_index, open_part, read_manifest
+from .index import open_part
+from .manifest import is_index, open_index, read_manifest
 from .reader import as_store, open_layout
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def describe(path: str | Path) -> str:
@@ -66,19 +66,6 @@ def _part_state(path: Path, fingerprint: str) -> str:
     except LayerprobeError as error:
         return f"NOT USABLE ({str(error).removeprefix(str(path)).lstrip(': ')})"
     return "complete" if part.fingerprint == fingerprint else "CHANGED since the index was made"
-
-
-def human_bytes(count: float) -> str:
-    """Bytes in a unit that fits.
-
-    >>> human_bytes(1536000)
-    '1.5 MB'
-    """
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
 
 
 def _state(layout: FileLayout, journal: Journal) -> list[str]:

@@ -135,11 +135,11 @@ def from_arrays(
     return ActivationStore(info, columns, ArrayValues(stored), examples=rows_of, positions=where, lens=lens)
 
 
-def _with_layer_axis(site: str, array: Any) -> np.ndarray:
-    if hasattr(array, "detach"):  # a torch tensor; numpy has no bfloat16
-        array = array.detach().cpu()
-        array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
-    array = np.asarray(array)
+def _with_layer_axis(site: str, given: Any) -> np.ndarray:
+    if hasattr(given, "detach"):  # a torch tensor; numpy has no bfloat16
+        given = given.detach().cpu()
+        given = (given.float() if str(given.dtype) == "torch.bfloat16" else given).numpy()
+    array: np.ndarray = np.asarray(given)
     if array.dtype.kind != "f":
         raise LayerprobeError(f"{site} has type {array.dtype}, expected floating-point activations")
     array = array[None] if site in LAYERLESS else array
@@ -152,7 +152,7 @@ def _with_layer_axis(site: str, array: Any) -> np.ndarray:
 
 
 def _same_rows(stored: Mapping[str, np.ndarray], lens: LensTable | None) -> int:
-    counts = {site: array.shape[1] for site, array in stored.items()}
+    counts = {site: int(array.shape[1]) for site, array in stored.items()}
     if lens is not None:
         counts["lens"] = lens.n_rows
     if not counts:

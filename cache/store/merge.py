@@ -14,9 +14,10 @@ from ..file.creation import Contents
 from ..file.layout import ArraySpec
 from ..file.writer import StoreWriter
 from ..prompts.columns import join_columns
-from .activations import ActivationStore, open_store
+from .activations import ActivationStore
 from .index import Part, join, joined_layers, open_part
-from .index_file import write_index
+from .manifest import write_index
+from .open import open_store
 from .sameness import differences
 
 #: what shards of one capture may differ in
@@ -125,7 +126,7 @@ def _consolidate(parts: Sequence[Part], out: Path, identity: dict[str, Any]) -> 
     arrays = _common_arrays(parts)
     plan = join_plans([part.layout.plan for part in parts])
     whole = join([[part] for part in parts], identity=identity, path=None)
-    header = {**parts[0].layout.header, "identity": identity, "arrays": _array_entries(arrays)}
+    header = {**parts[0].layout.header, "identity": identity, "arrays": [spec.as_entry() for spec in arrays]}
     header["provenance"] = {key: value for key, value in header["provenance"].items() if key != "shard"}
     contents = Contents(
         header=header,
@@ -171,18 +172,6 @@ def _common_arrays(parts: Sequence[Part]) -> tuple[ArraySpec, ...]:
         shape = tuple(max(sizes) for sizes in zip(*(spec.shape for spec in specs), strict=True))
         out.append(ArraySpec(specs[0].key, specs[0].layers, shape, specs[0].dtype))
     return tuple(out)
-
-
-def _array_entries(arrays: tuple[ArraySpec, ...]) -> list[dict[str, Any]]:
-    return [
-        {
-            "key": spec.key,
-            "layers": None if spec.layers is None else list(spec.layers),
-            "shape": list(spec.shape),
-            "dtype": spec.dtype,
-        }
-        for spec in arrays
-    ]
 
 
 def join_plans(plans: Sequence[Plan]) -> Plan:

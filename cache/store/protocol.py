@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ...hooks.errors import LayerprobeError
 from ..file.statistics import SiteStatistics
 
 if TYPE_CHECKING:
@@ -55,6 +56,34 @@ class StoreInfo:
     complete: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def row_index(rows: Rows, n_rows: int) -> RowIndex:
+    """Rows as a slice with bounds, or as indices.
+
+    Args:
+        rows: a slice, indices (negative ones count from the end), a boolean mask [n_rows], None for all.
+        n_rows: rows that there are.
+
+    Raises:
+        LayerprobeError: a mask of another length, an index out of range.
+
+    >>> row_index(None, 3), row_index([True, False, True], 3)
+    (slice(0, 3, None), array([0, 2]))
+    """
+    if rows is None:
+        return slice(0, n_rows)
+    if isinstance(rows, slice):
+        return slice(*rows.indices(n_rows))
+    index = np.asarray(rows)
+    if index.dtype == bool:
+        if index.shape != (n_rows,):
+            raise LayerprobeError(f"a mask of shape {index.shape} was given for a store of {n_rows} rows")
+        return np.flatnonzero(index)
+    if index.size and (index.min() < -n_rows or index.max() >= n_rows):
+        wrong = index.max() if index.max() >= n_rows else index.min()
+        raise LayerprobeError(f"row {int(wrong)} was asked of a store of {n_rows} rows")
+    return index.astype(np.int64)
 
 
 def as_tensor(array: np.ndarray, dtype: str) -> torch.Tensor:

@@ -101,9 +101,7 @@ def open_file(path: Path) -> ActivationStore:
     Raises:
         LayerprobeError: as `opening.read_layout`.
     """
-    from .index import is_index, open_index
-
-    return open_index(path) if is_index(path) else as_store(*open_layout(path))
+    return as_store(*open_layout(path))
 
 
 def open_layout(path: Path) -> tuple[FileLayout, Journal]:

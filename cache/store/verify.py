@@ -13,6 +13,8 @@ from ...hooks.errors import LayerprobeError
 from ..file.journal import Journal, read_at, read_journal
 from ..file.layout import ArraySpec, checksum
 from ..file.opening import FileLayout, has_statistics, open_h5, read_columns, read_layout
+from .index import open_part
+from .manifest import is_index, read_manifest
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,6 @@ def verify(path: str | Path) -> VerifyReport:
     path = Path(path)
     if not path.exists():
         raise LayerprobeError(f"no store at {path}: check the path")
-    from .index import is_index, verify_index
-
     try:
         if is_index(path):
             return verify_index(path)
@@ -88,6 +88,24 @@ def verify(path: str | Path) -> VerifyReport:
         os.close(descriptor)
     done = journal.states.count("committed")
     return VerifyReport(path, journal.complete, done, compared, tuple(problems), layout.plan.n_blocks)
+
+
+def verify_index(path: Path) -> VerifyReport:
+    """Check the manifest and every part."""
+    manifest = read_manifest(path)
+    problems: list[str] = []
+    blocks = compared = 0
+    for entry in (entry for entries in manifest["groups"] for entry in entries):
+        where = path.parent / entry["path"]
+        if not where.exists():
+            problems.append(f"the part {where} is missing")
+            continue
+        report = verify(where)
+        blocks, compared = blocks + report.blocks, compared + report.bytes
+        problems += [f"{where}: {problem}" for problem in report.problems]
+        if report.ok and (not report.complete or open_part(where).fingerprint != entry["fingerprint"]):
+            problems.append(f"{where} is not the store it was when the index was made")
+    return VerifyReport(path, True, blocks, compared, tuple(problems), blocks)
 
 
 def block_checksums(

@@ -78,7 +78,7 @@ def _options(kind: type[AnalysisOptions], command: Any) -> AnalysisOptions:
 
 
 def _open(path: str | Path) -> ActivationStore:
-    from ...cache.store.activations import open_store
+    from ...cache.store.open import open_store
 
     store = open_store(path)
     if not store.complete:

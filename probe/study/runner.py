@@ -151,7 +151,7 @@ def _stores(
 
 
 def _finished(path: Path) -> ActivationStore | None:
-    from ...cache.store.activations import open_store
+    from ...cache.store.open import open_store
 
     if not path.is_file():
         return None

@@ -8,7 +8,8 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from layerprobe import LayerprobeError, capture, from_arrays, load_model, open_store, read_prompts
 from layerprobe.cache.capture import prepare as preparing
-from layerprobe.cache.capture.requests import matches
+from layerprobe.cache.capture.precheck import differing
+from layerprobe.cache.capture.request import CaptureRequest
 from layerprobe.cache.prompts import token_rules
 from layerprobe.cache.prompts.token_rules import parse_rule, select_tokens
 from layerprobe.hooks.tokens import encode
@@ -101,11 +102,16 @@ def test_options_are_compared_without_a_model(model, tmp_path):
     path, mood = tmp_path / "a.h5", {"chat_options": {"mood": "happy"}}
     table = read_prompts([{"m": chat} for chat in CHATS], messages="m")
     assert capture(model, table, path=path, **REQUEST, **mood).texts[0].startswith("<s>happy the day")
-    same = {"source": model.source, "sites": "resid_post[0]", "tokens": "all"}
-    assert matches(path, table, **same, **mood)
-    assert not matches(path, table, **same)
-    assert not matches(path, table, **same, chat_options={"mood": "sad"})
-    assert matches(path, table, **same, chat_options={"mood": "happy", "add_generation_prompt": True})
+    store = open_store(path)
+
+    def differs(**options):
+        asked = CaptureRequest(sites="resid_post[0]", tokens="all", **options)
+        return differing(store, table, asked, source=model.source)
+
+    assert differs(**mood) == []
+    assert differs(chat_options={"mood": "happy", "add_generation_prompt": True}) == []
+    assert "chat_options" in differs()[0]
+    assert "chat_options" in differs(chat_options={"mood": "sad"})[0]
 
 
 def test_options_reach_every_way_to_run_a_chat(model):

@@ -1,4 +1,7 @@
-"""Writing an index: a manifest that is checked, and virtual datasets for readers that know nothing of it."""
+"""An index file: a checked manifest of stores, and virtual datasets for readers that know nothing of it.
+
+Written by `merge` and by a capture that extends a store; opened by `open_store`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,61 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ...hooks.errors import LayerprobeError
 from ..file.creation import cannot_write, sync_folder
-from ..file.layout import LIBVER, bfloat16_type, checksum, json_bytes
-from .index import INDEX_FORMAT, INDEX_VERSION, Part, joined_layers
+from ..file.layout import LIBVER, bfloat16_type, checksum, json_bytes, read_json
+from ..file.opening import open_h5_of
+from .activations import ActivationStore
+from .index import Part, join, joined_layers, open_part
+
+INDEX_FORMAT = "layerprobe-index"
+INDEX_VERSION = "1.0"
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index rather than a store."""
+    try:
+        with open_h5_of(path) as file:
+            return bool(file.attrs.get("format") == INDEX_FORMAT)
+    except LayerprobeError:
+        return False
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of an index, checked.
+
+    Raises:
+        LayerprobeError: the index is damaged.
+    """
+    with open_h5_of(path) as file:
+        raw = file["manifest"][()]
+        if f"{checksum(raw):016x}" != file.attrs["manifest_xxh3"]:
+            raise LayerprobeError(f"{path}: the manifest is damaged: merge its stores again")
+    return read_json(raw)
+
+
+def open_index(path: Path) -> ActivationStore:
+    """Open an index as one store, after comparing every part with the manifest.
+
+    Raises:
+        LayerprobeError: a part is missing, incomplete or no longer what it was when the index was made.
+    """
+    manifest = read_manifest(path)
+    groups = []
+    for entries in manifest["groups"]:
+        parts = []
+        for entry in entries:
+            where = path.parent / entry["path"]
+            if not where.exists():
+                raise LayerprobeError(
+                    f"{path}: its part {where} is missing: restore it, or merge again without it"
+                )
+            part = open_part(where)
+            if part.fingerprint != entry["fingerprint"]:
+                raise LayerprobeError(f"{path}: its part {where} is not the store it was: merge again")
+            parts.append(part)
+        groups.append(parts)
+    return join(groups, identity=manifest["identity"], path=path)
 
 
 def write_index(path: Path, groups: Sequence[Sequence[Part]], identity: dict[str, Any]) -> None:
