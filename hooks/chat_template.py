@@ -19,9 +19,11 @@ Messages = Sequence[Mapping[str, Any]]
 #: options that transformers itself reads; every other one is a variable of the template
 COMMON = ("add_generation_prompt", "continue_final_message", "date", "documents", "tools")
 #: arguments of `apply_chat_template` that are not the template's business, or not JSON
-_NOT_OPTIONS = ("chat_template", "conversation", "messages", "max_length", "padding", "return_dict")
-_NOT_OPTIONS += ("return_assistant_tokens_mask", "return_tensors", "processor_kwargs", "tokenizer_kwargs")
-_NOT_OPTIONS += ("sanitize_control_tokens", "strftime_now", "tokenize", "truncation")
+_NOT_OPTIONS = (
+    *("chat_template", "conversation", "messages", "strftime_now"),
+    *("tokenize", "truncation", "padding", "max_length", "return_dict", "return_tensors"),
+    *("return_assistant_tokens_mask", "sanitize_control_tokens", "processor_kwargs", "tokenizer_kwargs"),
+)
 #: seconds that a template may take for one conversation
 SECONDS = 10.0
 #: characters that it may write, beyond a hundred times what it was given

@@ -188,19 +188,15 @@ def check_same_tokens(path: Path, held: PromptColumns, prepared: Prepared) -> No
     Raises:
         LayerprobeError: with how many differ, and the first.
     """
-    ours = prepared.columns
-    if np.array_equal(held.token_starts, ours.token_starts) and np.array_equal(
-        held.token_ids, ours.token_ids
-    ):
-        return
-    assert held.token_ids is not None and held.token_starts is not None
+    ours, ids, starts = prepared.columns, held.token_ids, held.token_starts
+    assert ids is not None and starts is not None  # every file has them
     changed = [
         row
         for row in range(len(ours))
-        if not np.array_equal(
-            held.token_ids[held.token_starts[row] : held.token_starts[row + 1]], prepared.tokens_of(row)
-        )
+        if not np.array_equal(ids[starts[row] : starts[row + 1]], prepared.tokens_of(row))
     ]
+    if not changed:
+        return
     raise LayerprobeError(
         f"{path} holds other tokens for {len(changed)} of {len(ours)} prompts, first "
         f"{ours.ids[changed[0]]!r}: the tokenizer, or what its chat template writes, has changed since "

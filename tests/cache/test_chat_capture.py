@@ -12,6 +12,7 @@ from layerprobe.cache.capture.precheck import differing
 from layerprobe.cache.capture.request import CaptureRequest
 from layerprobe.cache.prompts import token_rules
 from layerprobe.cache.prompts.token_rules import parse_rule, select_tokens
+from layerprobe.cache.workers.distributed import _moment, capture_shard, shard_of
 from layerprobe.hooks.tokens import encode
 
 #: the tokenizer knows `late` and `early` but no days of the week
@@ -185,3 +186,14 @@ def test_a_pattern_that_never_ends_is_broken_off(model, monkeypatch):
         LayerprobeError, match=r"prompt '0': tokens='regex:.*still searching after 0.1 seconds"
     ):
         capture(model, ["a" * 60 + "b"], **{**REQUEST, "tokens": "regex:^(a|a|aa)+$"})
+
+
+def test_shards_of_several_days_are_told_one_date(model, tmp_path, monkeypatch):
+    table = read_prompts([{"m": chat} for chat in CHATS], messages="m")
+    options = {"sites": "resid_post[0]", "tokens": "all"}
+    given = {"of": 2, "prompts": table.sha256, "folder": tmp_path, "options": options}
+    capture_shard(model, shard_of(table, 0, 2), index=0, now=MONDAY, **given)
+    monkeypatch.setattr(Clock, "at", TUESDAY)
+    assert _moment(tmp_path) == MONDAY
+    second = capture_shard(model, shard_of(table, 1, 2), index=1, now=_moment(tmp_path), **given)
+    assert days(open_store(second)) == {"late"}
