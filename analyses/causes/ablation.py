@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .answer_task import answer_task
@@ -36,8 +37,8 @@ def ablation(
     *,
     model: Any,
     how: Literal["zero", "mean", "resample"] = "mean",
-    target: str = "answer",
-    foil: str = "foil",
+    target: Answer = "answer",
+    foil: Answer = "foil",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 64,

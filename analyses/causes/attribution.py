@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..lens.suppression import subsets_of
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .answer_task import AnswerTask, answer_task
@@ -27,9 +28,9 @@ def attribution(
     store: Any,
     *,
     model: Any,
-    target: str = "answer",
-    foil: str = "foil",
-    by: str | None = None,
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    by: Column | None = None,
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 256,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
@@ -37,11 +38,11 @@ def causal(
     store: Any,
     *,
     model: Any,
-    source: Any,
+    source: SourceModel = "contrast",
     confirm: Any = None,
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Role = "role",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     control: NDArray[Any] | None = None,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -44,10 +45,10 @@ def patching(
     store: Any,
     *,
     model: Any,
-    source: Any = "contrast",
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
+    source: SourceModel = "contrast",
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Role = "role",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 64,

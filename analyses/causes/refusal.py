@@ -20,6 +20,7 @@ from ...hooks.sites import SiteAt
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
 from ..result.registry import analysis
+from .refusal_on_store import refusal_direction_on_store
 from .refusal_view import draw, found
 
 Prompts = Sequence[Any]
@@ -31,6 +32,7 @@ Prompts = Sequence[Any]
     guide="base_vs_instruct",
     findings=found,
     picture=draw,
+    call=refusal_direction_on_store,
 )
 def refusal_direction(
     model: Any,

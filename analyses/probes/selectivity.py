@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Count, HeldOut, Label
 from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
@@ -47,15 +48,16 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    without=("metrics",),
 )
 def selectivity(
     store: Any,
     *,
-    label: str,
+    label: Label,
     groups: Any = STORED,
     types: Any = None,
-    n_controls: int = 5,
-    held_out: Any = 0.3,
+    n_controls: Count = 5,
+    held_out: HeldOut = 0.3,
     n_folds: int = 5,
     n_bootstrap: int = 1000,
     seed: int = 0,

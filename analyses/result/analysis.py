@@ -303,7 +303,6 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 _VIEWS = {
     "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "compare": "comparison.models_view",
     "two_by_two": "comparison.factorial_view",
     "mean_difference_readout": "comparison.readout",
     "leave_one_domain_out": "validation.domains_view",
@@ -317,7 +316,6 @@ _VIEWS = {
     "nested_cv": "validation.nested_cv",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
-    "suppression": "lens.suppression_view",
 }
 
 

@@ -9,16 +9,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import class_name, read_classes
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Value
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     check_finite,
     cluster_bootstrap_weights,
+    group_codes,
     resolve_groups,
     split_half,
 )
@@ -35,10 +39,10 @@ from .drift_view import draw, found
 def drift(
     store: ActivationStore,
     *,
-    label: str,
-    start: Any,
-    end: Any,
-    third: Any,
+    label: Label,
+    start: Value,
+    end: Value,
+    third: Value,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
@@ -71,8 +75,9 @@ def drift(
     """
     from .clusters import site_layers
 
-    values = np.asarray(store.labels(label)).astype(str)
-    names = [str(start), str(end), str(third)]
+    labelled = read_classes(store, label, least=1)
+    values = np.array(labelled.classes, dtype=object)[labelled.codes]
+    names = [class_name(start), class_name(end), class_name(third)]
     if len(set(names)) < 3:
         raise LayerprobeError(
             f"drift needs three different values of {label!r}, got start={names[0]!r}, end={names[1]!r}, "
@@ -80,17 +85,18 @@ def drift(
         )
     for name in names:
         if not (values == name).any():
-            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(np.unique(values))}")
-    rows = np.isin(values, names)
-    keys = resolve_groups(store, groups)[rows]
-    codes = np.array([names.index(value) for value in values[rows]])
+            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(labelled.classes)}")
+    chosen = np.isin(values, names)
+    rows = labelled.rows[chosen]
+    keys = group_codes(resolve_groups(store, groups)[rows])
+    codes = np.array([names.index(value) for value in values[chosen]])
     fit = split_half(keys, seed, labels=codes)
     weights = cluster_bootstrap_weights(keys, n_bootstrap, seed).astype(np.float64)
     weights = np.concatenate([np.ones((1, len(codes))), weights])
     table = []
     for site, layer in site_layers(store, sites, layers):
         x = np.asarray(store.activations(site, layer))[rows]
-        check_finite(x, site=site, layer=layer)
+        check_finite(x, site=site, layer=layer, ids=store.ids[rows], rows=rows)
         draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
         for metric, values in draws.items():
             spread = values[1:][np.isfinite(values[1:])]
@@ -107,7 +113,7 @@ def drift(
                     "site": site,
                     "layer": layer,
                     "tokens": store.tokens,
-                    "target": label,
+                    "target": labelled.name,
                     "metric": metric,
                     "estimate": values[0],
                     "lo": lo,
@@ -118,7 +124,25 @@ def drift(
                     "seed": seed,
                 }
             )
-    return AnalysisResult(kind="drift", table=tidy(table), provenance={"label": label, "values": names})
+    return AnalysisResult(
+        kind="drift",
+        table=tidy(table),
+        frames={"closest": closest_layers(table)},
+        provenance={"label": labelled.name, "values": names},
+        notes=labelled.notes,
+    )
+
+
+def closest_layers(table: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per site: the layer at which the third set lies closest to the end.
+
+    Closest is the least distance of its position from 1, on either side: a set that overshoots lies far away.
+    """
+    positions = pd.DataFrame([row for row in table if row["metric"] == "drift_position"])
+    positions["distance"] = (positions["estimate"] - 1).abs()
+    known = positions[positions["distance"].notna()]
+    best = known.loc[known.groupby("site", sort=False)["distance"].idxmin()]
+    return best[["model", "site", "layer", "estimate", "lo", "hi", "distance"]].reset_index(drop=True)
 
 
 def _place(

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
-from .codes import encode_labels
 from .draws import Draws, drawn_indices
 from .spaces import to_space
 from .topic_view import draw, found
@@ -37,7 +38,7 @@ INDICES_USED = ("silhouette", "calinski_harabasz")
 def topic_control(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     space: str = "zscored",
@@ -71,10 +72,11 @@ def topic_control(
     """
     from .clusters import layer_rows, site_layers
 
-    codes, classes = encode_labels(store.labels(label))
+    labelled = read_classes(store, label)
+    codes, classes = labelled.codes, labelled.classes
     if len(classes) != 2:
         raise LayerprobeError(
-            f"topic_control needs two classes and {label!r} holds {len(classes)}: {classes}"
+            f"topic_control needs two classes and {label!r} holds {len(classes)}: {list(classes)}"
         )
     if store.texts is None:
         raise LayerprobeError(
@@ -84,8 +86,8 @@ def topic_control(
         raise LayerprobeError(
             f"topic_control needs one row per prompt, and tokens={store.tokens!r} gives several"
         )
-    keys = resolve_groups(store, groups)
-    texts = [store.texts[i] for i in store.examples]
+    keys = resolve_groups(store, groups)[labelled.rows]
+    texts = [store.texts[i] for i in np.asarray(store.examples)[labelled.rows]]
     pairs, similarity = match_by_words(texts, codes, min_similarity=min_similarity)
     apart = keys[pairs[:, 0]] != keys[pairs[:, 1]]
     pairs, similarity = pairs[apart], similarity[apart]
@@ -101,10 +103,10 @@ def topic_control(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
     }
     for site, layer in site_layers(store, sites, layers):
-        x = to_space(layer_rows(store, site, layer, "cpu"), space)
+        x = to_space(layer_rows(store, site, layer, "cpu", labelled.rows), space)
         place = {**about, "site": site, "layer": layer, "space": space, "seed": seed}
         found, null = _layer(x, matched, draws, level)
         rows += [{**place, "n": 2 * len(pairs), "n_groups": len(pairs), **row} for row in found]
@@ -132,7 +134,8 @@ def topic_control(
             ).sort_values("similarity", ascending=False, ignore_index=True),
             "words": pd.DataFrame({"subset": list(words), "auroc": list(words.values())}),
         },
-        provenance={"label": label, "classes": [str(c) for c in classes], "n_pairs": len(pairs)},
+        provenance={"label": labelled.name, "classes": list(classes), "n_pairs": len(pairs)},
+        notes=labelled.notes,
     )
 
 

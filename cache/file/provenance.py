@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ...hooks.model import Model
 
 
+<<<<<<< HEAD
 def volatile_provenance(model: Model, rendered: datetime.datetime | None = None) -> dict[str, Any]:
     """What differs between two runs of the same command.
 
@@ -18,6 +19,14 @@ def volatile_provenance(model: Model, rendered: datetime.datetime | None = None)
         model: the model.
         rendered: the moment that its chat template was told, where it writes the date.
     """
+=======
+#: what differs between two runs of the same command; nothing else in a file's `created` is believed
+VOLATILE = ("created", "versions", "engine", "attention", "device", "device_name", "threads")
+
+
+def volatile_provenance(model: Model) -> dict[str, Any]:
+    """What differs between two runs of the same command."""
+>>>>>>> main
     import h5py
     import torch
 

@@ -44,6 +44,7 @@ from .cache.store.merge import merge as merge
 from .cache.store.open import open_store as open_store
 from .cache.store.verify import verify as verify
 from .cache.workers.distributed import capture_shards as capture_shards
+from .hooks.architecture.names import Names as Names
 from .hooks.errors import LayerprobeError as LayerprobeError
 from .hooks.interventions import ablate as ablate
 from .hooks.interventions import add as add
