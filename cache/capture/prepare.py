@@ -18,7 +18,7 @@ from ...hooks.errors import LayerprobeError
 from ..prompts.candidates import CandidateTokens, candidate_array, check_candidates
 from ..prompts.cells import Messages, Prompt, is_chat
 from ..prompts.chat import locate, role_ranges, span_ranges
-from ..prompts.columns import PromptColumns
+from ..prompts.columns import PromptColumns, as_column
 from ..prompts.table import PromptTable
 from ..prompts.token_rules import Regions, TokenRule, select_tokens
 from ..prompts.unknown import UnknownTokens
@@ -200,7 +200,7 @@ def check_same_tokens(path: Path, held: PromptColumns, prepared: Prepared) -> No
     raise LayerprobeError(
         f"{path} holds other tokens for {len(changed)} of {len(ours)} prompts, first "
         f"{ours.ids[changed[0]]!r}: the tokenizer, or what its chat template writes, has changed since "
-        f"(another time zone or library?); capture to another path"
+        f"(another time zone or library?), or lens_first_difference lengthened them; capture to another path"
     )
 
 
@@ -212,7 +212,14 @@ def columns_of(table: PromptTable) -> PromptColumns:
         name: np.array([(-1, -1) if span is None else span for span in values], dtype=np.int64).reshape(-1, 2)
         for name, values in table.spans.items()
     }
-    return PromptColumns(ids, table.labels, table.groups, table.pairs, table.splits, spans)
+    labels = {name: _stored(values) for name, values in table.labels.items()}
+    keys = (None if key is None else _stored(key) for key in (table.groups, table.pairs, table.splits))
+    return PromptColumns(ids, labels, *keys, spans)
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """A column as stores keep it: a table made by hand may hold NumPy's own strings."""
+    return as_column(values) if values.dtype.kind == "U" else values
 
 
 def as_chat(prompt: Prompt, chat_template: bool | None) -> Prompt:

@@ -209,8 +209,11 @@ class ResolvedRequest:
     def narrowed(
         self, sites: tuple[SiteAt, ...], lens_layers: tuple[int, ...], lens_tokens: tuple[str, ...]
     ) -> ResolvedRequest:
-        """The same for other sites and lens layers; answers are tokenised only where a lens reads them."""
-        asked = replace(self.asked, lens_tokens=lens_tokens if lens_layers else ())
+        """The same for other sites and lens layers; answers are tokenised only where a lens reads them, or
+        where they lengthen the prompts.
+        """
+        needed = lens_layers or self.asked.lens_first_difference
+        asked = replace(self.asked, lens_tokens=lens_tokens if needed else ())
         return replace(self, asked=asked, sites=sites, lens_layers=lens_layers)
 
 

@@ -12,12 +12,8 @@ import numpy as np
 def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """A 1-D array as stores keep columns: numbers and booleans as they are, all else as str.
 
-<<<<<<< HEAD
-    None stays None among strings and becomes NaN among numbers; whole numbers that no float holds become
-    strings then.
-=======
-    None, NaN and pandas' NA are gaps: None among strings, NaN among numbers.
->>>>>>> main
+    None, NaN and pandas' NA are gaps: None among strings, NaN among numbers; whole numbers that no float
+    holds become strings beside them.
 
     >>> as_column(["a", None, 3])
     array(['a', None, '3'], dtype=object)
@@ -69,7 +65,6 @@ def _texts(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     return out
 
 
-<<<<<<< HEAD
 def same_codes(values: Iterable[Hashable]) -> np.ndarray:
     """[n] int64: equal numbers where the values are equal, in order of first appearance.
 
@@ -78,11 +73,11 @@ def same_codes(values: Iterable[Hashable]) -> np.ndarray:
     """
     seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)
-=======
+
+
 def _is_gap(value: Any) -> bool:
     # NaN alone differs from itself; pandas' NA is neither equal nor unequal, and pandas may not be loaded
     return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
->>>>>>> main
 
 
 class StoredTexts(Sequence[str]):

@@ -116,19 +116,13 @@ def _request(command: commands.Capture | commands.Plan) -> dict[str, Any]:
 def _checked_request(command: commands.Capture | commands.Plan) -> tuple[ModelSpec, str, PromptTable]:
     """The model's spec and short name and the prompts, looked at before the weights are loaded."""
     template = True if command.chat_template else None
-<<<<<<< HEAD
     spec = ModelSpec(
         source=command.model,
         chat_template=template,
         chat_options=_chat_options(command),
         **_load_options(command),
     )
-    columns = {k: getattr(command, k) for k in commands.PromptColumns.model_fields}
-=======
-    fields = {k: getattr(command, k) for k in ModelOptions.model_fields if k != "chat_template"}
-    spec = ModelSpec(source=command.model, chat_template=template, **fields)
     columns = {k: getattr(command, k) for k in PromptColumns.model_fields}
->>>>>>> main
     labels = dict.fromkeys([*command.labels, *command.lens_tokens])
     prompts = load_prompts(PromptsSpec(file=command.prompts, **columns), labels)
     name = command.model.removeprefix("demo:").rstrip("/").rsplit("/", 1)[-1]

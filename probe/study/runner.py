@@ -163,11 +163,7 @@ def _finished(path: Path) -> ActivationStore | None:
 
 
 def _capture(
-<<<<<<< HEAD
-    model: Any, prompts: PromptTable, spec: Study, model_spec: ModelSpec, path: Path, progress: bool
-=======
-    model: Model, prompts: PromptTable, spec: Study, chat_template: bool | None, path: Path, progress: bool
->>>>>>> main
+    model: Model, prompts: PromptTable, spec: Study, model_spec: ModelSpec, path: Path, progress: bool
 ) -> ActivationStore:
     from ...cache.capture.run import capture
 

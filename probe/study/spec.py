@@ -5,11 +5,8 @@ Only pydantic is imported here, so that `layerprobe --help` answers at once.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from datetime import date
-=======
 from collections.abc import Mapping
->>>>>>> main
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator

@@ -43,13 +43,9 @@ def read_study(source: Study | Mapping[str, Any] | str | Path) -> Study:
         raise LayerprobeError(f"no study file at {str(path)!r}; docs/study_file.md shows a first one to copy")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-<<<<<<< HEAD
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists in lists
-=======
     except OSError as error:
         raise LayerprobeError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, tables in tables in tables
->>>>>>> main
         raise LayerprobeError(
             f"{path} is not valid TOML: {error}; correct that line and run again"
         ) from error
