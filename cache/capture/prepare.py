@@ -212,14 +212,16 @@ def columns_of(table: PromptTable) -> PromptColumns:
         name: np.array([(-1, -1) if span is None else span for span in values], dtype=np.int64).reshape(-1, 2)
         for name, values in table.spans.items()
     }
-    labels = {name: _stored(values) for name, values in table.labels.items()}
-    keys = (None if key is None else _stored(key) for key in (table.groups, table.pairs, table.splits))
-    return PromptColumns(ids, labels, *keys, spans)
+    labels = {name: as_column(values) for name, values in table.labels.items() if values.dtype.kind == "U"}
+    labels = {**table.labels, **labels}
+    return PromptColumns(
+        ids, labels, _stored(table.groups), _stored(table.pairs), _stored(table.splits), spans
+    )
 
 
-def _stored(values: np.ndarray) -> np.ndarray:
+def _stored(values: np.ndarray | None) -> np.ndarray | None:
     """A column as stores keep it: a table made by hand may hold NumPy's own strings."""
-    return as_column(values) if values.dtype.kind == "U" else values
+    return values if values is None or values.dtype.kind != "U" else as_column(values)
 
 
 def as_chat(prompt: Prompt, chat_template: bool | None) -> Prompt:
