@@ -104,8 +104,8 @@ def check(model: "Model", *, again: bool = False) -> CheckReport:
         again: run it even if it is remembered.
 
     Raises:
-        LayerprobeError: the stream itself (`resid_post`) is off, padding changes it, or an edit changes nothing:
-            where, and by how much.
+        LayerprobeError: the stream itself (`resid_post`) is off, padding changes it, or an edit changes
+            nothing: where, and by how much.
     """
     key = _key(model)
     known = None if again else recall("checks.json", key)
@@ -152,10 +152,11 @@ def _key(model: "Model") -> str:
 
 
 def _refuse(model: "Model", report: CheckReport) -> None:
-    failed = [finding for finding in report.findings if not finding.good]
-    if any(not finding.sites or "resid_post" in finding.sites for finding in failed):
+    failed = (f for f in report.findings if not f.good and (not f.sites or "resid_post" in f.sites))
+    worst = next(failed, None)
+    if worst is not None:
         raise LayerprobeError(
-            f"self-check of {model.name} (engine {model.engine.name}) failed: {failed[0].reason}. See "
+            f"self-check of {model.name} (engine {model.engine.name}) failed: {worst.reason}. See "
             "docs/sites.md, or load with check=False at your own risk"
         )
 

@@ -174,7 +174,7 @@ class ModelFacts:
                 raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
 
     def why_not(self, at: SiteAt) -> str | None:
-        """None where a site can be read; else why not: the model or engine lacks it, or its self-check failed."""
+        """None where a site can be read; else why not: it is lacking, or its self-check failed."""
         failed = self.unavailable.get(at.site)
         if failed is not None:
             return f"{at} is not available, since its self-check failed: {failed}"

@@ -6,9 +6,7 @@ from pathlib import Path
 from tiny_models import tiny_model
 
 PEOPLE = ("cat", "dog", "baker", "pilot")
-# words that the tiny models know, so that no prompt occurs in two groups
-KINDS = ("one", "two", "three", "four", "five", "red", "blue", "old")
-PLACES = ("park", "house")
+LOOKS = ("red", "blue", "old", "young")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>"
 
 
@@ -19,8 +17,8 @@ def write_prompts(folder: Path, *, n_groups: int = 16, hostile: bool = False) ->
         for member in range(4):
             kind = "late" if member % 2 else "early"
             who = PEOPLE[(group + member) % 4]
-            where = f"the {KINDS[group % 8]} {PLACES[group // 8]}"
-            text = f"the {who} was {kind} in {where} . the {who} was {kind} ? answer :"
+            where = f"{LOOKS[group % 4]} {LOOKS[group // 4 % 4]} park"  # no text occurs in two groups
+            text = f"the {who} was {kind} in the {where} . the {who} was {kind} ? answer :"
             if hostile and group == 0:
                 text += f" {HOSTILE}"
             rows.append(

@@ -51,6 +51,8 @@ COLUMNS = (
         "n_groups",
         "null_mean",
         "null_sd",
+        "null_lo",
+        "null_hi",
     ),
     *("p", "p_familywise", "q", "baseline_majority", "baseline_text", "baseline_length", "converged", "seed"),
     "note",
@@ -313,7 +315,7 @@ _VIEWS = {
     "preference_dimensions": "probes.linear_view",
     "learning_curve": "validation.curves_view",
     "generalisation_matrix": "validation.transfer_view",
-    "nested_cv": "validation.nested_cv",
+    "nested_cv": "validation.nested_cv_view",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
 }

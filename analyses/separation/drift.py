@@ -26,6 +26,8 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
+from ..statistics.rows import bounded
+from ..statistics.shares import share_interval
 from .drift_view import draw, found
 
 
@@ -72,6 +74,18 @@ def drift(
 
     Raises:
         LayerprobeError: a value without rows, or too few groups of it to split.
+
+    Source: drift of jailbroken prompts after Borah et al. 2025 (2506.13901); the axis is cross-fitted here.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 3
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += np.array([0.0, 10.0, 8.0])[y]
+    >>> store = from_arrays({"resid_post": x}, labels={"kind": np.array(["safe", "unsafe", "jailbroken"])[y]})
+    >>> where = {"start": "safe", "end": "unsafe", "third": "jailbroken"}
+    >>> result = drift(store, label="kind", groups=None, n_bootstrap=20, **where)
+    >>> round(float(result.table.query("metric == 'drift_position'")["estimate"].iloc[0]), 1)
+    0.8
     """
     from .clusters import site_layers
 
@@ -97,7 +111,8 @@ def drift(
     for site, layer in site_layers(store, sites, layers):
         x = np.asarray(store.activations(site, layer))[rows]
         check_finite(x, site=site, layer=layer, ids=store.ids[rows], rows=rows)
-        draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        draws, nearer = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        share = share_interval(nearer, keys[codes == 2], level=level)
         for metric, values in draws.items():
             spread = values[1:][np.isfinite(values[1:])]
             lo, hi = (
@@ -105,6 +120,8 @@ def drift(
                 if len(spread) > 9
                 else (np.nan, np.nan)
             )
+            if metric == "drift_share_end":  # draws of few rows that agree do not vary
+                lo, hi = np.nanmin([lo, share.lo]), np.nanmax([hi, share.hi])
             table.append(
                 {
                     "model": store.model_name,
@@ -115,9 +132,7 @@ def drift(
                     "tokens": store.tokens,
                     "target": labelled.name,
                     "metric": metric,
-                    "estimate": values[0],
-                    "lo": lo,
-                    "hi": hi,
+                    **bounded(metric, values[0], lo, hi),
                     "ci_method": "cluster bootstrap, percentile",
                     "n": int((codes == 2).sum()),
                     "n_groups": len(np.unique(keys[codes == 2])),
@@ -147,8 +162,12 @@ def closest_layers(table: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _place(
     x: NDArray[np.float64], codes: NDArray[np.int64], fit: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
-    """[draws] of each metric; the two halves take turns as the one that finds the axis."""
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """[draws] of each metric, and [third rows] whether each is nearer to the end.
+
+    The two halves take turns as the one that finds the axis.
+    """
+    nearer = np.zeros(len(x), dtype=bool)
     found: dict[str, list[NDArray[np.float64]]] = {
         "drift_position": [],
         "drift_share_end": [],
@@ -162,6 +181,7 @@ def _place(
         position = ((third - start) * axis).sum(axis=1) / span
         rows = ~half & (codes == 2)
         along = (x[rows] @ axis.T - (start * axis).sum(axis=1)) / span
+        nearer[rows] = along[:, 0] > 0.5
         share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
         # off the axis: what of third − start the step along end − start does not explain
         off = third - start - position[:, None] * (end - start)
@@ -171,7 +191,7 @@ def _place(
             strict=True,
         ):
             found[name].append(value)
-    return {name: np.mean(parts, axis=0) for name, parts in found.items()}
+    return {name: np.mean(parts, axis=0) for name, parts in found.items()}, nearer[codes == 2]
 
 
 def _means(

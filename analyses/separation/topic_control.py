@@ -20,6 +20,7 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
+from ..statistics.rows import bounded, null_fields
 from .draws import Draws, drawn_indices
 from .spaces import to_space
 from .topic_view import draw, found
@@ -69,6 +70,19 @@ def topic_control(
 
     Raises:
         LayerprobeError: no texts, more than two classes, or fewer than ten pairs.
+
+    Source: optimal one-to-one matching as in Rosenbaum 1989; tf-idf cosine as in Salton & Buckley 1988.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> texts = [f"about topic {i // 2 % 10} item {i // 20}" for i in range(60)]  # the same for both classes
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += 4 * y
+    >>> texts = [f"{text} {c}" for text, c in zip(texts, y)]
+    >>> store = from_arrays({"resid_post": x}, labels={"safe": y}, texts=texts)
+    >>> result = topic_control(store, label="safe", groups=None, n_draws=20)
+    >>> sorted(result.frames)
+    ['pairs', 'words']
     """
     from .clusters import layer_rows, site_layers
 
@@ -184,43 +198,31 @@ def _layer(
     }
     for metric, (chance, spread, everyone) in scored.items():
         lo, hi = np.nanquantile(spread - np.nanmean(spread), tail) + chance[0]
-        tests = {"null_mean": chance[1:].mean(), "null_sd": chance[1:].std(ddof=1)}
+        tests = null_fields(chance[1:])
         how = {"ci_method": "bootstrap of pairs, centred"}
         rows.append(
             {
                 "subset": "topic-matched",
                 "metric": metric,
-                "estimate": chance[0],
-                "lo": lo,
-                "hi": hi,
+                **bounded(metric, chance[0], lo, hi),
                 **how,
                 **tests,
             }
         )
         low, high = np.quantile(everyone, tail)
         how = {"ci_method": "subsets of equal size"}
-        rows.append(
-            {
-                "subset": "unmatched",
-                "metric": metric,
-                "estimate": everyone.mean(),
-                "lo": low,
-                "hi": high,
-                **how,
-            }
-        )
-        if metric == "aqi_debiased":
-            typical = everyone.mean()
-            if typical > 0:
-                share = {"estimate": chance[0] / typical, "lo": lo / typical, "hi": hi / typical}
-                rows.append(
-                    {
-                        "subset": "topic-matched",
-                        "metric": "surviving_share",
-                        **share,
-                        "ci_method": "bootstrap of pairs, centred",
-                    }
-                )
+        typical = everyone.mean()
+        rows.append({"subset": "unmatched", "metric": metric, **bounded(metric, typical, low, high), **how})
+        if metric == "aqi_debiased" and typical > 0:
+            share = bounded("surviving_share", chance[0] / typical, lo / typical, hi / typical)
+            rows.append(
+                {
+                    "subset": "topic-matched",
+                    "metric": "surviving_share",
+                    **share,
+                    "ci_method": "bootstrap of pairs, centred",
+                }
+            )
     return rows, null["silhouette"].numpy()
 
 

@@ -83,4 +83,5 @@ def remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{path.name}.*.part"):
         owner = leftover.name.split(".")[-2]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc").exists():
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)

@@ -62,6 +62,7 @@ def create_file(path: Path, contents: Contents) -> int:
             lock_exclusively(descriptor, path)
             os.fsync(descriptor)
             give_name(temporary, path)
+            temporary.unlink(missing_ok=True)
             sync_folder(path.parent)
         except BaseException:
             os.close(descriptor)

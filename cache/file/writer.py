@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
+from .atomic import remove_leftovers
 from .creation import Contents, create_file
 from .disk_space import bytes_of
 from .errors import cannot_write
@@ -76,8 +77,9 @@ class StoreWriter:
             LayerprobeError: another writer, a damaged structure, or a file that cannot be written.
         """
         layout = read_layout(path)
+        remove_leftovers(path)
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise cannot_write(path, error) from None
         try:

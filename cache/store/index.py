@@ -170,7 +170,9 @@ def join(groups: Sequence[Sequence[Part]], *, identity: dict[str, Any], path: Pa
 
 
 def _join_lens(groups: Sequence[Sequence[Part]]) -> LensTable | None:
-    found = [next((part.store.lens for part in parts if part.store.lens_layers), None) for parts in groups]
+    holders = [next((part.store for part in parts if part.store.lens_layers), None) for parts in groups]
+    # not `store.lens`, which would keep every file mapped
+    found = [None if one is None else one.values.lens(slice(0, one.n_rows)) for one in holders]
     tables = [table for table in found if table is not None]
     if len(tables) < len(groups):
         return None

@@ -6,7 +6,7 @@ python tests/hooks/count_architectures.py --only llama t5 # a few of them
 
 Each architecture that transformers maps to a class is built with a tiny configuration and random weights, and
 handed to `load_model` as it is. It is *right* where every `resid_pre` and `resid_post` equals transformers'
-hidden states, *refused* where layerprobe says why it does not read it, and *wrong* otherwise.
+own hidden states, *refused* where layerprobe says why it does not read it, and *wrong* otherwise.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from layerprobe.hooks.sites import SiteAt  # noqa: E402
 from layerprobe.hooks.weights.load import load_model  # noqa: E402
 
 BEGIN, END = "<!-- count: begin -->", "<!-- count: end -->"
-SECONDS = 60  # for one architecture
+SECONDS = 40  # of processor time, for one architecture
 KINDS = {
     "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM"),
     "encoder": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "AutoModel"),
@@ -158,12 +158,12 @@ def outcome(kind: str, name: str) -> Outcome:
     def late(*_: object) -> None:
         raise _TooSlow
 
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         module = build(kind, name)
     except BaseException as error:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         return Outcome(kind, name, "not built", f"{type(error).__name__}: {str(error)[:120]}")
     try:
         model = load_model(module, tokenizer=tiny_tokenizer())
@@ -173,7 +173,7 @@ def outcome(kind: str, name: str) -> Outcome:
     except BaseException as error:
         return Outcome(kind, name, "wrong", f"{type(error).__name__}: {str(error)[:200]}")
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     missing = ", ".join(getattr(model, "unavailable", {}))
     return Outcome(kind, name, "right" if worst < 1e-4 else "wrong", f"off by {worst:.0e}", missing)
 

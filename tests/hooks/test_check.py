@@ -108,7 +108,7 @@ def test_a_lens_without_its_softcap_is_lost_with_the_logits():
     model.engine.head = dataclasses.replace(model.engine.head, softcap=None)
     model.check()
     assert set(model.unavailable) == {"lens"}
-    with pytest.raises(LayerprobeError, match="lens is not available.*lens is off by"):
+    with pytest.raises(LayerprobeError, match=r"lens is not available.*lens is off by"):
         model.logits(IDS, MASK)
     with pytest.raises(LayerprobeError, match="lens is not available"):
         _ = model.lens
@@ -143,7 +143,7 @@ def test_positions_that_depend_on_padding_are_named():
     learned.check()
     assert set(learned.unavailable) == {"generate"}
     assert learned.generate("the cat", max_new_tokens=1)
-    with pytest.raises(LayerprobeError, match="generate is not available.*left padding"):
+    with pytest.raises(LayerprobeError, match=r"generate is not available.*left padding"):
         learned.generate(["the cat", "who was it"], max_new_tokens=1)
 
 
@@ -179,9 +179,10 @@ def test_attention_with_a_sink_has_as_many_keys_as_tokens():
     from tiny_models import randomised
 
     config = transformers.GptOssConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=8, num_local_experts=4, num_experts_per_tok=2, vocab_size=VOCAB, sliding_window=8,
-        max_position_embeddings=64, pad_token_id=0, layer_types=["sliding_attention", "full_attention"],
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        head_dim=8, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, vocab_size=VOCAB,
+        sliding_window=8, max_position_embeddings=64, pad_token_id=0,
+        layer_types=["sliding_attention", "full_attention"],
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     )  # fmt: skip
     torch.manual_seed(0)

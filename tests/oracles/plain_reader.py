@@ -15,8 +15,9 @@ def read(path):
     """Everything that a store holds, by the names that the library's store gives it.
 
     Returns:
-        `activations` site -> [layers, rows, ...] (or [rows, ...]), `layers`, `lens` name -> array, `texts`, `ids`, `labels` name -> values per prompt, `examples`, `positions`, `token_ids`,
-        `committed` -> [blocks] bool by the look of each journal entry.
+        `activations` site -> [layers, rows, ...] (or [rows, ...]), `layers`, `lens` name -> array, `texts`,
+        `ids`, `labels` name -> values per prompt, `examples`, `positions`, `token_ids`, and `committed`,
+        [blocks] bool by the look of each journal entry.
     """
     with h5py.File(path, "r", locking=False) as file:
         header = json.loads(file["header"][()].tobytes())
