@@ -51,6 +51,8 @@ COLUMNS = (
         "n_groups",
         "null_mean",
         "null_sd",
+        "null_lo",
+        "null_hi",
     ),
     *("p", "p_familywise", "q", "baseline_majority", "baseline_text", "baseline_length", "converged", "seed"),
     "note",
@@ -303,7 +305,6 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 _VIEWS = {
     "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "compare": "comparison.models_view",
     "two_by_two": "comparison.factorial_view",
     "mean_difference_readout": "comparison.readout",
     "leave_one_domain_out": "validation.domains_view",
@@ -314,10 +315,9 @@ _VIEWS = {
     "preference_dimensions": "probes.linear_view",
     "learning_curve": "validation.curves_view",
     "generalisation_matrix": "validation.transfer_view",
-    "nested_cv": "validation.nested_cv",
+    "nested_cv": "validation.nested_cv_view",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
-    "suppression": "lens.suppression_view",
 }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe
-from .curve_rows import Axis, Curves
+from .curve_rows import Axis, Curves, tooltips
 from .theme import (
     CHANCE,
     FACET_COLUMNS,
@@ -65,6 +65,7 @@ def layer_curves(
     untrusted: pd.DataFrame | None = None,
     untrusted_text: str = "not to be quoted",
     interval_text: str = "95 % interval",
+    bands: bool = True,
     zero: bool = False,
     log: bool = False,
     log_x: bool = False,
@@ -97,6 +98,7 @@ def layer_curves(
         untrusted: rows whose `layer` (and facet, where the frame has it) lie on grey.
         untrusted_text: what the grey means.
         interval_text: what the bands are.
+        bands: whether intervals are drawn; with many curves in one panel they hide one another.
         zero: whether the vertical axis must hold zero.
         log: whether the vertical axis is logarithmic.
         log_x: whether the horizontal axis is logarithmic.
@@ -118,6 +120,7 @@ def layer_curves(
     rows = Curves(frame, axis, colour=colour, dash=dash, facet=facet, titles=titles, found=found, log=log)
     rows.add_references(references)
     rows.add_untrusted(untrusted)
+    rows.has_interval &= bands
     faceted = len(rows.facets) > 1
     size = SINGLE if not faceted else (320, 210) if len(rows.facets) == 2 else PANEL
     numbered = rows.numbered
@@ -136,7 +139,7 @@ def layer_curves(
         scale = alt.Scale(domain=rows.series, range=[palette[name] for name in rows.series])
         shown = None if direct or len(rows.series) < 2 else _legend(alt, rows.series, size, faceted)
         painted = alt.Color("s:N", title=None, scale=scale, legend=shown)
-    y_scale = {"zero": zero and domain is None, "nice": domain is None}
+    y_scale: dict[str, Any] = {"zero": zero and domain is None, "nice": domain is None}
     if domain is not None:
         y_scale["domain"] = list(domain)
     if log:
@@ -160,7 +163,6 @@ def layer_curves(
         header = alt.Header(title=None, labelOrient="top")
         panels = alt.Facet("f:N", title=None, sort=rows.facets, header=header)
         whole = chart.facet(facet=panels, columns=min(FACET_COLUMNS, _even(len(rows.facets))), data=data)
-        whole = whole.resolve_axis(x="independent", y="independent")
         if not shared_y:
             whole = whole.resolve_scale(y="independent")
     else:
@@ -177,7 +179,7 @@ def heading(title: str | None, subtitle: str | None, width: int) -> dict[str, An
     import altair as alt
 
     lines = textwrap.wrap(subtitle or "", max(40, int(width / 5.6)))
-    return {"title": alt.TitleParams(text=title or "", **({"subtitle": lines} if lines else {}))}
+    return {"title": alt.TitleParams(text=title or "", subtitle=lines or alt.Undefined)}
 
 
 def _even(n: int) -> int:
@@ -216,11 +218,11 @@ def _marks(alt: Any, rows: Curves, *, x: Any, y: dict[str, Any], colour: Any) ->
     if "level" in has:
         for style in rows.reference_styles("level"):
             mark = base.mark_rule(color=style[1], strokeDash=list(style[2]), strokeWidth=1.2)
-            drawn.append(mark.transform_filter(f"datum.r == {style[0]}").encode(y=height))
+            drawn.append(only("level", mark).transform_filter(f"datum.r == {style[0]}").encode(y=height))
     if "path" in has:
         for style in rows.reference_styles("path"):
             mark = base.mark_line(color=style[1], strokeDash=list(style[2]), strokeWidth=1.4)
-            drawn.append(mark.transform_filter(f"datum.r == {style[0]}").encode(x=x, y=height))
+            drawn.append(only("path", mark).transform_filter(f"datum.r == {style[0]}").encode(x=x, y=height))
     if rows.has_interval:
         if "curve" in has:
             drawn.append(
@@ -257,9 +259,8 @@ def _marks(alt: Any, rows: Curves, *, x: Any, y: dict[str, Any], colour: Any) ->
 
 def _points(alt: Any, base: Any, rows: Curves, x: Any, y: Any, colour: Any) -> list[Any]:
     """Markers: filled where something was found, open elsewhere; small ones where nothing was tested."""
-    size = 46 if rows.axis.count <= 16 else 26
-    tips = [alt.Tooltip(f"{key}:N", title=name) for key, name in rows.tips.items()]
-    place = {"x": x, "y": y, "color": colour, "tooltip": tips}
+    size = 46 if rows.axis.count <= 16 else 20
+    place = {"x": x, "y": y, "color": colour, "tooltip": tooltips(alt, rows.tips)}
     marks = "(datum.role == 'curve' || datum.role == 'site')"
     if rows.has_found:
         return [
@@ -307,6 +308,8 @@ def _check(frame: pd.DataFrame, columns: Sequence[str], x: str) -> None:
         raise LayerprobeError("there are no rows to draw; the analysis found nothing at these places")
     missing = [name for name in ("estimate", *columns) if name not in frame]
     if missing:
-        raise LayerprobeError(f"a picture needs the column {missing[0]!r}; the table has {', '.join(frame)}")
+        raise LayerprobeError(
+            f"a picture needs the column {missing[0]!r}; the table has {', '.join(map(str, frame))}"
+        )
     if x not in frame and "site" not in frame:
         raise LayerprobeError(f"rows without {x!r} are drawn under the name of their site; add `site`")

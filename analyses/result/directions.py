@@ -158,7 +158,7 @@ ABOUT = "layerprobe"
 
 def _save(directions: Directions, path: Path) -> None:
     """Write every array and how they belong together."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     parts = list(directions.by_target.values())
     flat = _flat(directions, "")
@@ -173,7 +173,8 @@ def _save(directions: Directions, path: Path) -> None:
             for name, part in directions.by_target.items()
         ],
     }
-    save_file(flat, str(path), metadata={ABOUT: json.dumps(about)})
+    # its own save_file leaves files that no one else may read, and has an error of its own for a full disk
+    path.write_bytes(save(flat, metadata={ABOUT: json.dumps(about)}))
 
 
 def _flat(directions: Directions, before: str) -> dict[str, NDArray[Any]]:

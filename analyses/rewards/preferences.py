@@ -5,8 +5,7 @@ and balanced accuracy in every row; then *inference-time probing*: how far a rew
 together from the dimensions.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from ..probes.methods import Method, find_method
 from ..probes.problem import Fits, Floats, Problem
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.options import Classes
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .decomposition import reward_decomposition
@@ -39,12 +39,13 @@ METRICS = {
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    without=("method", "positive"),
 )
 def preference_dimensions(
     store: Any,
     *,
-    dimensions: Sequence[str],
-    recipe: str = "converged",
+    dimensions: Classes,
+    recipe: Literal["converged", "published"] = "converged",
     groups: Any = STORED,
     seed: int = 0,
     **options: Any,

@@ -83,9 +83,8 @@ def draw(result: "AnalysisResult") -> Any:
     title = f"Separation of “{table['target'].iloc[0]}” ({title_of(space)})"
     if "z" not in lead or lead["z"].isna().all():
         return layer_curves(lead, y_title="index", title=title, **shared)
-    against = lead[["model", "site", "layer", "metric"]].assign(
-        estimate=lead["z"], found=lead["p_familywise"] <= ALPHA
-    )
+    places = [name for name in ("model", "site", "layer", "metric") if name in lead]
+    against = lead[places].assign(estimate=lead["z"], found=lead["p_familywise"] <= ALPHA)
     return layer_curves(
         against,
         y_title="z against permuted labels",
