@@ -1,4 +1,4 @@
-"""A sample of transformers' own architectures, judged as tests/hooks/count_architectures.py judges them all."""
+"""A sample of transformers' own architectures, judged as count_architectures.py judges them all."""
 
 import importlib.util
 from pathlib import Path
