@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -11,11 +13,14 @@ from . import edits as edit_rules
 from .architecture.anatomy import Anatomy, input_device, text_config
 from .engines.base import Engine
 from .errors import LayerprobeError
-from .inputs import context_length
+from .identity import ModelIdentity
 from .lenses import Lens
-from .sites import SiteAt, parse_sites, site_info
+from .sites import SITES, SiteAt, Sites, parse_sites, site_info
+from .token_inputs import context_length
 from .tokens import Encoding, check_tokenizer, encode
-from .weights.identity import ModelIdentity
+
+# by module: two models around one module share its hooks, hence its lock
+_LOCKS: "WeakKeyDictionary[nn.Module, Any]" = WeakKeyDictionary()
 
 
 class ModelFacts:
@@ -31,6 +36,7 @@ class ModelFacts:
         name: str,
         source: str,
         identity: Callable[[], ModelIdentity],
+        allow_hooks: bool = False,
     ) -> None:
         self.hf = hf
         self.engine = engine
@@ -39,7 +45,10 @@ class ModelFacts:
         self.name = name
         self.source = source
         self._identify = identity
+        self.allow_hooks = allow_hooks
         self.lenses: dict[str, Lens] = {}
+        self.unavailable: dict[str, str] = {}
+        self.lock = _LOCKS.setdefault(hf, RLock())
 
     @property
     def config(self) -> Any:
@@ -74,12 +83,12 @@ class ModelFacts:
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding matrix."""
-        return int(self.config.vocab_size)
+        return int(self.anatomy.names.value(self.config, "vocab_size") or 0)
 
     @cached_property
     def max_length(self) -> int:
         """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
-        return context_length(self.config)
+        return context_length(self.config, self.anatomy.names)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -93,12 +102,21 @@ class ModelFacts:
         several)."""
         return input_device(self.hf.get_submodule(self.anatomy.body))
 
-    @cached_property
+    @property
     def identity(self) -> ModelIdentity:
-        """Hashes and versions that say exactly what this is."""
+        """Hashes and versions that say exactly what this is at this moment: weights changed in place, another
+        adapter, or hooks put on by hand give another one."""
         return self._identify()
 
-    @cached_property
+    def _need(self, what: str) -> None:
+        """Refuse what failed the self-check: a site, or "generate"."""
+        if what in self.unavailable:
+            raise LayerprobeError(
+                f"{self.name}, engine {self.engine.name}: {what} is not available, since its self-check "
+                f"failed: {self.unavailable[what]}"
+            )
+
+    @property
     def lens(self) -> Lens:
         """The logit lens.
 
@@ -110,6 +128,7 @@ class ModelFacts:
             raise LayerprobeError(
                 f"{self.name} has no unembedding, hence no lens: load a causal language model"
             )
+        self._need("lens")
         return Lens(head, device=self.device, n_layers=self.n_layers)
 
     def get_lens(self, name: str = "logit") -> Lens:
@@ -127,9 +146,10 @@ class ModelFacts:
         return self.lenses[name]
 
     def __repr__(self) -> str:
+        without = f", without {', '.join(self.unavailable)}" if self.unavailable else ""
         return (
             f"Model({self.name!r}: {self.n_layers} layers x {self.d_model}, {self.n_heads} heads, "
-            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name})"
+            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name}{without})"
         )
 
     def parse_sites(self, sites: Sequence[str | SiteAt] | str) -> tuple[SiteAt, ...]:
@@ -149,9 +169,28 @@ class ModelFacts:
                 raise LayerprobeError(
                     f"{at} is out of range: {self.name} has layers 0 to {self.n_layers - 1}"
                 )
-            reason = self.engine.available(at)
+            reason = self.why_not(at)
             if reason is not None:
                 raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
+
+    def why_not(self, at: SiteAt) -> str | None:
+        """None where a site can be read; else why not: it is lacking, or its self-check failed."""
+        failed = self.unavailable.get(at.site)
+        if failed is not None:
+            return f"{at} is not available, since its self-check failed: {failed}"
+        return self.engine.available(at)
+
+    @property
+    def sites(self) -> Sites:
+        """Every site, with the layers that have it or the reason why none has; shows itself as a table."""
+        found: dict[str, tuple[int, ...] | str] = {}
+        for name, info in SITES.items():
+            layers: Sequence[int | None] = range(self.n_layers) if info.layered else (None,)
+            reasons = {layer: self.why_not(SiteAt(name, layer)) for layer in layers}
+            held = tuple(layer for layer, reason in reasons.items() if reason is None and layer is not None)
+            whole = not info.layered and reasons[None] is None
+            found[name] = held if held or whole else str(next(iter(reasons.values())))
+        return Sites(found)
 
     def site_shape(self, site: str | SiteAt) -> tuple[int, ...]:
         """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention

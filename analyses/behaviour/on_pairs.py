@@ -13,6 +13,8 @@ from ..lens.suppression import trajectory_of
 from ..lens.trajectories import Variants
 from ..reading.pairing import model_key
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column, Columns
+from ..result.registry import analysis
 from ..result.words import p_value
 from ..statistics.resampling import (
     STORED,
@@ -22,6 +24,7 @@ from ..statistics.resampling import (
     group_codes,
     resolve_groups,
 )
+from ..statistics.same_prompts import merge_codes
 from .counts import PairCounts, mcnemar, pair_counts, pair_rates, rate_draws
 
 
@@ -44,13 +47,14 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
     return next(option for option in options if option.lower() == found.group(1).lower())
 
 
+@analysis(title="What do the models answer?", group="lens", guide="contrastive_pairs", on="stores")
 def behaviour(
     stores: Any,
     *,
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
-    by: Sequence[str] = (),
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Column = "role",
+    by: Columns = (),
     groups: Any = STORED,
     generations: Mapping[Any, Sequence[str]] | None = None,
     model: Any = None,
@@ -101,7 +105,7 @@ def behaviour(
         if name in texts:
             right["generated"] = generated_right(store, texts[name], target, foil)
         members = pair_members(store, role)
-        codes = group_codes(resolve_groups(store, groups)[members[:, 0]])
+        codes = pair_groups(resolve_groups(store, groups), members)
         cells = _subsets(store, members, by)
         for method, correct in right.items():
             correct_target, correct_contrast = correct[members[:, 0]], correct[members[:, 1]]
@@ -235,6 +239,11 @@ def rate_rows(
         }
     )
     return rows
+
+
+def pair_groups(groups: NDArray[np.int64], members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[pairs] group of each pair: those of its two members are one."""
+    return group_codes(merge_codes(groups, groups[members])[members[:, 0]])
 
 
 def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[str, NDArray[np.bool_]]:

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Role, SourceModel
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
+from .causal_view import draw, found
 from .choice import Patcher, choose, random_sets
 from .components import Parts
 from .edited_runs import Where
@@ -23,15 +26,23 @@ from .patching import end_rows, left_out_note, prepare, recovery_draws
 from .source import half_of_groups
 
 
+@analysis(
+    title="Which parts cause the override?",
+    group="cause",
+    guide="suppression",
+    aliases=("patching_causal",),
+    findings=found,
+    picture=draw,
+)
 def causal(
     store: Any,
     *,
     model: Any,
-    source: Any,
+    source: SourceModel = "contrast",
     confirm: Any = None,
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Role = "role",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     control: NDArray[Any] | None = None,
@@ -87,6 +98,22 @@ def causal(
 
     Raises:
         LayerprobeError: runs that cannot be aligned, prompts that are to choose and confirm both.
+
+    Source: greedy choice as in Conmy et al. 2023 (2304.14997), confirmed on prompts that did not choose.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> base = lp.load_model(demo.models()["base"])
+    >>> few = {"n_bootstrap": 20, "n_permutations": 20, "n_random": 2, "most": 2}
+    >>> result = lp.causal(store, model=model, source=base, **few)
+    >>> "recovery_of_set" in set(result.table["metric"])
+    True
     """
 
     def patcher_of(some: Any, chosen_rows: NDArray[Any] | None) -> tuple[Patcher, int]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Role, SourceModel
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     bootstrap_interval,
@@ -22,6 +24,7 @@ from ..statistics.resampling import (
     permutation_p,
 )
 from .answer_task import AnswerTask, answer_task
+from .component_views import patching_drawn, patching_found
 from .components import Component, all_components
 from .edited_runs import Where, record, run_difference
 from .paths import Path, path_effects, path_frame, paths_among, strongest
@@ -31,14 +34,21 @@ from .sweeps import head_sweep, position_sweep, site_sweep
 Floats = NDArray[np.float64]
 
 
+@analysis(
+    title="Which parts bring the answer back?",
+    group="cause",
+    guide="suppression",
+    findings=patching_found,
+    picture=patching_drawn,
+)
 def patching(
     store: Any,
     *,
     model: Any,
-    source: Any = "contrast",
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
+    source: SourceModel = "contrast",
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Role = "role",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 64,
@@ -80,6 +90,21 @@ def patching(
 
     Raises:
         LayerprobeError: runs that cannot be aligned token by token.
+
+    Source: Vig et al. (2004.12265); Zhang & Nanda (2309.16042); paths: Wang et al. (2211.00593).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> base = lp.load_model(demo.models()["base"])
+    >>> result = lp.patching(store, model=model, source=base, n_bootstrap=20, n_permutations=20)
+    >>> sorted(result.frames)
+    ['map', 'positions']
     """
     task, origin, left_out = prepare(
         store,

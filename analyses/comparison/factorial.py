@@ -17,6 +17,7 @@ from ..lens.suppression import subsets_of, trajectory_of
 from ..lens.suppression_index import CI, Draws, bounds, read_subset
 from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
 from .alikeness import group_jackknife
 from .geometry import JACKKNIFE, crossfit_norm, halves, triple
@@ -25,6 +26,15 @@ from .models import compare, lens_columns
 Key = tuple[str, str]
 
 
+@analysis(
+    title="Tuning or template?",
+    group="compare",
+    guide="base_vs_instruct",
+    on="stores",
+    least=4,
+    passes_on=compare,
+    aliases=("comparison_factorial",),
+)
 def two_by_two(
     stores: Mapping[Key, Any],
     *,

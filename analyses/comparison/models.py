@@ -13,26 +13,40 @@ from ..lens.suppression_index import Draws
 from ..lens.trajectories import Variants
 from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column, Label, ModelName, Permute, Sites
+from ..result.registry import analysis
 from ..statistics.resampling import STORED, cluster_bootstrap_weights, resolve_groups
 from .geometry import did_rows, geometry_rows
+from .models_view import draw, found
 from .through_lens import lens_kl_rows, lens_rows
 from .transfer_of_directions import direction_rows
 
 
+@analysis(
+    title="What differs between the models?",
+    group="compare",
+    guide="base_vs_instruct",
+    on="stores",
+    least=2,
+    without=("models",),
+    findings=found,
+    picture=draw,
+    aliases=("comparison",),
+)
 def compare(
     stores: Mapping[Any, Any],
     *,
-    label: str | None = None,
-    target: str | None = None,
-    foil: str | None = None,
-    by: str | None = None,
+    label: Label | None = None,
+    target: Answer | None = None,
+    foil: Answer | None = None,
+    by: Column | None = None,
     contrast: str | None = None,
-    reference: Any = None,
+    reference: ModelName | None = None,
     groups: Any = STORED,
-    sites: Any = None,
+    sites: Sites = None,
     models: Mapping[Any, Any] | None = None,
     variants: Variants = "max",
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,
     n_splits: int = 8,
@@ -123,7 +137,7 @@ def compare(
     store = paired.stores[paired.reference]
     table = tidy({**row, "dataset": store.dataset_name, "tokens": store.tokens} for row in rows)
     return AnalysisResult(
-        kind="comparison",
+        kind="compare",
         table=table,
         frames=frames,
         provenance={

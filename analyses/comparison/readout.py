@@ -8,9 +8,19 @@ import torch
 from ...hooks.errors import LayerprobeError
 from ..reading.pairing import pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from .geometry import codes, halves
 
 
+@analysis(
+    command="readout",
+    title="What did tuning write into activations?",
+    group="compare",
+    guide="base_vs_instruct",
+    on="stores",
+    least=2,
+    aliases=("comparison_readout",),
+)
 def mean_difference_readout(
     stores: dict[Any, Any],
     *,

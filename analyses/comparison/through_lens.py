@@ -112,7 +112,8 @@ def _interaction(
     row = {
         "model": name,
         "reference": reference,
-        "subset": f"{subset} − {other}",
+        "subset": subset,
+        "minus": other,
         "metric": "suppression_index",
         **estimated(values),
         "n": int(both.sum()),

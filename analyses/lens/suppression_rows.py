@@ -8,7 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..result.findings import ALPHA
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
+from .contrasts import REST
 from .suppression_index import (
     CI,
     Draws,
@@ -105,7 +107,7 @@ def contrast_rows(
     contrast: str | None,
     n: int,
 ) -> list[dict[str, Any]]:
-    """Every subset against the rest (or against `contrast`), as `difference_rows`."""
+    """Every subset (column `subset`) minus the rest or `contrast` (column `minus`), as `difference_rows`."""
     if len(readings) < 2:
         return []
     if contrast is not None and f"{by}={contrast}" not in readings:
@@ -120,8 +122,8 @@ def contrast_rows(
         others = [other for other in readings if other != name] if contrast is None else [f"{by}={contrast}"]
         mask = np.any([readings[other].rows for other in others], axis=0)
         rest = readings[others[0]] if len(others) == 1 else read_subset(trajectory, mask, draws)
-        label = f"{name} − {others[0] if len(others) == 1 else 'rest'}"
-        rows += difference_rows(trajectory, label, reading, rest, draws, n)
+        pair = (name, others[0] if len(others) == 1 else REST)
+        rows += difference_rows(trajectory, pair, reading, rest, draws, n)
     return rows
 
 
@@ -151,11 +153,22 @@ def paired_rows(
 
 
 def difference_rows(
-    trajectory: Trajectory, label: str, one: SubsetReading, two: SubsetReading, draws: Draws, n: int
+    trajectory: Trajectory,
+    pair: tuple[str, str],
+    one: SubsetReading,
+    two: SubsetReading,
+    draws: Draws,
+    n: int,
 ) -> list[dict[str, Any]]:
     """Rows for one subset minus another, with a p by exchanging membership."""
     both = one.rows | two.rows
-    common = {"subset": label, "n": int(both.sum()), "n_groups": draws.n_groups(both), "ci_method": CI}
+    common = {
+        "subset": pair[0],
+        "minus": pair[1],
+        "n": int(both.sum()),
+        "n_groups": draws.n_groups(both),
+        "ci_method": CI,
+    }
     rows = paired_rows(trajectory, one, two, common)
     scores = np.where(one.rows, one.scores, two.scores)[both]
     try:
@@ -180,16 +193,17 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
     `weakened`. A lead that shrinks by less, or was never there, is neither.
     """
 
-    def row(metric: str, subset: str = name) -> pd.Series:
-        found = table[(table["subset"] == subset) & (table["metric"] == metric)]
-        return found.iloc[0]
+    own = table[(table["subset"] == name) & (table["minus"].isna() if "minus" in table else True)]
+
+    def row(metric: str) -> pd.Series:
+        return own[own["metric"] == metric].iloc[0]
 
     index, peak, final, share = (
         row(metric)
         for metric in ("suppression_index", "peak_logit_difference", "final_logit_difference", "lost_share")
     )
     present = peak["lo"] > 0
-    falls = index["lo"] > 0 and index["p_familywise"] <= 0.05
+    falls = index["lo"] > 0 and index["p_familywise"] <= ALPHA
     kind = "none"
     if present and falls and final["hi"] < 0:
         kind = "override"

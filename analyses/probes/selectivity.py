@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Count, HeldOut, Label
+from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from .linear import linear_probe
+from .selectivity_view import draw
 
 CI_METHOD = "cluster bootstrap over held-out groups, and t over control draws"
 
@@ -41,14 +44,22 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     return drawn
 
 
+@analysis(
+    title="Does the probe read “{label}”, or memorise words?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+    without=("metrics",),
+    picture=draw,
+)
 def selectivity(
     store: Any,
     *,
-    label: str,
+    label: Label,
     groups: Any = STORED,
     types: Any = None,
-    n_controls: int = 5,
-    held_out: Any = 0.3,
+    n_controls: Count = 5,
+    held_out: HeldOut = 0.3,
     n_folds: int = 5,
     n_bootstrap: int = 1000,
     seed: int = 0,
@@ -107,8 +118,8 @@ def selectivity(
     common |= {"held_out": same_rows, "n_permutations": 0, "baselines": False}
     real = linear_probe(store, label=label, n_bootstrap=n_bootstrap, **common)
     hits = [_held_out_hits(real)]
-    for draw in range(n_controls):
-        control = control_labels(kinds, labels, seed + draw)
+    for k in range(n_controls):
+        control = control_labels(kinds, labels, seed + k)
         # their own intervals are of no use, and an analysis wants a few draws
         hits.append(_held_out_hits(linear_probe(store, label=control, n_bootstrap=20, **common)))
     weights = cluster_bootstrap_weights(task.groups[task.test], n_bootstrap, seed + 3)

@@ -1,12 +1,12 @@
-"""The one result type of every analysis: a tidy table, what stands behind it, and words and pictures of it.
+"""The one result type of every analysis: a tidy table, what stands behind it, its findings and its picture.
 
-How a kind of result is put into sentences and drawn lives beside its analysis: `summarise(result)` and
-`draw(result)` in `<kind>_view.py` (or in the analysis' own module), found by the result's `kind`.
+What a kind of result finds and how it is drawn is registered beside its analysis (`registry`).
 """
 
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,31 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
+from . import catalogue, registry
 from .directions import Directions
 from .files import read_parts, write_parts
+from .findings import Finding
+from .words import sentence
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from altair import Chart
 
 __all__ = ["AnalysisResult", "Directions", "Sentences", "read_result"]
 
 COLUMNS = (
-    *("model", "reference", "dataset", "subset", "site", "layer", "head", "tokens", "method", "space"),
+    *(
+        "model",
+        "reference",
+        "dataset",
+        "subset",
+        "minus",
+        "site",
+        "layer",
+        "head",
+        "tokens",
+        "method",
+        "space",
+    ),
     *(
         "target",
         "metric",
@@ -58,6 +73,29 @@ class Sentences(tuple[str, ...]):
         return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in self)
 
 
+@dataclass(frozen=True)
+class Findings:
+    """Findings of one result; prints and shows one sentence a line."""
+
+    items: tuple[Finding, ...] = field(default=())
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Finding:
+        return self.items[index]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per finding."""
+        return pd.DataFrame([finding.to_dict() for finding in self.items])
+
+    def __repr__(self) -> str:
+        return "\n".join(sentence(finding) for finding in self.items)
+
+
 @dataclass(frozen=True, eq=False)
 class AnalysisResult:
     """What an analysis found. Nothing in it changes after it was made."""
@@ -77,14 +115,40 @@ class AnalysisResult:
     notes: tuple[str, ...] = ()
     """What a reader must know before quoting a number."""
 
+    @cached_property
+    def findings(self) -> Findings:
+        """What was found and what was not, as data: one claim each, with the numbers that carry it."""
+        find = registry.find(self.kind).findings
+        return Findings(tuple(find(self)) if find else ())
+
     def summary(self) -> Sentences:
         """Findings in plain language, each sentence with its number."""
-        return Sentences([*_view(self.kind, "summarise")(self), *self.notes])
+        if registry.find(self.kind).findings is None:  # not yet as findings
+            return Sentences([*_view(self.kind, "summarise")(self), *self.notes])
+        return Sentences([*map(sentence, self.findings), *self.notes])
 
-    def plot(self) -> "Figure":
-        """A plotly figure of the result."""
-        figure: Figure = _view(self.kind, "draw")(self)
-        return figure
+    def plot(self) -> "Chart":
+        """The picture of the result: an Altair chart, which shows itself in a notebook.
+
+        Raises:
+            LayerprobeError: this kind of result has none.
+        """
+        draw = registry.find(self.kind).picture or _view(self.kind, "draw")
+        chart: Chart = draw(self)
+        return chart
+
+    def save_figure(self, path: str | Path) -> Path:
+        """Write the picture to a file, without a browser.
+
+        Args:
+            path: ending in .svg, .pdf, .png, .html or .json.
+
+        Raises:
+            LayerprobeError: another ending, or a result without a picture.
+        """
+        from .charts import save_figure
+
+        return save_figure(self.plot(), path)
 
     def examples(
         self,
@@ -190,7 +254,41 @@ def read_result(path: str | Path) -> AnalysisResult:
     Raises:
         LayerprobeError: no such file, a file that is no result, or one of its parts is missing.
     """
-    return AnalysisResult(**read_parts(Path(path)))
+    parts = read_parts(Path(path))
+    kind = _FORMER_KINDS.get(parts["kind"], parts["kind"])
+    return AnalysisResult(**{**parts, "kind": catalogue.name_of(kind) or kind})
+
+
+# results of an analysis that had the name which a command has now
+_FORMER_KINDS = {"preferences": "reward_decomposition"}
+
+
+def joined(results: Sequence[AnalysisResult], models: Sequence[str] = ()) -> AnalysisResult:
+    """Results of one question asked of several models as one result, so that one picture shows them all.
+
+    Args:
+        results: of one kind.
+        models: their models' names, for tables that do not name them.
+    """
+    if len(results) == 1 and not models:
+        return results[0]
+    names = list(models) or [""] * len(results)
+
+    def together(frames: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
+        named = []
+        for frame, name in zip(frames, names, strict=True):
+            if frame is not None:
+                named.append(frame if "model" in frame or not name else frame.assign(model=name))
+        return tidy(pd.concat(named, ignore_index=True))
+
+    keys = dict.fromkeys(key for result in results for key in result.frames)
+    return AnalysisResult(
+        kind=results[0].kind,
+        table=together([result.table for result in results]),
+        frames={key: together([result.frames.get(key) for result in results]) for key in keys},
+        provenance=results[0].provenance,
+        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+    )
 
 
 def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
@@ -204,28 +302,20 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 
 _VIEWS = {
-    "ablation": "causes.ablation",
-    "alignment_quality": "alignment.quality_view",
-    "attribution": "causes.attribution",
     "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "comparison": "comparison.models_view",
-    "comparison_factorial": "comparison.factorial_view",
-    "comparison_readout": "comparison.readout",
-    "drift": "separation.drift",
+    "two_by_two": "comparison.factorial_view",
+    "mean_difference_readout": "comparison.readout",
     "leave_one_domain_out": "validation.domains_view",
     "linear_probe": "probes.linear_view",
-    "linear_probe_curves": "validation.curves_view",
-    "linear_probe_transfer": "validation.transfer_view",
-    "nested_cv": "validation.nested_cv",
-    "patching": "causes.patching_view",
-    "patching_causal": "causes.causal_view",
-    "preferences": "rewards.preferences_view",
-    "refusal_direction": "causes.refusal_view",
+    "contrast_probe": "probes.linear_view",
+    "token_probe": "probes.linear_view",
+    "score_heads": "probes.linear_view",
+    "preference_dimensions": "probes.linear_view",
+    "learning_curve": "validation.curves_view",
+    "generalisation_matrix": "validation.transfer_view",
+    "nested_cv": "validation.nested_cv_view",
+    "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
-    "separation": "separation.clusters_view",
-    "suppression": "lens.suppression_view",
-    "topic_control": "separation.topic_control",
-    "unsupervised": "separation.unsupervised",
 }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...hooks.errors import LayerprobeError
 from ..probes.problem import Floats
 from ..result.analysis import AnalysisResult, tidy
+from ..result.registry import analysis
 from ..statistics.metrics import r2
 from ..statistics.resampling import (
     STORED,
@@ -38,6 +39,7 @@ class Axis:
     """[width] of length 1."""
 
 
+@analysis(title="What does the reward rest on?", group="read", guide="probes")
 def reward_decomposition(
     store: Any,
     probes: AnalysisResult | Sequence[AnalysisResult],

@@ -5,18 +5,20 @@ and balanced accuracy in every row; then *inference-time probing*: how far a rew
 together from the dimensions.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ...hooks.errors import LayerprobeError
+from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
 from ..probes.problem import Fits, Floats, Problem
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.options import Classes
+from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .decomposition import reward_decomposition
 from .scalar_head import reward_head
@@ -31,11 +33,19 @@ METRICS = {
 }
 
 
+@analysis(
+    command="preferences",
+    title="Which preference dimensions can be read off?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+    without=("method", "positive"),
+)
 def preference_dimensions(
     store: Any,
     *,
-    dimensions: Sequence[str],
-    recipe: str = "converged",
+    dimensions: Classes,
+    recipe: Literal["converged", "published"] = "converged",
     groups: Any = STORED,
     seed: int = 0,
     **options: Any,

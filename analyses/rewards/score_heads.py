@@ -8,19 +8,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.options import Numbers, Positive
+from ..result.registry import analysis
 from ..statistics.resampling import STORED
 
 
+@analysis(
+    title="Which scores can be read off?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+    without=("method", "positive"),
+)
 def score_heads(
     store: Any,
     *,
-    scores: Sequence[str],
+    scores: Numbers,
     targets: pd.DataFrame | None = None,
-    tolerance: float = 0.5,
+    tolerance: Positive = 0.5,
     groups: Any = STORED,
     seed: int = 0,
     **options: Any,

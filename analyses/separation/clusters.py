@@ -5,7 +5,7 @@ permutation null), because indices move with width, sample size and a single inf
 null Dunn is 0.44, 0.81 and 0.91 at width 64, 1,024 and 4,096.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,22 @@ from torch import Tensor
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ...hooks.sites import select_held
+from ..reading.device import find_device
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Permute
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
     check_finite,
+    group_codes,
     max_t,
     permutation_p,
     resolve_groups,
 )
+from .clusters_view import draw, found
 from .design import Design, design
 from .dominant_dimensions import leave_out
 from .draws import WEIGHTED, drawn_indices
@@ -37,16 +44,24 @@ NO_INTERVAL = (
 CI_METHOD = "cluster bootstrap, centred"
 
 
+@analysis(
+    command="separate",
+    title="Do the classes of “{label}” form clusters?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def separation(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     indices: Sequence[str] = DEFAULT_INDICES,
     spaces: Sequence[str] = ("raw", "zscored"),
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 300,
     n_bootstrap: int = 200,
     level: float = 0.95,
@@ -75,7 +90,7 @@ def separation(
         n_bootstrap: draws of the interval; 0 leaves it out.
         level: of the intervals.
         seed: of all draws; the same seed and groups give paired draws across stores.
-        device: where to compute.
+        device: where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
         progress: show a bar.
 
     Returns:
@@ -84,6 +99,8 @@ def separation(
 
     Raises:
         LayerprobeError: unknown column, index, space, site or layer; one cluster; no groups; NaN rows.
+
+    Source: Davies & Bouldin 1979; Dunn 1974; Xie & Beni 1991; Caliński & Harabasz 1974; Rousseeuw 1987.
 
     >>> from layerprobe.cache.store.memory import from_arrays
     >>> rng = np.random.default_rng(0)
@@ -96,21 +113,24 @@ def separation(
     [(0, False), (1, True)]
     """
     check_names(indices, spaces)
-    places = list(site_layers(store, sites, layers))
+    where = find_device(device) or torch.device("cpu")
+    places = site_layers(store, sites, layers)
+    labelled = read_classes(store, label)
     plan = design(
-        store.labels(label),
-        resolve_groups(store, groups),
+        labelled.codes,
+        group_codes(resolve_groups(store, groups)[labelled.rows]),
+        names=labelled.classes,
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        device=device,
+        device=where,
         permute=permute,
     )
     rows: list[dict[str, Any]] = []
     nulls: list[NDArray[np.float64]] = []
     dropped: list[dict[str, Any]] = []
     for site, layer in _bar(places, progress):
-        x = layer_rows(store, site, layer, device)
+        x = layer_rows(store, site, layer, where, labelled.rows)
         for space in spaces:
             found, null = layer_separation(to_space(x, space), plan, indices, level=level)
             place = {"site": site, "layer": layer, "space": space}
@@ -122,7 +142,7 @@ def separation(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
         "n": len(plan.codes),
         "n_groups": plan.n_groups,
         "seed": seed,
@@ -136,8 +156,9 @@ def separation(
             "classes": [str(name) for name in plan.classes],
             "n_permutations": n_permutations,
             "n_bootstrap": n_bootstrap,
-            "label": label,
+            "label": labelled.name,
         },
+        notes=labelled.notes,
     )
 
 
@@ -158,27 +179,23 @@ def check_names(indices: Sequence[str], spaces: Sequence[str]) -> None:
 
 
 def site_layers(
-    store: ActivationStore, sites: Sequence[str] | None, layers: Sequence[int] | None
-) -> Iterator[tuple[str, int | None]]:
+    store: ActivationStore, sites: str | Sequence[str] | None, layers: int | Sequence[int] | None
+) -> list[tuple[str, int | None]]:
     """Every (site, layer) asked for; layer None for sites without layers."""
-    chosen = store.sites if sites is None else ([sites] if isinstance(sites, str) else sites)
-    for site in chosen:
-        if site == "lens":
-            continue
-        have = store.layers(site)
-        if not have:
-            yield site, None
-            continue
-        for layer in have if layers is None else layers:
-            if layer not in have:
-                raise LayerprobeError(f"{site} has layers {', '.join(map(str, have))}, not {layer}")
-            yield site, layer
+    found = select_held({site: store.layers(site) for site in store.sites}, sites, layers)
+    return [(at.site, at.layer) for at in found]
 
 
-def layer_rows(store: ActivationStore, site: str, layer: int | None, device: str) -> Tensor:
-    """[rows, width] of one layer, checked to be finite; heads are laid side by side."""
-    values = store.activations(site, layer)
-    check_finite(values, site=site, layer=layer, ids=store.ids)
+def layer_rows(
+    store: ActivationStore,
+    site: str,
+    layer: int | None,
+    device: str | torch.device,
+    rows: NDArray[np.int64],
+) -> Tensor:
+    """[rows, width] of some rows of one layer, checked to be finite; heads are laid side by side."""
+    values = np.asarray(store.activations(site, layer))[rows]
+    check_finite(values, site=site, layer=layer, ids=store.ids[rows], rows=rows)
     return torch.from_numpy(np.array(values).reshape(len(values), -1)).to(device)
 
 

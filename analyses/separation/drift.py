@@ -6,33 +6,43 @@ that a position is not pulled towards 0 or 1 by the noise of the axis itself.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import class_name, read_classes
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Value
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     check_finite,
     cluster_bootstrap_weights,
+    group_codes,
     resolve_groups,
     split_half,
 )
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .drift_view import draw, found
 
 
+@analysis(
+    title="Where does “{third}” lie between “{start}” and “{end}”?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def drift(
     store: ActivationStore,
     *,
-    label: str,
-    start: Any,
-    end: Any,
-    third: Any,
+    label: Label,
+    start: Value,
+    end: Value,
+    third: Value,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
@@ -62,11 +72,24 @@ def drift(
 
     Raises:
         LayerprobeError: a value without rows, or too few groups of it to split.
+
+    Source: drift of jailbroken prompts after Borah et al. 2025 (2506.13901); the axis is cross-fitted here.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 3
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += np.array([0.0, 10.0, 8.0])[y]
+    >>> store = from_arrays({"resid_post": x}, labels={"kind": np.array(["safe", "unsafe", "jailbroken"])[y]})
+    >>> where = {"start": "safe", "end": "unsafe", "third": "jailbroken"}
+    >>> result = drift(store, label="kind", groups=None, n_bootstrap=20, **where)
+    >>> round(float(result.table.query("metric == 'drift_position'")["estimate"].iloc[0]), 1)
+    0.8
     """
     from .clusters import site_layers
 
-    values = np.asarray(store.labels(label)).astype(str)
-    names = [str(start), str(end), str(third)]
+    labelled = read_classes(store, label, least=1)
+    values = np.array(labelled.classes, dtype=object)[labelled.codes]
+    names = [class_name(start), class_name(end), class_name(third)]
     if len(set(names)) < 3:
         raise LayerprobeError(
             f"drift needs three different values of {label!r}, got start={names[0]!r}, end={names[1]!r}, "
@@ -74,20 +97,21 @@ def drift(
         )
     for name in names:
         if not (values == name).any():
-            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(np.unique(values))}")
-    rows = np.isin(values, names)
-    keys = resolve_groups(store, groups)[rows]
-    codes = np.array([names.index(value) for value in values[rows]])
+            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(labelled.classes)}")
+    chosen = np.isin(values, names)
+    rows = labelled.rows[chosen]
+    keys = group_codes(resolve_groups(store, groups)[rows])
+    codes = np.array([names.index(value) for value in values[chosen]])
     fit = split_half(keys, seed, labels=codes)
     weights = cluster_bootstrap_weights(keys, n_bootstrap, seed).astype(np.float64)
     weights = np.concatenate([np.ones((1, len(codes))), weights])
     table = []
     for site, layer in site_layers(store, sites, layers):
         x = np.asarray(store.activations(site, layer))[rows]
-        check_finite(x, site=site, layer=layer)
+        check_finite(x, site=site, layer=layer, ids=store.ids[rows], rows=rows)
         draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
-        for metric, found in draws.items():
-            spread = found[1:][np.isfinite(found[1:])]
+        for metric, values in draws.items():
+            spread = values[1:][np.isfinite(values[1:])]
             lo, hi = (
                 np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
                 if len(spread) > 9
@@ -101,9 +125,9 @@ def drift(
                     "site": site,
                     "layer": layer,
                     "tokens": store.tokens,
-                    "target": label,
+                    "target": labelled.name,
                     "metric": metric,
-                    "estimate": found[0],
+                    "estimate": values[0],
                     "lo": lo,
                     "hi": hi,
                     "ci_method": "cluster bootstrap, percentile",
@@ -112,7 +136,25 @@ def drift(
                     "seed": seed,
                 }
             )
-    return AnalysisResult(kind="drift", table=tidy(table), provenance={"label": label, "values": names})
+    return AnalysisResult(
+        kind="drift",
+        table=tidy(table),
+        frames={"closest": closest_layers(table)},
+        provenance={"label": labelled.name, "values": names},
+        notes=labelled.notes,
+    )
+
+
+def closest_layers(table: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per site: the layer at which the third set lies closest to the end.
+
+    Closest is the least distance of its position from 1, on either side: a set that overshoots lies far away.
+    """
+    positions = pd.DataFrame([row for row in table if row["metric"] == "drift_position"])
+    positions["distance"] = (positions["estimate"] - 1).abs()
+    known = positions[positions["distance"].notna()]
+    best = known.loc[known.groupby("site", sort=False)["distance"].idxmin()]
+    return best[["model", "site", "layer", "estimate", "lo", "hi", "distance"]].reset_index(drop=True)
 
 
 def _place(
@@ -149,48 +191,3 @@ def _means(
 ) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return (weights[:, rows] @ x[rows]) / weights[:, rows].sum(axis=1, keepdims=True)
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """First and last layer, and where the third set comes closest to the end."""
-    positions = result.table[result.table["metric"] == "drift_position"]
-    sentences = []
-    for (model, site), part in positions.groupby(["model", "site"], sort=False):
-        parts = (
-            ("first", part.iloc[0]),
-            ("last", part.iloc[-1]),
-            ("closest to the end", part.iloc[int(part["estimate"].argmax())]),
-        )
-        told = "; ".join(
-            f"{which}{'' if 'layer' not in row or row['layer'] is None else f' (layer {row.layer})'} "
-            f"{row['estimate']:.2f} [{row['lo']:.2f}, {row['hi']:.2f}]"
-            for which, row in parts
-        )
-        sentences.append(
-            f"{model} {site}: {part['subset'].iloc[0]} lies at {told} "
-            f"(0 = start, 1 = end; n = {part['n'].iloc[0]})."
-        )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Position over layers with its interval."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    positions = result.table[result.table["metric"] == "drift_position"]
-    for (model, site), part in positions.groupby(["model", "site"], sort=False):
-        bars = {
-            "type": "data",
-            "array": part["hi"] - part["estimate"],
-            "arrayminus": part["estimate"] - part["lo"],
-        }
-        figure.add_trace(
-            go.Scatter(x=part["layer"], y=part["estimate"], error_y=bars, name=f"{model} {site}")
-        )
-    for y in (0, 1):
-        figure.add_hline(y=y, line={"color": "#7f8790", "width": 1})
-    figure.update_layout(
-        template="plotly_white", xaxis_title="layer", yaxis_title="position (0 start, 1 end)"
-    )
-    return figure

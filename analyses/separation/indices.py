@@ -14,44 +14,48 @@ import torch
 from torch import Tensor
 
 from ...hooks.errors import LayerprobeError
+from ..statistics.quantities import DIAMETERS, QUANTITIES, SET_DISTANCES
 from .codes import as_rows, encode_labels
 from .distances import PairStatistics, extreme, pair_statistics
 from .moments import Moments, cluster_moments
 
-SET_DISTANCES = ("single", "complete", "average", "centroid", "average_to_centroids", "hausdorff")
-DIAMETERS = ("maximum", "average", "centroid")
-
 
 @dataclass(frozen=True)
 class Index:
-    """How to read one index.
+    """How to compute one index; its title and direction are those of `QUANTITIES`.
 
     Attributes:
         name: metric name in result tables.
-        better: `higher` or `lower`, for well separated clusters.
         scale: `log` for positive ratios, whose noise is multiplicative, else `linear`.
         pairwise: whether it needs distances between rows (n² work) or only centroids.
-        title: for plots and sentences.
     """
 
     name: str
-    better: str
     scale: str
     pairwise: bool
-    title: str
+
+    @property
+    def better(self) -> str:
+        """`higher` or `lower`, for well separated clusters."""
+        return QUANTITIES[self.name].direction or "higher"
+
+    @property
+    def title(self) -> str:
+        """For plots and sentences."""
+        return QUANTITIES[self.name].title
 
 
 INDICES: dict[str, Index] = {
     index.name: index
     for index in (
-        Index("silhouette", "higher", "linear", True, "silhouette"),
-        Index("davies_bouldin", "lower", "log", False, "Davies-Bouldin"),
-        Index("calinski_harabasz", "higher", "log", False, "Calinski-Harabasz"),
-        Index("dunn", "higher", "log", True, "Dunn"),
-        Index("xie_beni", "lower", "log", False, "Xie-Beni"),
-        Index("dunn_torchmetrics", "higher", "log", False, "Dunn as in torchmetrics"),
+        Index("silhouette", "linear", True),
+        Index("davies_bouldin", "log", False),
+        Index("calinski_harabasz", "log", False),
+        Index("dunn", "log", True),
+        Index("xie_beni", "log", False),
+        Index("dunn_torchmetrics", "log", False),
         *(
-            Index(f"dunn_{distance}_{diameter}", "higher", "log", True, f"Dunn ({distance} / {diameter})")
+            Index(f"dunn_{distance}_{diameter}", "log", True)
             for distance in SET_DISTANCES
             for diameter in DIAMETERS
         ),

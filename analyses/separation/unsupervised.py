@@ -5,23 +5,26 @@ projection on two principal axes is given for the eyes, with hover text; no numb
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import Labelled, read_classes
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Permute
+from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     check_finite,
+    group_codes,
     group_permutations,
     max_t,
     permutation_p,
     resolve_groups,
 )
-from .codes import encode_labels
 from .structure import (
     anisotropy,
     clusters,
@@ -30,23 +33,28 @@ from .structure import (
     principal_scores,
     two_nn,
 )
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .unsupervised_view import draw, found
 
 METHODS = ("kmeans", "gmm")
 
 
+@analysis(
+    title="What structure is there without labels?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def unsupervised(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     methods: Sequence[str] = METHODS,
     space: str = "zscored",
     groups: Any = STORED,
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 200,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -68,6 +76,17 @@ def unsupervised(
     Returns:
         kind `unsupervised`; metrics `adjusted_rand`, `adjusted_mutual_info` (with null, p and family-wise p),
         `two_nn`, `effective_rank`, `participation_ratio`, `anisotropy`; `frames["projection"]` for the eyes.
+
+    Source: ARI: Hubert & Arabie 1985; AMI: Vinh et al. 2010; TwoNN: Facco et al. 2017.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += 8 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"safe": y})
+    >>> result = unsupervised(store, label="safe", groups=None, methods=("kmeans",), space="raw")
+    >>> float(result.table.query("metric == 'adjusted_rand'")["estimate"].iloc[0])
+    1.0
     """
     import torch
 
@@ -77,22 +96,23 @@ def unsupervised(
     for method in methods:
         if method not in METHODS:
             raise LayerprobeError(f"no method {method!r}; use one of {', '.join(METHODS)}")
-    codes, classes = encode_labels(store.labels(label))
-    keys = resolve_groups(store, groups)
+    labelled = read_classes(store, label)
+    codes, classes = labelled.codes, labelled.classes
+    keys = group_codes(resolve_groups(store, groups)[labelled.rows])
     permuted = group_permutations(codes, keys, n_permutations, seed, how=permute)
     about: dict[str, Any] = {
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
     }
     about |= {"n": len(codes), "n_groups": int(keys.max()) + 1, "seed": seed}
     rows: list[dict[str, Any]] = []
     nulls: list[NDArray[np.float64]] = []
     shown = []
     for site, layer in site_layers(store, sites, layers):
-        x = np.asarray(store.activations(site, layer))
-        check_finite(x, site=site, layer=layer, ids=store.ids)
+        x = np.asarray(store.activations(site, layer))[labelled.rows]
+        check_finite(x, site=site, layer=layer, ids=store.ids[labelled.rows], rows=labelled.rows)
         x = x.reshape(len(x), -1)
         place = {"site": site, "layer": layer}
         for method in methods:
@@ -119,7 +139,7 @@ def unsupervised(
                 )
         for metric, measure in _MEASURES.items():
             rows.append({**about, **place, "space": "raw", "metric": metric, "estimate": measure(x)})
-        shown.append(_projection(store, x, place, np.asarray(store.labels(label))))
+        shown.append(_projection(store, x, place, labelled))
     if n_permutations and nulls:
         table = np.stack(nulls, axis=1)
         p, familywise = permutation_p(table[0], table[1:]), max_t(table[0], table[1:])
@@ -132,7 +152,8 @@ def unsupervised(
         kind="unsupervised",
         table=tidy(rows),
         frames={"projection": pd.concat(shown, ignore_index=True)},
-        provenance={"label": label, "classes": [str(name) for name in classes]},
+        provenance={"label": labelled.name, "classes": list(classes)},
+        notes=labelled.notes,
     )
 
 
@@ -176,92 +197,23 @@ def _agreement(
 
 
 def _projection(
-    store: ActivationStore, x: NDArray[np.floating], place: dict[str, Any], labels: NDArray[Any]
+    store: ActivationStore, x: NDArray[np.floating], place: dict[str, Any], labelled: Labelled
 ) -> Any:
     import pandas as pd
 
     scores, share = principal_scores(x, 2)
     if scores.shape[1] < 2:
         scores, share = np.pad(scores, ((0, 0), (0, 1))), np.pad(share, (0, 1))
-    texts = store.texts
+    texts, examples = store.texts, np.asarray(store.examples)[labelled.rows]
     return pd.DataFrame(
         {
             **place,
-            "id": store.ids,
-            "label": labels.astype(str),
-            "text": [""] * len(x) if texts is None else [texts[i][:300] for i in store.examples],
+            "id": store.ids[labelled.rows],
+            "label": np.array(labelled.classes, dtype=object)[labelled.codes],
+            "text": [""] * len(x) if texts is None else [texts[i][:300] for i in examples],
             "first": scores[:, 0],
             "second": scores[:, 1],
             "share_first": float(share[0]),
             "share_second": float(share[1]),
         }
     )
-
-
-def _plain(value: float) -> str:
-    """For a sentence: two decimals below ten, one above; no minus before zero, no powers of ten."""
-    return f"{round(value, 1) + 0.0:.1f}" if abs(value) >= 10 else f"{round(value, 2) + 0.0:.2f}"
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """Best agreement per method, and how dimension and anisotropy run through the layers."""
-    sentences = []
-    table = result.table
-    for method, part in table[table["metric"] == "adjusted_mutual_info"].groupby("method", sort=False):
-        best = part.iloc[int(part["estimate"].argmax())]
-        tested = f", family-wise p = {best['p_familywise']:.3f}" if "p_familywise" in part else ""
-        sentences.append(
-            f"{method} without labels agrees with {best['target']} best at "
-            f"{best['site']}[{best.get('layer')}]: adjusted mutual information "
-            f"{_plain(best['estimate'])}{tested} ({best['n']} rows)."
-        )
-    for metric, words in (
-        ("two_nn", "intrinsic dimension (TwoNN)"),
-        ("effective_rank", "effective rank"),
-        ("anisotropy", "anisotropy"),
-    ):
-        part = table[table["metric"] == metric]
-        sentences.append(
-            f"{words} runs from {_plain(part['estimate'].iloc[0])} in the first layer to "
-            f"{_plain(part['estimate'].iloc[-1])} in the last."
-        )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Rows of each layer on two principal axes, coloured by label, the prompt on hover; for the eyes only."""
-    import plotly.graph_objects as go
-
-    frame = result.frames["projection"]
-    figure = go.Figure()
-    places = list(frame.drop_duplicates(["site", "layer"])[["site", "layer"]].itertuples(index=False))
-    names = list(frame["label"].unique())
-    for site, layer in places:
-        part = frame[(frame["site"] == site) & ((frame["layer"] == layer) | frame["layer"].isna())]
-        for name in names:
-            mine = part[part["label"] == name]
-            figure.add_trace(
-                go.Scatter(
-                    x=mine["first"],
-                    y=mine["second"],
-                    mode="markers",
-                    name=name,
-                    text=mine["text"],
-                    hovertemplate="%{text}<extra>%{fullData.name}</extra>",
-                    visible=(site, layer) == tuple(places[-1]),
-                )
-            )
-    buttons = [
-        {
-            "label": f"{site}[{layer}]",
-            "method": "update",
-            "args": [{"visible": [i // len(names) == number for i in range(len(places) * len(names))]}],
-        }
-        for number, (site, layer) in enumerate(places)
-    ]
-    figure.update_layout(
-        template="plotly_white",
-        title="Two principal axes (for the eyes only: no number comes from this picture)",
-        updatemenus=[{"buttons": buttons, "active": len(places) - 1}],
-    )
-    return figure

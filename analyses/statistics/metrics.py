@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
+from .quantities import QUANTITIES, WITHIN
 
 Floats = NDArray[np.float64]
 
@@ -267,7 +268,7 @@ METRICS: dict[str, Callable[[NDArray, Predicted, ArrayLike | None], Floats]] = {
 }
 """Metric name → function of truth, predictions and weights [draws, rows] or None, giving [draws]."""
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mse"})
+LOWER_IS_BETTER = frozenset(name for name in METRICS if QUANTITIES[name].direction == "lower")
 
 DEFAULT_METRICS = {
     "binary": (
@@ -302,9 +303,6 @@ def score(metric: str, truth: ArrayLike, predicted: Predicted, weights: ArrayLik
         hit = np.abs(np.asarray(truth) - predicted.margin) <= float(metric.removeprefix(WITHIN)) + 1e-12
         return weighted_mean(hit, weights)
     return METRICS[metric](np.asarray(truth), predicted, weights)
-
-
-WITHIN = "accuracy_within_"
 
 
 def check_metric(metric: str) -> None:

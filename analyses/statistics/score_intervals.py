@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .metrics import WITHIN
+from .quantities import quantity
 
 Floats = NDArray[np.float64]
 
-SHARES = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "tpr_at_fpr_0.01")
 CORRELATIONS = ("pearson", "spearman", "kendall")
 BY_CLASS = ("auroc", "average_precision", "balanced_accuracy")
 """Metrics that average within classes first: what decides is how many groups hold each class."""
@@ -19,7 +18,7 @@ FEWEST = 5
 
 def is_share(metric: str) -> bool:
     """Whether a metric lies between 0 and 1 and its spread is laid out on the logit scale."""
-    return metric in SHARES or metric.startswith(WITHIN)
+    return quantity(metric).range == (0, 1) and metric != "ece"
 
 
 def deciding_groups(metric: str, truth: ArrayLike, groups: ArrayLike, n_classes: int) -> tuple[int, ...]:

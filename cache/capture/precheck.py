@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ...hooks.identity import weights_sha256
 from ...hooks.sites import parse_sites
 from ...hooks.tokens import encode
-from ...hooks.weights.identity import weights_sha256
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore
 from ..store.sameness import differences

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import LayerprobeError
 from ..sites import SiteAt
 from .anatomy import Anatomy
-from .parts import BlockParts
+from .block_parts import BlockParts
 
 View = Callable[[Tensor, tuple[int, int]], Tensor]
 
@@ -74,13 +74,17 @@ def _queries(tensor: Tensor, tokens: tuple[int, int], *, n: int, d: int) -> Tens
 
 def _pattern(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
     if tensor.dim() == 3:  # XGLM folds the heads into the batch
-        tensor = tensor.unflatten(0, (tokens[0], -1))
+        tensor = rearrange(tensor, "(batch heads) query key -> batch heads query key", batch=tokens[0])
     if tensor.dim() != 4:
         raise LayerprobeError(
             f"attn_pattern: the first softmax within this attention has shape {tuple(tensor.shape)}, not "
             "[batch, heads, query, key], so the pattern of this architecture cannot be read"
         )
     return rearrange(tensor, "batch heads query key -> batch query heads key")
+
+
+def _pattern_without_sink(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
+    return _pattern(tensor[..., :-1], tokens)
 
 
 def _blocks(tensor: Tensor, tokens: tuple[int, int], *, start: int, width: int, d: int) -> Tensor:
@@ -96,13 +100,21 @@ def _per_head(tensor: Tensor, tokens: tuple[int, int], *, part: int, n: int) -> 
 
 
 def _group(tensor: Tensor, tokens: tuple[int, int], *, part: int, n: int, n_kv: int) -> Tensor:
-    groups = tensor.unflatten(-1, (n_kv, n // n_kv + 2, -1))
+    groups = _grouped(tensor, n, n_kv)
     return groups[:, :, :, part - 3] if part else groups[:, :, :, :-2].flatten(2, 3)
 
 
 def _put_queries(tensor: Tensor, tokens: tuple[int, int], values: Tensor, *, n: int, n_kv: int) -> None:
     # queries of several groups are not one strided view, so they are written group by group
-    tensor.unflatten(-1, (n_kv, n // n_kv + 2, -1))[:, :, :, :-2].copy_(values.unflatten(2, (n_kv, -1)))
+    new = rearrange(values, "batch token (groups head) d_head -> batch token groups head d_head", groups=n_kv)
+    _grouped(tensor, n, n_kv)[:, :, :, :-2].copy_(new)
+
+
+def _grouped(tensor: Tensor, n: int, n_kv: int) -> Tensor:
+    """[batch, tokens, groups, queries + key + value, d_head] as a view of the fused projection's output."""
+    return rearrange(
+        tensor, "... (groups part d_head) -> ... groups part d_head", groups=n_kv, part=n // n_kv + 2
+    )
 
 
 def _fused_point(path: str, part: int, order: str, n: int, n_kv: int, d: int) -> Point:
@@ -128,10 +140,10 @@ def find_point(anatomy: Anatomy, model: nn.Module, at: SiteAt) -> Point:
         return Point(_need(anatomy.final_norm, at, "it has no final norm"), "out", _stream)
     if at.layer is None:
         raise LayerprobeError(f"site {at.site} needs a layer: write {at.site}[0]")
-    return _block_point(anatomy, anatomy.blocks[at.layer], at)
+    return _block_point(anatomy, model, anatomy.blocks[at.layer], at)
 
 
-def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
+def _block_point(anatomy: Anatomy, model: nn.Module, parts: BlockParts, at: SiteAt) -> Point:
     site = at.site
     if site in ("resid_pre", "resid_post", "lens"):
         return Point(parts.block, "in" if site == "resid_pre" else "out", _stream)
@@ -146,7 +158,12 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
             Point(path, "out", _stream) if parts.mid_is_output else Point(path, "in", _stream, in_place=True)
         )
     if site == "attn_out":
-        path = _need(parts.attn_out, at, "the sum of attention and another mixer is added, by no module")
+        why = "the sum of attention and another mixer is added, by no module"
+        why = why if parts.attention or not parts.mixer_out else "it has no attention: read mixer_out"
+        path = _need(parts.attn_out, at, why)
+        return Point(path, "out", _stream, scale=parts.branch_scale)
+    if site == "mixer_out":
+        path = _need(parts.mixer_out, at, "its block mixes tokens by attention: read attn_out")
         return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_out":
         why = "the sum of two modules is added, by no module" if parts.mlp else "no MLP was found"
@@ -165,7 +182,10 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
     if site == "router_logits":
         return Point(_need(parts.router, at, "it is dense (no mixture-of-experts router)"), "inside", _stream)
     if site == "attn_pattern":
-        return Point(_need(parts.attention, at, _no_heads(parts)), "inside", _pattern)
+        path = _need(parts.attention, at, _no_heads(parts))
+        # GPT-OSS: one more column, of what is attended to nothing, which the model leaves off again
+        sink = isinstance(getattr(model.get_submodule(path), "sinks", None), Tensor)
+        return Point(path, "inside", _pattern_without_sink if sink else _pattern)
     return _qkv_point(anatomy, parts, at)
 
 
@@ -180,7 +200,7 @@ def _qkv_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
     order = _need(
         anatomy.fused_order,
         at,
-        "the order of its fused projection is not known: add its model_type to FUSED_ORDER",
+        "the order of its fused projection is not known: pass names=Names(fused_order=...)",
     )
     return _fused_point(path, part, order, anatomy.n_heads, anatomy.n_kv_heads, anatomy.d_head)
 
@@ -197,7 +217,8 @@ def _need(path: str | None, at: SiteAt, why: str) -> str:
 
 def first(value: Any) -> Tensor:
     """The tensor of a module's output, which may be a tuple around it."""
-    return value[0] if isinstance(value, (tuple, list)) else value
+    found: Tensor = value[0] if isinstance(value, (tuple, list)) else value
+    return found
 
 
 def with_first(value: Any, tensor: Tensor) -> Any:

@@ -1,194 +1,63 @@
-"""At a glance: one row per model, one column per question, every cell with its number."""
+"""What the page opens with: the leading finding of every question, in sentences and as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
-from ...analyses.lens.suppression_view import lost_in_part, on_prompts, subset_words, verdict_sentence
-from .collect import (
-    ALL,
-    Entry,
-    joined,
-    missing,
-    number,
-    ordered,
-    place,
-    same_question,
-    where_words,
-    with_interval,
-    words,
-)
+from ...analyses.result.findings import Finding, leads
+from ...analyses.result.words import cell, listed, sentence
+from .collect import Question
 from .parts import table
-from .section_probes import above_chance, headline_metric, per_layer, tested
-from .section_separation import LEADING_SPACE, SMALL_IS_SEPARATE, with_z
+
+COLUMNS = 8
+LEAD = 5
 
 
-def at_a_glance(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Any] | None:
-    """The table at the top of the report; None where there is nothing of one model to put into it."""
+def at_a_glance(asked: Sequence[Question], models: Sequence[str]) -> dict[str, Any] | None:
+    """The table at the top: one row per model, one column per question; None without a leading finding."""
     columns: list[tuple[str, dict[str, str]]] = []
-    for kind, make in GLANCED.items():
-        for group in same_question(e for e in entries if e.kind == kind).values():
-            columns += make(group)
-    columns = columns[:8]
-    models = [n for n in names if any(n in cells for _, cells in columns)]
-    if not models:
+    for question in asked:
+        cells = {finding.model: cell(finding) for finding in leads(question.findings) if finding.model}
+        if cells:
+            columns.append((question.title, cells))
+    columns = columns[:COLUMNS]
+    rows = [name for name in models if any(name in cells for _, cells in columns)]
+    if not rows:
         return None
-    body = [[m, *(cells.get(m, "–") for _, cells in columns)] for m in models]
-    filters = {where_words(e.options) for e in entries if e.kind in GLANCED}
-    caption = "Estimates with 95 % intervals; chance is family-wise over all layers"
-    caption += f"; prompts with {filters.pop()}" if len(filters) == 1 and all(filters) else ""
+    body = [[name, *(cells.get(name, "–") for _, cells in columns)] for name in rows]
+    caption = "Estimates with 95 % intervals; verdicts at the level of 5 %, corrected for all layers"
     return table(["model", *(title for title, _ in columns)], body, caption=caption)
 
 
-def _suppression(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
-    rows = joined(group)
-    index = rows[rows["metric"] == "suppression_index"]
-    plain = [s for s in ordered(index["subset"]) if " − " not in s and " - " not in s]
-    columns = []
-    for subset in [*differenced(index), *plain]:
-        here = index[index["subset"] == subset].drop_duplicates("model")
-        title = "suppression index" + ("" if subset == ALL else on_prompts(subset).replace(" on ", ", ", 1))
-        columns.append((title, {r["model"]: with_interval(r, 2) for r in here.to_dict("records")}))
-    return columns
+def summary(asked: Sequence[Question], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The leading findings as sentences, models of one verdict without numbers of their own told together.
 
+    Each names the section that it opens; `LEAD` of them are marked for the top of the page, the first of
+    every question before any second one.
 
-def differenced(index: pd.DataFrame) -> list[str]:
-    """The one difference between two kinds of prompts, turned so that the larger one is positive."""
-    gaps = index[index["subset"].str.contains(" − ", regex=False)]
-    if gaps["subset"].nunique() != 2:  # A − B and B − A
-        return []
-    return [str(gaps.sort_values("estimate")["subset"].iloc[-1])]
-
-
-def difference_sentence(entries: Sequence[Entry]) -> list[str]:
-    """The index of one kind of prompts minus the other's, all models in one sentence."""
-    sentences = []
-    for group in same_question(e for e in entries if e.kind == "suppression").values():
-        rows = joined(group)
-        index = rows[rows["metric"] == "suppression_index"]
-        for subset in differenced(index):
-            here = index[index["subset"] == subset].drop_duplicates("model").to_dict("records")
-            each = "; ".join(f"{r['model']} {with_interval(r, 2)}" for r in here)
-            sentences.append(f"Suppression index{on_prompts(subset)}: {each}.")
-    return sentences
-
-
-def _probe(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
-    rows, options = joined(group), group[0].options
-    metric = headline_metric(rows)
-    cells = {}
-    for model in ordered(rows["model"]):
-        mine = rows[rows["model"] == model]
-        curve = per_layer(mine, metric)
-        found = f"above chance in {above_chance(curve)}" if tested(curve) else "not tested against chance"
-        best = [r for e in group for r in _best_layer(e) if r["model"] == model and r["metric"] == metric]
-        chosen = ", ".join(f"{with_interval(b)} at {place(b)}" for b in best[:3])  # one per site
-        cells[model] = f"{chosen}, {found}" if best else found
-    how = f", {words(str(options['method']))}" if options.get("method") else ""  # where not the default
-    return [(f"probe for “{options.get('label', 'label')}” ({words(metric)}{how})", cells)]
-
-
-def probe_sentence(group: list[Entry]) -> str:
-    """What one label's probes found, all models in one sentence."""
-    ((title, cells),) = _probe(group)
-    base = joined(group)
-    words_alone = base["baseline_text"].dropna() if "baseline_text" in base else pd.Series(dtype=float)
-    beside = f"; bag of words alone {number(words_alone.iloc[0])}" if len(words_alone) else ""
-    fitted = {"contrast_probe": "Contrast", "token_probe": "Token"}.get(str(group[0].options.get("kind")))
-    return (
-        f"{fitted or 'Linear'} {title}: "
-        + "; ".join(f"{m} {cell}" for m, cell in cells.items())
-        + beside
-        + "."
-    )
-
-
-def nested_sentence(group: list[Entry]) -> str:
-    """What nested cross-validation gives, all models in one sentence; the range, for no layer is chosen."""
-    rows = joined(group)
-    metric = headline_metric(rows)
-    told = []
-    for model in ordered(rows["model"]):
-        mine = per_layer(rows[rows["model"] == model], metric).sort_values("estimate")
-        ends = [f"{with_interval(r)} at {place(r)}" for r in mine.to_dict("records")]
-        if len(ends) > 1:
-            told.append(f"{model} from {ends[0]} to {ends[-1]}")
-        elif ends:
-            told.append(f"{model} {ends[0]}")
-    label = group[0].options.get("label", "label")
-    return f"Cross-validated {words(metric)} of a probe for “{label}”: " + "; ".join(told) + "."
-
-
-def separation_sentence(group: list[Entry]) -> str:
-    """How far apart one label's classes lie, all models in one sentence."""
-    ((title, cells),) = _separation(group)
-    return f"{title[0].upper()}{title[1:]}: " + "; ".join(f"{m} {cell}" for m, cell in cells.items()) + "."
-
-
-def _best_layer(entry: Entry) -> list[dict[str, Any]]:
-    """The layer that the analysis chose on data that does not score it."""
-    frame = entry.result.frames.get("best_layer")
-    return [] if frame is None else [{str(k): v for k, v in r.items()} for r in frame.to_dict("records")]
-
-
-def _separation(group: list[Entry]) -> list[tuple[str, dict[str, str]]]:
-    rows = with_z(joined(group))
-    if "space" in rows and (rows["space"] == LEADING_SPACE).any():
-        rows = rows[rows["space"] == LEADING_SPACE]
-    rows = rows[rows["layer"].notna()] if rows["layer"].notna().any() else rows
-    metric = "silhouette" if (rows["metric"] == "silhouette").any() else ordered(rows["metric"])[0]
-    rows = rows[rows["metric"] == metric]
-    cells = {}
-    for model in ordered(rows["model"]):
-        mine = rows[rows["model"] == model].sort_values("layer")
-        last = mine.iloc[-1].to_dict()
-        where = place(last) if missing(last["layer"]) else f"layer {last['layer']}"
-        cells[model] = (
-            f"{with_interval(last)} at {where} (z {number(last['z'], 1)} against chance), "
-            f"beyond chance in {above_chance(mine)}"
-        )
-    turned = ", smaller is more separated" if metric in SMALL_IS_SEPARATE else ""
-    label = group[0].options.get("label", "label")
-    return [(f"separation of “{label}” ({words(metric)}{turned})", cells)]
-
-
-def headline(entries: Sequence[Entry]) -> list[str]:
-    """What the suppression analyses concluded: one sentence for all that show nothing, which is said first,
-    then one per override or lead lost in part.
+    Args:
+        asked: questions in the order of the page.
+        ids: the section of each.
     """
-    rows = [row for frame in verdicts(entries) for row in frame.to_dict("records")]
-    if not rows:
-        return []
-    none = [row for row in rows if row["verdict"] == "none" and not lost_in_part(row)]
-    found = [verdict_sentence(row, row["model"]) for row in rows if row["verdict"] != "none"]
-    found += [verdict_sentence(row, row["model"]) for row in rows if lost_in_part(row)]
-    if not none:
-        return found
-    where: dict[str, list[str]] = {}
-    for row in none:
-        where.setdefault(row["model"], []).append(subset_words(str(row["subset"])))
-    listed = "; ".join(m if s == ["all"] else f"{m} ({', '.join(s)} prompts)" for m, s in where.items())
-    most = max(none, key=lambda row: row["index"] if row["index"] == row["index"] else float("-inf"))
-    largest = f"{number(most['index'], 2)} [{number(most['index_lo'], 2)}, {number(most['index_hi'], 2)}]"
-    least = min(row["final"] for row in none)
-    anywhere = "" if found else " anywhere"
+    told: list[dict[str, Any]] = []
+    for question, section in zip(asked, ids, strict=True):
+        for i, line in enumerate(told_together(leads(question.findings))):
+            told.append({"section": section, "sentence": line, "rank": i})
+    first = sorted(range(len(told)), key=lambda i: (told[i]["rank"], i))[:LEAD]
     return [
-        f"No evidence of suppression{anywhere} (an override, or half the lead lost): {listed}; there the "
-        f"answer ends with a lead of {number(least, 2)} logits or more, and the largest index is {largest}.",
-        *found,
+        {"section": one["section"], "sentence": one["sentence"], "lead": i in first}
+        for i, one in enumerate(told)
     ]
 
 
-def verdicts(entries: Sequence[Entry]) -> list[pd.DataFrame]:
-    """The verdict frames of the suppression analyses; of the comparison where no suppression ran."""
-    for kind in ("suppression", "comparison"):
-        frames = [e.result.frames.get("verdicts") for e in entries if e.kind == kind]
-        if any(frame is not None for frame in frames):
-            return [frame for frame in frames if frame is not None]
-    return []
-
-
-GLANCED = {"suppression": _suppression, "linear_probe": _probe, "separation": _separation}
+def told_together(findings: Sequence[Finding]) -> list[str]:
+    """One sentence for all models of which nothing was found, said first; then one for each other."""
+    nothing = [f for f in findings if f.verdict == "not_found" and f.model and not f.reference]
+    rest = [f for f in findings if f not in nothing]
+    if len(nothing) < 2:
+        return [sentence(finding) for finding in (*nothing, *rest)]
+    names = listed(dict.fromkeys(str(f.model) for f in nothing))
+    claim = nothing[0].claim.not_found
+    numbers = "; ".join(f"{f.model} {cell(f).partition(': ')[0]}" for f in nothing)
+    return [f"{names}: {claim} ({numbers}).", *map(sentence, rest)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...analyses.result.words import missing, number
+
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
-    from plotly.graph_objects import Figure
 
 
 def section(title: str, **parts: Any) -> dict[str, Any]:
@@ -18,14 +19,13 @@ def section(title: str, **parts: Any) -> dict[str, Any]:
     return {"id": slug(title), "title": title, **empty, **parts}
 
 
-def figure(spec: Figure, *, name: str, caption: str, alt: str) -> dict[str, Any]:
-    """A figure with a deterministic id; `alt` says in words what the picture shows."""
-    return {
-        "id": f"figure-{slug(name)}",
-        "caption": caption,
-        "alt": alt,
-        "plotly": json.loads(spec.to_json()),
-    }
+def figure(chart: alt.TopLevelMixin, *, name: str, caption: str) -> dict[str, Any]:
+    """An Altair chart with a deterministic id; its description says in words what the picture shows."""
+    from .embed import figure_json
+
+    vega = figure_json(chart)
+    alternative = vega.get("description", caption)
+    return {"id": f"figure-{slug(name)}", "caption": caption or alternative, "alt": alternative, "vega": vega}
 
 
 def table(
@@ -48,13 +48,12 @@ def frame_table(
     frame: pd.DataFrame, *, caption: str, limit: int = 400, folded: bool = True
 ) -> dict[str, Any]:
     """A data frame as it is, numbers shortened."""
-    from .collect import missing, number
 
     def cell(value: Any) -> str:
         if isinstance(value, bool) or (isinstance(value, int) and not isinstance(value, float)):
             return str(value)
         if isinstance(value, float):
-            return number(value, 4)
+            return number(value)
         return "–" if missing(value) else str(value)
 
     shown = frame.head(limit).astype(object)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from .embed import bundle, script_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -18,7 +19,8 @@ def render(report: dict[str, Any]) -> str:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
+
+    from ...analyses.result.theme import with_models
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -29,13 +31,14 @@ def render(report: dict[str, Any]) -> str:
     )
     environment.filters["numbers"] = numbers
     environment.filters["unbroken"] = unbroken
-    figures = {f["id"]: f["plotly"] for s in report["sections"] for f in s["figures"]}
+    figures = {f["id"]: f["vega"] for s in report["sections"] for f in s["figures"]}
+    figures = {name: with_models(spec, report["models"]) for name, spec in figures.items()}
     page = environment.get_template("report.html.j2").render(
         report=report,
         facts=report["facts"],
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()) if figures else "",
+        library=Markup(bundle()) if figures else "",
         figures=Markup(script_json(figures)),
     )
     return page
@@ -49,16 +52,6 @@ def unbroken(cell: str) -> str:
     """
     cell = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\u00a0\\2]", cell)
     return re.sub(r"\b(layers?|z|p) (?=[\d−-])", "\\1\u00a0", cell)
-
-
-def script_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in.
-
-    >>> script_json({"a": "</script>"})
-    '{"a": "\\\\u003c/script\\\\u003e"}'
-    """
-    text = json.dumps(value, sort_keys=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def numbers(sentence: str) -> Any:

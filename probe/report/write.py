@@ -38,9 +38,9 @@ def read_findings(out: str | Path) -> list[str]:
 
 
 def without_figures(report: dict[str, Any]) -> dict[str, Any]:
-    """The report without drawing instructions: captions and numbers stay, plotly's JSON goes."""
+    """The report without drawing instructions: captions and numbers stay, their Vega-Lite goes."""
     sections = []
     for part in report["sections"]:
-        figures = [{k: v for k, v in f.items() if k != "plotly"} for f in part["figures"]]
+        figures = [{k: v for k, v in f.items() if k != "vega"} for f in part["figures"]]
         sections.append({**part, "figures": figures})
     return {**report, "sections": sections}

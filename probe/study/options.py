@@ -1,46 +1,25 @@
-"""What the options of all analyses share: flags of a command, lines of a study's [[analysis]] table.
+"""The options of an analysis as one frozen model, read off its function, for studies and the command line.
 
-Only pydantic is imported here, so that `layerprobe --help` answers at once.
+Names, types and defaults come from the signature (with the marks of `analyses.result.options`), help from the
+docstring. Only pydantic is imported here, so that `layerprobe --help` answers at once.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-# Options take one name or several: `sites = "resid_post"` means `sites = ["resid_post"]`.
-Names = tuple[str, ...]
-
-# Options that name label columns whose values are classes or grades, and those that name any label column.
-LABEL_OPTIONS = ("label", "dimensions", "scores")
-COLUMN_OPTIONS = (*LABEL_OPTIONS, "axis", "role", "by", "side", "pair", "domain", "across")
+from ...analyses.result.registry import Analysis, find
+from .signature import Names, Offered, Reads, offered_by
 
 
 class Options(BaseModel):
     """Frozen, and a mistyped option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator(
-        "sites",
-        "labels",
-        "spans",
-        "lens_tokens",
-        "indices",
-        "spaces",
-        "models",
-        "layers",
-        "metrics",
-        "dimensions",
-        "scores",
-        "refusal_tokens",
-        mode="before",
-        check_fields=False,
-    )
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | int) else value
 
 
 class Made(Options):
@@ -50,75 +29,97 @@ class Made(Options):
 
 
 class AnalysisOptions(Options):
-    """What every analysis takes."""
+    """What every analysis takes; `options_of` adds what one takes alone."""
 
-    per_model: ClassVar[bool] = True  # False: one call over all models together
-    runs_models: ClassVar[bool] = False  # True: needs the model itself, not only its activations
+    analysis: ClassVar[Analysis]
+    reads: ClassVar[dict[str, Offered]]
 
-    group: str | None = None
-    """Column that groups rows (default: the groups of the store); `none` makes every prompt its own group."""
     where: dict[str, str | bool | int] = Field(default_factory=dict)
     """Only rows whose label columns have these values: --where COL=VALUE ..., in a study
     where = {COL = "VALUE"}."""
-    seed: int = 0
-    """Every random draw follows from it."""
-    n_permutations: int | None = Field(default=None, ge=0)
-    """Draws of the permutation null."""
-    n_bootstrap: int | None = Field(default=None, ge=0)
-    """Draws of the bootstrap interval."""
+
+    def named(self, *reads: Reads) -> dict[str, tuple[str, ...]]:
+        """Option → what it names, of the options that name columns, answers, values or models."""
+        found = {}
+        for name, offered in self.reads.items():
+            value = getattr(self, name, None)
+            if offered.reads not in reads or not value or self._set_aside(offered):
+                continue
+            found[name] = (str(value),) if isinstance(value, str | int | float) else tuple(map(str, value))
+        return found
+
+    def _set_aside(self, offered: Offered) -> bool:
+        """Whether another option makes this one mean nothing."""
+        return bool(offered.unless) and not self.is_default(offered.unless)
+
+    def is_default(self, name: str) -> bool:
+        """Whether an option is what the analysis takes where nothing is said."""
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """Label columns whose values this analysis tells apart or predicts."""
+        return _flat(self.named("classes", "numbers"))
 
     def option_columns(self) -> tuple[str, ...]:
         """Label columns that this analysis reads."""
-        named: list[str] = []
-        for field in COLUMN_OPTIONS:
-            value = getattr(self, field, None) or ()
-            named += [value] if isinstance(value, str) else value
-        groups = [self.group] if self.group and self.group != "none" else []
-        return tuple(dict.fromkeys([*named, *groups, *self.where]))
-
-    def label_columns(self) -> tuple[str, ...]:
-        """Label columns whose values this analysis tries to tell apart."""
-        named: list[str] = []
-        for field in LABEL_OPTIONS:
-            value = getattr(self, field, None) or ()
-            named += [value] if isinstance(value, str) else value
-        return tuple(dict.fromkeys(named))
+        group = getattr(self, "group", None)
+        groups = [group] if group and group != "none" else []
+        return tuple(
+            dict.fromkeys([*_flat(self.named("classes", "numbers", "column")), *groups, *self.where])
+        )
 
     def call_options(self) -> dict[str, Any]:
-        """The options as keyword arguments of the analysis; what was not given is left to its default."""
-        skip = {"kind", "models", "group", "where"}
-        given = {k: getattr(self, k) for k in type(self).model_fields if k not in skip}
-        given = {k: v for k, v in given.items() if v is not None and v != ()}
-        # a tuple here is a list there: several labels, sites, layers, metrics
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        """What was asked as keyword arguments of the analysis; the rest is left to its defaults."""
+        given = {name: getattr(self, name) for name in self.reads if not self.is_default(name)}
+        group = given.pop("group", None)
+        if group is not None:
+            given["groups"] = None if group == "none" else group
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
 
 
-class PermutedOptions(AnalysisOptions):
-    """For analyses whose null relabels groups or rows within them."""
+class InStudy(AnalysisOptions):
+    """What every [[analysis]] table has."""
 
-    permute: Literal["auto", "between", "within"] | None = None
-    """What the null relabels: whole groups (between), or rows within each (default: by whether the label is
-    constant within groups)."""
-
-
-class PlacesOptions(AnalysisOptions):
-    """For analyses that look at sites and layers one by one."""
-
-    sites: Names = ()
-    """Default: every captured site with a vector per row."""
-    layers: tuple[int, ...] = ()
-    """Default: every captured layer."""
-
-
-class SolvedOptions(PlacesOptions):
-    """For analyses whose linear algebra can run on an accelerator."""
-
-    device: str | None = None
-    """Where the analysis computes: cpu (the default), cuda, cuda:1. Models run where [models] says."""
-
-
-class InStudy(Options):
-    """What every [[analysis]] table has beside the options of its kind."""
-
+    kind: str
+    """Which analysis."""
     models: Names = ()
     """Only these models (default: all)."""
+
+
+def analysis_of(kind: str) -> Analysis:
+    """The analysis of a kind, a former name or a command, as studies call it."""
+    from .adapters import ADAPTED  # imports numpy
+
+    found = find(kind)
+    return replace(found, call=ADAPTED[found.kind]) if found.kind in ADAPTED else found
+
+
+def options_of(kind: str) -> type[AnalysisOptions]:
+    """The options of an analysis: a frozen model whose fields are those parameters that can be typed."""
+    return _options_of(find(kind).kind)
+
+
+@cache
+def _options_of(kind: str) -> type[AnalysisOptions]:
+    analysis = analysis_of(kind)
+    offered = dict(offered_by(analysis))
+    fields: dict[str, Any] = {name: one.field for name, one in offered.items()}
+    made: Any = create_model(
+        f"{kind}_options", __base__=(AnalysisOptions, Made), __doc__=analysis.about, **fields
+    )
+    made.analysis, made.reads = analysis, offered
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def table_of(kind: str) -> type[InStudy]:
+    """The options of an analysis as an [[analysis]] table has them; `kind` is its one name."""
+    options = options_of(kind)
+    field: dict[str, Any] = {"kind": (Literal[kind], kind)}
+    made: Any = create_model(kind, __base__=(options, InStudy, Made), __doc__=options.__doc__, **field)
+    made.analysis, made.reads = options.analysis, options.reads
+    return made  # type: ignore[no-any-return]
+
+
+def _flat(named: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for names in named.values() for name in names))

@@ -105,7 +105,7 @@ def build(kind, settings):
     config = getattr(transformers, kind)(**settings, **ids)
     torch.manual_seed(0)
     model = randomised(transformers.AutoModelForCausalLM.from_config(config).eval())
-    return load_model(model, tokenizer=tiny_tokenizer(), check=False)
+    return load_model(model, tokenizer=tiny_tokenizer(), check=False, allow_hooks=True)
 
 
 @pytest.fixture(autouse=True)
@@ -183,5 +183,5 @@ def test_a_branch_of_two_modules_has_no_site(kind, settings, lacks, has):
 def test_several_streams_are_refused_by_name():
     settings = {**LATENT, "num_local_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 24}
     model = build("DeepseekV4Config", {**settings, "o_lora_rank": 8, "o_groups": 2, "index_head_dim": 16})
-    with pytest.raises(LayerprobeError, match=r"embed has shape \[1, \d+, 4, 32\], expected"):
+    with pytest.raises(LayerprobeError, match=r"resid_post\[0\] has shape \[1, \d+, 4, 32\], expected"):
         model.check()

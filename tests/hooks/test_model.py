@@ -13,7 +13,7 @@ from layerprobe.hooks.weights.outline import outline_model
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(tiny_model("llama"), check=False)
+    return load_model(tiny_model("llama"), check=False, allow_hooks=True)  # spies of our own
 
 
 BATCH = pad([[8, 9, 10, 11], [12, 13]])
@@ -146,10 +146,11 @@ def test_run_gives_each_text_its_own_tokens(model):
     assert [tuple(v.shape) for v in acts["resid_post[2]"]] == [(5, 32), (2, 32), (8, 32)]
     assert [tuple(v.shape) for v in acts["attn_pattern[0]"]] == [(5, 4, 5), (2, 4, 2), (8, 4, 8)]
     assert torch.allclose(acts["attn_pattern[0]"][0].sum(-1), torch.ones(5, 4))
+    # another batch shape sums in another order: entries near zero are only as exact as the rest is large
     last = model.run(["the cat was late"], sites="resid_post[2]", tokens="last")["resid_post[2]"][0]
-    assert torch.allclose(last, acts["resid_post[2]"][0][-1], atol=1e-6)
+    assert torch.allclose(last, acts["resid_post[2]"][0][-1], atol=1e-5)
     first = model.run(["the cat was late"], sites="resid_post[2]", tokens="first")["resid_post[2]"][0]
-    assert torch.allclose(first, acts["resid_post[2]"][0][1], atol=1e-6)
+    assert torch.allclose(first, acts["resid_post[2]"][0][1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "falcon_new", "qwen3_moe", "bert", "gemma3_multimodal"])
