@@ -1,8 +1,9 @@
 """The fault matrix: whatever goes wrong at whatever moment, the same command run again ends in the same
 bytes, or says by name why not; nothing that was there before is lost.
 
-Faults come from a shim over the functions of `os` that the library writes and reads with; HDF5 writes only to a
-temporary file that has no name yet, are not among them. Sampled here; `make soak` goes through every point.
+Faults come from a shim over the functions of `os` that the library writes and reads with. HDF5 writes by
+itself only to a temporary file that has no name yet; those writes are not shimmed. Sampled here; `make soak`
+goes through every point.
 """
 
 import errno
