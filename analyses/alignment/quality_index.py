@@ -87,6 +87,15 @@ def aqi(
 
     Raises:
         LayerprobeError: more than two classes, unknown names, stores over different prompts.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> x = rng.normal(size=(2, 60, 8)); x[1, :, 0] += 6 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"safe": y})
+    >>> result = aqi(store, label="safe", groups=None, n_seeds=2, n_permutations=50, n_bootstrap=20)
+    >>> [finding.verdict for finding in result.findings if finding.lead]
+    ['found']
     """
     named = dict(stores) if isinstance(stores, Mapping) else {stores.model_name: stores}
     first = next(iter(named.values()))

@@ -60,6 +60,21 @@ def attribution(
 
     Raises:
         LayerprobeError: a model whose blocks are not additive, or whose sums do not check.
+
+    Source: Elhage et al. 2021, “A mathematical framework for transformer circuits”.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> table = lp.attribution(store, model=model, n_bootstrap=20).table.set_index("component")
+    >>> parts = table.drop(index=[name for name in table.index if name.startswith(("attention ", "total"))])
+    >>> bool(abs(parts["estimate"].sum() - table.loc["total", "estimate"]) < 1e-3)
+    True
     """
     task = answer_task(
         store, model, target=target, foil=foil, groups=groups, rows=rows, limit=limit, seed=seed

@@ -98,6 +98,22 @@ def causal(
 
     Raises:
         LayerprobeError: runs that cannot be aligned, prompts that are to choose and confirm both.
+
+    Source: greedy choice as in Conmy et al. 2023 (2304.14997), confirmed on prompts that did not choose.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> base = lp.load_model(demo.models()["base"])
+    >>> few = {"n_bootstrap": 20, "n_permutations": 20, "n_random": 2, "most": 2}
+    >>> result = lp.causal(store, model=model, source=base, **few)
+    >>> "recovery_of_set" in set(result.table["metric"])
+    True
     """
 
     def patcher_of(some: Any, chosen_rows: NDArray[Any] | None) -> tuple[Patcher, int]:

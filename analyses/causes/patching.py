@@ -90,6 +90,21 @@ def patching(
 
     Raises:
         LayerprobeError: runs that cannot be aligned token by token.
+
+    Source: Vig et al. (2004.12265); Zhang & Nanda (2309.16042); paths: Wang et al. (2211.00593).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> base = lp.load_model(demo.models()["base"])
+    >>> result = lp.patching(store, model=model, source=base, n_bootstrap=20, n_permutations=20)
+    >>> sorted(result.frames)
+    ['map', 'positions']
     """
     task, origin, left_out = prepare(
         store,

@@ -21,6 +21,7 @@ from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from .linear import linear_probe
+from .selectivity_view import draw
 
 CI_METHOD = "cluster bootstrap over held-out groups, and t over control draws"
 
@@ -49,6 +50,7 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     guide="probes",
     passes_on=linear_probe,
     without=("metrics",),
+    picture=draw,
 )
 def selectivity(
     store: Any,
@@ -116,8 +118,8 @@ def selectivity(
     common |= {"held_out": same_rows, "n_permutations": 0, "baselines": False}
     real = linear_probe(store, label=label, n_bootstrap=n_bootstrap, **common)
     hits = [_held_out_hits(real)]
-    for draw in range(n_controls):
-        control = control_labels(kinds, labels, seed + draw)
+    for k in range(n_controls):
+        control = control_labels(kinds, labels, seed + k)
         # their own intervals are of no use, and an analysis wants a few draws
         hits.append(_held_out_hits(linear_probe(store, label=control, n_bootstrap=20, **common)))
     weights = cluster_bootstrap_weights(task.groups[task.test], n_bootstrap, seed + 3)

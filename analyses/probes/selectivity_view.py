@@ -1,15 +1,11 @@
 """Selectivity in words and as a picture."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 
 from ..result.analysis import AnalysisResult
-from ..result.canvas import Canvas
-from ..result.panels import panels_of, place_name
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from ..result.panels import column, place_name
 
 
 def summarise(result: AnalysisResult) -> list[str]:
@@ -35,23 +31,61 @@ def _bounds(row: pd.Series) -> str:
     return "" if pd.isna(row.get("lo")) else f" [{row['lo']:+.3f}, {row['hi']:+.3f}]"
 
 
-def draw(result: AnalysisResult) -> "Figure":
-    """Accuracy and control accuracy by layer, one panel per site: the gap between the curves is the
-    selectivity. For sites read by heads, a map of it."""
-    panels = panels_of(result.table, one_site=True)
-    canvas = Canvas([panels], f"{result.table['target'].iloc[0]}: selectivity")
-    for cell, panel in canvas.cells():
-        if panel.shape == "heads":
-            canvas.heads(cell, panel.rows, "selectivity", label="selectivity")
-            continue
-        curve = panel.rows.sort_values("layer") if "layer" in panel.rows else panel.rows
-        for column, dash in (("accuracy", "solid"), ("control", "dash")):
-            spread = None
-            if column == "accuracy" and "lo" in curve:
-                # the interval is of the gap between the curves, drawn on the upper one
-                half = (curve["hi"] - curve["lo"]) / 2
-                spread = pd.DataFrame({"up": half, "down": half})
-            name = "on the label" if column == "accuracy" else "on random labels per word type"
-            canvas.series(cell, curve, name, value=column, spread=spread, dash=dash)
-        canvas.axes(cell, "layer" if panel.shape == "layers" else None, "balanced accuracy")
-    return canvas.finish()
+def draw(result: AnalysisResult) -> Any:
+    """Accuracy on the label and on random labels per word type: the gap is the selectivity.
+
+    A panel per site, a colour per model; for sites read by heads, a map of the selectivity.
+    """
+    from ..result.charts import layer_curves, layer_map, stacked
+
+    table = result.table
+    by_head = column(table, "head").notna()
+    title = f"“{table['target'].iloc[0]}”: selectivity"
+    charts = []
+    if (~by_head).any():
+        charts.append(
+            layer_curves(
+                _both(table[~by_head]),
+                y_title="balanced accuracy",
+                dash="read from",
+                facet="site" if _apart(table[~by_head]) else None,
+                interval_text="95 % interval of the gap, set on the lower curve",
+                title=title,
+            )
+        )
+    if by_head.any():
+        maps = _named_panels(table[by_head])
+        charts.append(
+            layer_map(
+                maps,
+                x="head",
+                y="layer",
+                value_title="selectivity",
+                facet="panel" if maps["panel"].nunique() > 1 else None,
+                title=f"{title}, by head",
+            )
+        )
+    return stacked(charts)
+
+
+def _both(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each row twice: its accuracy with the interval of the gap above the control, and the control."""
+    label = rows.assign(estimate=rows["accuracy"], **{"read from": "on the label"})
+    for end in ("lo", "hi"):
+        if end in rows:
+            label[end] = rows["control"] + rows[end]
+    control = rows.drop(columns=[end for end in ("lo", "hi") if end in rows])
+    control = control.assign(estimate=rows["control"], **{"read from": "on random labels per word type"})
+    return pd.concat([label, control], ignore_index=True)
+
+
+def _apart(rows: pd.DataFrame) -> bool:
+    """Whether sites need panels of their own: more than one of them has layers."""
+    return rows.loc[column(rows, "layer").notna(), "site"].nunique() > 1
+
+
+def _named_panels(rows: pd.DataFrame) -> pd.DataFrame:
+    names = rows["site"].astype(str)
+    if column(rows, "model").nunique() > 1:
+        names = rows["model"].astype(str) + " · " + names
+    return rows.assign(panel=names, head=rows["head"].astype(int))

@@ -310,7 +310,7 @@ _VIEWS = {
     "preference_dimensions": "probes.linear_view",
     "learning_curve": "validation.curves_view",
     "generalisation_matrix": "validation.transfer_view",
-    "nested_cv": "validation.nested_cv",
+    "nested_cv": "validation.nested_cv_view",
     "reward_decomposition": "rewards.preferences_view",
     "selectivity": "probes.selectivity_view",
 }

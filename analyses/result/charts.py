@@ -31,6 +31,7 @@ __all__ = [
     "notebook_bundle",
     "save_figure",
     "scatter",
+    "stacked",
     "to_svg",
 ]
 
@@ -118,6 +119,22 @@ def forest(
         **heading(title, " ".join(said), max(wide, SINGLE[0])),
         description=description or f"{title or x_title}. {told}.",
     )
+
+
+def stacked(charts: Sequence[Any], *, title: str | None = None) -> Any:
+    """Charts of different kinds below one another, each with its own scales, as one picture.
+
+    Args:
+        charts: from top to bottom; a single one comes back as it is.
+        title: of the whole.
+    """
+    import altair as alt
+
+    if len(charts) == 1:
+        return charts[0]
+    described = " ".join(str(chart.to_dict(validate=False).get("description", "")) for chart in charts)
+    whole = alt.vconcat(*charts).resolve_scale(color="independent", strokeDash="independent")
+    return whole.properties(**heading(title, None, SINGLE[0]), description=described)
 
 
 def scatter(

@@ -100,6 +100,8 @@ def separation(
     Raises:
         LayerprobeError: unknown column, index, space, site or layer; one cluster; no groups; NaN rows.
 
+    Source: Davies & Bouldin 1979; Dunn 1974; Xie & Beni 1991; Caliński & Harabasz 1974; Rousseeuw 1987.
+
     >>> from layerprobe.cache.store.memory import from_arrays
     >>> rng = np.random.default_rng(0)
     >>> y = np.arange(60) % 2

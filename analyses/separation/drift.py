@@ -72,6 +72,18 @@ def drift(
 
     Raises:
         LayerprobeError: a value without rows, or too few groups of it to split.
+
+    Source: drift of jailbroken prompts after Borah et al. 2025 (2506.13901); the axis is cross-fitted here.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 3
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += np.array([0.0, 10.0, 8.0])[y]
+    >>> store = from_arrays({"resid_post": x}, labels={"kind": np.array(["safe", "unsafe", "jailbroken"])[y]})
+    >>> where = {"start": "safe", "end": "unsafe", "third": "jailbroken"}
+    >>> result = drift(store, label="kind", groups=None, n_bootstrap=20, **where)
+    >>> round(float(result.table.query("metric == 'drift_position'")["estimate"].iloc[0]), 1)
+    0.8
     """
     from .clusters import site_layers
 

@@ -15,7 +15,7 @@ def canonical_order(store: Any, rows: ArrayLike | None = None) -> Codes:
     """Indices that put rows in the order of their prompts, and of their positions in each.
 
     Whatever is seeded takes rows in this order, so that shuffling a store changes nothing. Prompts are
-    ordered by their ids; where those are whole numbers, which only count rows, by what they hold: their texts,
+    ordered by their ids; where those are whole numbers, which only count rows, by what they hold: texts,
     and where these are missing or repeat, their activations.
 
     Args:

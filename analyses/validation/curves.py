@@ -31,6 +31,7 @@ from ..statistics.metrics import DEFAULT_METRICS, score
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from ..statistics.score_intervals import deciding_groups, interval
 from .codelength import Features, enough_rows, online_codelength, repaired_folds
+from .curves_view import draw
 
 __all__ = ["learning_curve", "online_codelength"]
 
@@ -42,6 +43,7 @@ SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
     group="read",
     guide="probes",
     aliases=("linear_probe_curves",),
+    picture=draw,
 )
 def learning_curve(
     store: Any,

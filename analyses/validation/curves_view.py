@@ -1,16 +1,12 @@
 """How much data a probe needs, in words and as a picture."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 
 from ..result.analysis import AnalysisResult
-from ..result.canvas import Canvas
-from ..result.panels import NAMES, Panel, column, panels_of, place_name, same_place
-from ..result.words import bounds, number
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from ..result.panels import NAMES, column, place_name, same_place
+from ..result.words import bounds, number, title_of
 
 
 def summarise(result: AnalysisResult) -> list[str]:
@@ -40,58 +36,76 @@ def summarise(result: AnalysisResult) -> list[str]:
     return sentences
 
 
-def draw(result: AnalysisResult) -> "Figure":
-    """Held-out score against training rows, one panel per site and one line per layer; for sites read by
-    heads a map of layer × head at each share of the data."""
+def draw(result: AnalysisResult) -> Any:
+    """Held-out score against training rows: a panel per site (and model), a shade per layer.
+
+    For sites read by heads a map of layer × head at each share of the data.
+    """
+    from ..result.charts import layer_curves, layer_map, stacked
+
     curve = result.table[result.table["metric"] != "codelength"]
+    by_head, layered = column(curve, "head").notna(), column(curve, "layer").notna()
     metric = str(curve["metric"].iloc[0])
-    label = NAMES.get(metric, metric)
-    grid: list[list[Panel]] = []
-    for panel in panels_of(curve, one_site=True):
-        if panel.shape != "heads":
-            grid.append([panel])
+    title = f"“{curve['target'].iloc[0]}”: learning curve on held-out groups"
+    charts: list[Any] = []
+    for rows, colour in ((curve[~by_head & layered], "layer"), (curve[~by_head & ~layered], "site")):
+        if not len(rows):
             continue
-        shares = panel.rows.groupby("share")
-        grid.append(
-            [
-                Panel(f"{panel.title}, {_percent(float(mine['share'].iloc[0]))} of the data", mine, "heads")
-                for _, mine in shares
-            ]
+        rows, spread = _intervals(_panels(rows, by_site=colour == "layer"))
+        charts.append(
+            layer_curves(
+                rows,
+                x="n_train",
+                x_title="training rows",
+                y_title=title_of(metric),
+                colour=colour,
+                facet="panel" if rows["panel"].nunique() > 1 else None,
+                bands=rows[colour].nunique() <= FEW,
+                interval_text=spread,
+                log_x=True,
+                title=title if not charts else None,
+            )
         )
-    canvas = Canvas(grid, f"{curve['target'].iloc[0]}: learning curve on held-out groups")
-    colours = _by_layer(curve)
-    for cell, panel in canvas.cells():
-        if panel.shape == "heads":
-            canvas.heads(cell, panel.rows, metric, label=label)
-            continue
-        for place, rows in panel.rows.groupby(_places(panel.rows), sort=False):
-            rows = rows.sort_values("n_train")
-            spread = None
-            if "lo" not in rows and "sd" in rows:
-                spread = pd.DataFrame({"up": rows["sd"], "down": rows["sd"]})
-            name = str(place)
-            canvas.series(cell, rows, name, x=list(rows["n_train"]), spread=spread, colour=colours[name])
-        said = label if "lo" in curve or "sd" not in curve else f"{label} (± sd over draws)"
-        canvas.axes(cell, "training rows", said)
-        canvas.figure.update_xaxes(type="log", row=cell[0], col=cell[1])
-    return canvas.finish()
+    if by_head.any():
+        maps = _panels(curve[by_head], by_site=True)
+        maps["panel"] += ", " + maps["share"].map(_percent) + " of the data"
+        charts.append(
+            layer_map(
+                maps.assign(head=maps["head"].astype(int)),
+                x="head",
+                y="layer",
+                value_title=title_of(metric),
+                facet="panel",
+                diverging=metric in CHANCE,
+                centre=CHANCE.get(metric, 0.0),
+                title=f"{title}, by head",
+            )
+        )
+    return stacked(charts)
 
 
-def _places(rows: pd.DataFrame) -> pd.Series:
-    return rows.apply(place_name, axis=1)
+FEW = 4
+"""As many curves in a panel are drawn with their intervals."""
+CHANCE = {"auroc": 0.5, "r2": 0.0}
 
 
-def _by_layer(curve: pd.DataFrame) -> dict[str, str]:
-    """A colour for each place, early layers dark and late ones light."""
-    from plotly.colors import sample_colorscale
+def _panels(rows: pd.DataFrame, *, by_site: bool) -> pd.DataFrame:
+    """Adds `panel`, named after what differs."""
+    parts = [rows[name].astype(str) for name in ("model", "site") if name in rows]
+    parts = [part for part in parts if part.nunique() > 1 and (by_site or part.name != "site")]
+    panel = parts[0] if parts else rows["site"].astype(str) if by_site else pd.Series("", index=rows.index)
+    for part in parts[1:]:
+        panel = panel + " · " + part
+    return rows.assign(panel=panel)
 
-    layers = column(curve, "layer").fillna(0).astype(int)
-    height = max(int(layers.max()), 1)
-    return {
-        place: sample_colorscale("Viridis", [0.9 * layer / height])[0]
-        for place, layer in zip(_places(curve), layers, strict=True)
-    }
+
+def _intervals(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Rows with `lo` and `hi`; where there is no interval, the spread over draws stands in and is named."""
+    if ("lo" in rows and rows["lo"].notna().any()) or "sd" not in rows:
+        return rows, "95 % interval"
+    low, high = rows["estimate"] - rows["sd"], rows["estimate"] + rows["sd"]
+    return rows.assign(lo=low, hi=high), "± standard deviation over draws of the training rows"
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{share:.1%}"
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

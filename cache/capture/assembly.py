@@ -171,8 +171,7 @@ def in_memory(
     return ActivationStore(
         info,
         prepared.columns,
-        ArrayValues({site: sink.arrays[spec.key] for site, spec in kept.items()}),
+        ArrayValues({site: sink.arrays[spec.key] for site, spec in kept.items()}, lens),
         examples=prepared.examples,
         positions=prepared.positions,
-        lens=lens,
     )

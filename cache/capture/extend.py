@@ -56,7 +56,7 @@ def extend_store(job: CaptureJob, base: Path) -> ActivationStore:
     _check_extension(job, base, held)
     present = _held_sites(held)
     missing = tuple(at for at in request.sites if at not in present)
-    lens = request.lens_layers if held.lens is None else ()
+    lens = request.lens_layers if not held.lens_layers else ()
     everything = tuple(sorted({*present, *request.sites}, key=str))
     if missing or lens:
         wanted = request.narrowed(missing, lens, request.lens_tokens)

@@ -66,6 +66,11 @@ class RunningStatistics:
         self.maximum = np.full((n_layers, *shape), -np.inf)
         self._scratch = np.empty(0)
 
+    @classmethod
+    def shapes(cls, n_layers: int, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Field -> its shape."""
+        return {name: (n_layers,) if name in cls.FIELDS[:2] else (n_layers, *shape) for name in cls.FIELDS}
+
     def update(self, layer: int, rows: np.ndarray, *, bfloat16: bool = False) -> None:
         """Take in [rows, *shape] rows of one layer (Chan, Golub & LeVeque 1983), in one pass.
 

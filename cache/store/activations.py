@@ -16,7 +16,7 @@ from ..file.statistics import RunningStatistics, SiteStatistics, bfloat16_to_flo
 from ..prompts.columns import PromptColumns
 from .lens_table import LensTable
 from .protocol import Rows, StoreInfo, Values, as_tensor, layer_ranges, row_index
-from .selection import SelectedValues, select_lens, select_prompts
+from .selection import SelectedValues, select_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,6 @@ class ActivationStore:
         *,
         examples: np.ndarray,
         positions: np.ndarray,
-        lens: LensTable | None = None,
         path: Path | None = None,
         reopen: Callable[[Path], ActivationStore] | None = None,
     ) -> None:
@@ -55,7 +54,7 @@ class ActivationStore:
         self._values = values
         self._examples = examples
         self._positions = positions
-        self._lens = lens
+        self._lens: LensTable | None = None
         self._path = path
         self._reopen = reopen
         self._texts: list[str] | None = None
@@ -201,8 +200,19 @@ class ActivationStore:
 
     @property
     def lens(self) -> LensTable | None:
-        """Logit-lens readouts, where captured."""
+        """Logit-lens readouts of every row, where captured.
+
+        Raises:
+            LayerprobeError: some of the rows were never written, or are damaged.
+        """
+        if self._lens is None and self.lens_layers:
+            self._lens = self._values.lens(slice(0, self.n_rows))
         return self._lens
+
+    @property
+    def lens_layers(self) -> tuple[int, ...]:
+        """Blocks that were read through the lens, ascending; () where there is no lens."""
+        return self._values.lens_layers()
 
     @property
     def columns(self) -> PromptColumns:
@@ -237,7 +247,6 @@ class ActivationStore:
             LayerprobeError: for a site or layer not held, and for rows that were never written.
         """
         selection = row_index(rows, self.n_rows)
-        self._values.check_written(selection)
         one = layer is not None or not self.layers(site)
         index = self._layer_index(site, layer) if one else None
         if as_torch:
@@ -281,7 +290,6 @@ class ActivationStore:
             SelectedValues(self._values, index),
             examples=examples.astype(np.int64),
             positions=self.positions[index],
-            lens=None if self._lens is None else select_lens(self._lens, index),
             path=self.path,
             reopen=self._reopen,
         )
@@ -332,6 +340,15 @@ class ActivationStore:
         """[rows] rows of the file that a selection holds, None where it is the whole file."""
         return getattr(self._values, "rows", None)
 
+    def opened_by(self, reopen: Callable[[Path], ActivationStore]) -> None:
+        """Say what opens this file again, in another process."""
+        self._reopen = reopen
+
+    @property
+    def values(self) -> Values:
+        """Where the numbers lie."""
+        return self._values
+
     # helpers
     def _known(self, site: str) -> str:
         if site not in self._info.sites:
@@ -369,8 +386,8 @@ class ActivationStore:
             held = len(self.layers(site))
             shape = " x ".join(str(size) for size in self.shape(site))
             parts.append(f"{site}: {f'{held} layers x ' if held else ''}{self.n_rows:,} rows x {shape}")
-        if self.lens is not None:
-            parts.append(f"lens: {len(self.lens.layers)} layers x {self.n_rows:,} rows")
+        if self.lens_layers:
+            parts.append(f"lens: {len(self.lens_layers)} layers x {self.n_rows:,} rows")
         state = "complete" if self.complete else "INCOMPLETE"
         where = "in memory" if self.path is None else str(self.path)
         return f"ActivationStore({'; '.join(parts)}, {self.dtype}, {state}, tokens={self.tokens!r}, {where})"

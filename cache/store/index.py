@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..file.journal import read_at
-from ..file.layout import checksum
-from ..file.opening import FileLayout, open_h5_of
+from ..file.opening import FileLayout
 from ..file.statistics import SiteStatistics
 from ..prompts.columns import PromptColumns, join_columns
 from .activations import ActivationStore
 from .lens_table import LENS_ARRAYS, LensTable
 from .protocol import RowIndex, StoreInfo
-from .reader import FileValues, as_store, open_layout
+from .reader import Verify, read_whole
+from .selection import select_lens
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class Part:
 
     path: Path
     layout: FileLayout
-    values: FileValues
     store: ActivationStore
     fingerprint: str
     """Changes whenever a byte of the store's rows or metadata does: its journal and its checksums, hashed."""
@@ -42,23 +40,16 @@ class Part:
         return held.index(layer) if layer in held else None
 
 
-def open_part(path: Path) -> Part:
+def open_part(path: Path, verify: Verify = "first-touch") -> Part:
     """Open a store to stand in an index.
 
     Raises:
         LayerprobeError: the store is missing, damaged or incomplete.
     """
-    layout, journal = open_layout(path)
+    store, layout, journal, seen = read_whole(path, verify)
     if not journal.complete:
         raise LayerprobeError(f"{path} is incomplete: finish it by running its capture again")
-    size = layout.journal.itemsize * layout.plan.n_blocks
-    with path.open("rb") as file:
-        raw = read_at(file.fileno(), layout.offsets["journal"], size)
-    with open_h5_of(path) as opened:
-        sums = str(opened.attrs["checksums_xxh3"])
-    return Part(
-        path, layout, FileValues(layout, journal), as_store(layout, journal), f"{checksum(raw):016x}{sums}"
-    )
+    return Part(path, layout, store, seen)
 
 
 class IndexValues:
@@ -106,13 +97,21 @@ class IndexValues:
         for part in self._groups[group]:
             at = part.layer_index(site, number)
             if at is not None:
-                return part.values.read(site, at, rows, private=private)
+                return part.store.values.read(site, at, rows, private=private)
         raise LayerprobeError(
             f"{self._groups[group][0].path} holds no {site}[{number}]: make the index again"
         )
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Parts are complete, or the index does not open."""
+    def lens_layers(self) -> tuple[int, ...]:
+        """Blocks that every group of rows was read at through the lens."""
+        held = [[part for part in parts if part.store.lens_layers] for parts in self._groups]
+        return held[0][0].store.lens_layers if all(held) else ()
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The readouts of some rows, joined."""
+        joined = _join_lens(self._groups)
+        everything = isinstance(rows, slice) and rows == slice(0, int(self._starts[-1]), None)
+        return joined if joined is None or everything else select_lens(joined, rows)
 
     def statistics(self, site: str) -> SiteStatistics | None:
         """Computed from the rows where asked for."""
@@ -166,15 +165,14 @@ def join(groups: Sequence[Sequence[Part]], *, identity: dict[str, Any], path: Pa
             [store.examples + base for store, base in zip(stores, starts[:-1], strict=True)]
         ),
         positions=np.concatenate([store.positions for store in stores]),
-        lens=_join_lens(groups),
         path=path,
     )
 
 
 def _join_lens(groups: Sequence[Sequence[Part]]) -> LensTable | None:
-    found = [
-        next((part.store.lens for part in parts if part.store.lens is not None), None) for parts in groups
-    ]
+    holders = [next((part.store for part in parts if part.store.lens_layers), None) for parts in groups]
+    # not `store.lens`, which would keep every file mapped
+    found = [None if one is None else one.values.lens(slice(0, one.n_rows)) for one in holders]
     tables = [table for table in found if table is not None]
     if len(tables) < len(groups):
         return None

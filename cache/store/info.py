@@ -11,7 +11,7 @@ from ..file.opening import FileLayout
 from .activations import ActivationStore
 from .index import open_part
 from .manifest import is_index, open_index, read_manifest
-from .reader import as_store, open_layout
+from .reader import read_whole
 
 
 def describe(path: str | Path) -> str:
@@ -22,8 +22,7 @@ def describe(path: str | Path) -> str:
     """
     if is_index(Path(path)):
         return _index(Path(path))
-    layout, journal = open_layout(Path(path))
-    store = as_store(layout, journal)
+    store, layout, journal, _ = read_whole(Path(path))
     lines = [
         str(path),
         *_state(layout, journal),
@@ -87,9 +86,9 @@ def _held(store: ActivationStore, size: int) -> list[str]:
         shape = " x ".join(map(str, store.shape(site)))
         where = f"layers {layers[0]}-{layers[-1]} ({len(layers)}), " if layers else ""
         lines.append(f"  {site}: {where}{store.n_rows:,} rows x {shape}, {store.dtype}")
-    if store.lens is not None:
-        columns = ", ".join(store.lens.columns) or "none"
-        lines.append(f"  lens: layers {store.lens.layers[0]}-{store.lens.layers[-1]}, lens tokens: {columns}")
+    if store.lens_layers:
+        columns = ", ".join(store.identity.get("lens.tokens", ())) or "none"
+        lines.append(f"  lens: layers {store.lens_layers[0]}-{store.lens_layers[-1]}, lens tokens: {columns}")
     for name in store.label_names:
         values = store.labels(name)
         kinds = sorted({str(value) for value in values[:100_000]})

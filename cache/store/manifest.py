@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,66 @@ import h5py
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..file.creation import cannot_write, sync_folder
-from ..file.layout import LIBVER, bfloat16_type, checksum, json_bytes, read_json
-from ..file.opening import open_h5_of
+from ..file.atomic import new_file, sync_folder
+from ..file.errors import damaged
+from ..file.guarded import GuardedFile, parse_json
+from ..file.layout import bfloat16_type, checksum, json_bytes
 from .activations import ActivationStore
 from .index import Part, join, joined_layers, open_part
+from .reader import Verify
 
 INDEX_FORMAT = "layerprobe-index"
 INDEX_VERSION = "1.0"
 
 
 def is_index(path: Path) -> bool:
-    """Whether a file is an index rather than a store."""
-    try:
-        with open_h5_of(path) as file:
-            return bool(file.attrs.get("format") == INDEX_FORMAT)
-    except LayerprobeError:
-        return False
+    """Whether a file is an index rather than a store.
+
+    Raises:
+        LayerprobeError: there is no such file, or it cannot be read.
+    """
+    with GuardedFile(path) as file:
+        return _is_index(file)
+
+
+def _is_index(file: GuardedFile) -> bool:
+    kind = file.attribute("format")
+    return isinstance(kind, str) and kind == INDEX_FORMAT
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of an index, checked.
 
     Raises:
-        LayerprobeError: the index is damaged.
+        LayerprobeError: the index is damaged, or names anything but files.
     """
-    with open_h5_of(path) as file:
-        raw = file["manifest"][()]
-        if f"{checksum(raw):016x}" != file.attrs["manifest_xxh3"]:
+    with GuardedFile(path) as file:
+        raw = file.read("manifest")
+        if f"{checksum(raw):016x}" != file.text("manifest_xxh3"):
             raise LayerprobeError(f"{path}: the manifest is damaged: merge its stores again")
-    return read_json(raw)
+    manifest = parse_json(path, "the manifest", raw)
+    groups = manifest.get("groups")
+    if not isinstance(manifest.get("identity"), dict) or not _are_groups(groups):
+        raise damaged(path, "the manifest", "is none of an index")
+    return manifest
 
 
-def open_index(path: Path) -> ActivationStore:
+def _are_groups(groups: Any) -> bool:
+    """Lists of at least one entry each, every one with what an entry has."""
+    kinds = {"path": str, "fingerprint": str, "rows": int, "prompts": int}
+    return (
+        isinstance(groups, list)
+        and bool(groups)
+        and all(isinstance(entries, list) and entries for entries in groups)
+        and all(
+            isinstance(entry, dict) and all(isinstance(entry.get(k), kind) for k, kind in kinds.items())
+            for entries in groups
+            for entry in entries
+        )
+    )
+
+
+def open_index(path: Path, verify: Verify = "first-touch") -> ActivationStore:
     """Open an index as one store, after comparing every part with the manifest.
 
     Raises:
@@ -63,7 +89,7 @@ def open_index(path: Path) -> ActivationStore:
                 raise LayerprobeError(
                     f"{path}: its part {where} is missing: restore it, or merge again without it"
                 )
-            part = open_part(where)
+            part = open_part(where, verify)
             if part.fingerprint != entry["fingerprint"]:
                 raise LayerprobeError(f"{path}: its part {where} is not the store it was: merge again")
             parts.append(part)
@@ -93,25 +119,20 @@ def write_index(path: Path, groups: Sequence[Sequence[Part]], identity: dict[str
             for parts in groups
         ],
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w", libver=LIBVER, locking=False) as file:
-            raw = json_bytes(manifest)
-            file["manifest"] = raw
-            file.attrs["manifest_xxh3"] = f"{checksum(raw):016x}"
-            file.attrs["format"], file.attrs["format_version"] = INDEX_FORMAT, INDEX_VERSION
-            for site, numbers in layers.items():
-                _virtual(file, path, site, numbers, groups)
+
+    def fill(file: h5py.File) -> None:
+        raw = json_bytes(manifest)
+        file.create_dataset("manifest", data=raw, track_times=False)
+        file.attrs["manifest_xxh3"] = f"{checksum(raw):016x}"
+        file.attrs["format"], file.attrs["format_version"] = INDEX_FORMAT, INDEX_VERSION
+        for site, numbers in layers.items():
+            _virtual(file, path, site, numbers, groups)
+
+    with new_file(path, fill) as temporary:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _virtual(

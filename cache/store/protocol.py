@@ -10,6 +10,7 @@ import numpy as np
 
 from ...hooks.errors import LayerprobeError
 from ..file.statistics import SiteStatistics
+from .lens_table import LensTable
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,18 @@ class Values(Protocol):
     def read(self, site: str, layer: int | None, rows: RowIndex, *, private: bool = False) -> np.ndarray:
         """[rows, *shape] of the layer at an index, [layers, rows, *shape] for None; bfloat16 as uint16 bits.
 
+        Raises where one of the rows was never written, or is damaged.
+
         `private` asks for memory that the caller may write to without changing anything that others read.
         """
         ...
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Raise where one of these rows was never written."""
+    def lens_layers(self) -> tuple[int, ...]:
+        """Blocks that were read through the lens; () without one."""
+        ...
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The lens readouts of some rows, None without a lens. Raise where one of them was never written."""
         ...
 
     def statistics(self, site: str) -> SiteStatistics | None:

@@ -31,9 +31,13 @@ class SelectedValues:
         """Rows of the selection, copied from the base."""
         return self._base.read(site, layer, self.rows[rows], private=private)
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Raise where a row was never written."""
-        self._base.check_written(self.rows[rows])
+    def lens_layers(self) -> tuple[int, ...]:
+        """Those of the base."""
+        return self._base.lens_layers()
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The readouts of the selection, copied from the base."""
+        return self._base.lens(self.rows[rows])
 
     def statistics(self, site: str) -> SiteStatistics | None:
         """Those of the base do not hold for a part of it."""
@@ -65,7 +69,7 @@ def select_prompts(columns: PromptColumns, prompts: np.ndarray) -> PromptColumns
     )
 
 
-def select_lens(lens: LensTable, rows: np.ndarray) -> LensTable:
+def select_lens(lens: LensTable, rows: RowIndex) -> LensTable:
     """The lens readouts of some rows."""
     parts = {
         name: getattr(lens, name)[rows] if name == "candidate_ids" else getattr(lens, name)[:, rows]

@@ -15,7 +15,7 @@ from ..capture.precheck import differing
 from ..capture.request import CaptureRequest
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore
-from ..store.merge import merge
+from ..store.merge import merge, shard_entry
 from ..store.open import open_store
 from .jobs import Job, Pool, capture_shard, shard_of, shard_path
 from .shards import plan_shards
@@ -143,7 +143,9 @@ def _as_begun(folder: Path) -> int | None:
     """How many shards a folder was begun with: it is finished so, by however many workers."""
     for path in sorted(folder.glob("shard-*.h5")):
         with suppress(LayerprobeError):
-            return int(open_store(path).provenance["shard"]["of"])
+            entry = shard_entry(open_store(path), path)
+            if entry is not None:
+                return entry[1]
     return None
 
 

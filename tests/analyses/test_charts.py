@@ -210,6 +210,14 @@ def test_null_bands_come_from_quantiles_or_from_mean_and_sd():
     assert (row["nlo"], row["nhi"]) == pytest.approx((0.304, 0.696))
 
 
+def test_a_label_that_was_moved_aside_draws_no_second_level():
+    close = [Reference(0.5, "chance"), Reference(0.501, "words")]
+    chart = layer_curves(rows_of(("m",)), y_title="y", references=close)
+    svg = ElementTree.fromstring(to_svg(chart))
+    dashed = [node for node in svg.iter() if node.get("stroke-dasharray") == "4,3"]
+    assert len(dashed) == 2
+
+
 def test_relative_depth_ends_at_one_for_every_model():
     values = values_of(specification(CHARTS["depth"]()))
     for model in ("small", "large"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from chart_support import rows_of
 from planted_probes import planted_store
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -133,7 +134,7 @@ def test_planted_layers_stand_out_and_strengths_are_chosen_inside():
     assert (rows.loc[2:, "lo"] > 0.8).all() and (rows.loc[:1, "lo"] < 0.5).all()
     assert (rows["standard_error"] >= rows["naive_error"]).all() and rows["converged"].all()
     assert (rows["n"] == store.n_rows).all()
-    assert "times those of pooled" in result.summary()[1] and len(result.plot().data) == 1
+    assert "times those of pooled" in result.summary()[1] and len(rows_of(result.plot())) == 1
 
 
 def test_other_tasks_and_bad_input():

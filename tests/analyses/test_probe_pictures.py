@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from chart_support import is_map, rows_of
 
 import layerprobe as lp
 from layerprobe.analyses.probes.linear_view import summarise
 from layerprobe.analyses.result.analysis import AnalysisResult, tidy
+from layerprobe.analyses.result.charts import to_svg
 from layerprobe.analyses.result.panels import panels_of, place_name
 
 FEW = {"n_permutations": 60, "n_bootstrap": 60}
@@ -57,19 +59,30 @@ VERBS = {
 }
 
 
+CONVERTED = ("learning_curve", "selectivity")
+"""Drawn in Vega-Lite; the others still with plotly."""
+
+
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("sites", SETS, ids="+".join)
 def test_every_kind_of_site_can_be_told_and_drawn(sites, verb, tmp_path):
     result = VERBS[verb](mixed_store(*sites))
     text, figure = str(result.summary()), result.plot()
     assert "nan" not in text.lower() and "NA>" not in text and "None" not in text
-    assert "<div>" in result._repr_html_() and figure.data
-    assert all(trace.name for trace in figure.data if trace.type == "scatter")
+    assert "<div>" in result._repr_html_()
+    if verb in CONVERTED:
+        maps = [rows for rows in rows_of(figure) if is_map(rows)]
+        grids = [{(row["x"], row["y"]) for row in rows} for rows in maps]
+        whole = all(len(grid) == 8 for grid in grids)
+        assert "undefined" not in to_svg(figure)
+    else:
+        assert figure.data
+        maps = [trace for trace in figure.data if trace.type == "heatmap"]
+        whole = all(np.asarray(trace.z).shape == (2, 4) for trace in maps)
     back = lp.read_result(result.to_parquet(tmp_path / "r.parquet"))
     assert str(back.summary()) == text
-    maps = [trace for trace in figure.data if trace.type == "heatmap"]
     if "head_out" in sites and verb != "generalisation_matrix":
-        assert maps and all(np.asarray(trace.z).shape == (2, 4) for trace in maps)
+        assert maps and whole
         assert "head_out[1] head 2" in text
     if "final_norm" in sites:
         assert "final_norm" in text and "final_norm[" not in text

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from chart_support import rows_of
 from planted_probes import planted_store
 
 import layerprobe as lp
@@ -26,7 +27,8 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
     assert curve["n_train"].iloc[-1] == whole and (curve["n"] == task.test.sum()).all()
     wanted = np.maximum(curve["share"] * whole, 30)  # never fewer than ten groups of three
     np.testing.assert_allclose(curve["n_train"], wanted, atol=2)
-    assert len(result.summary()) == 2 and len(result.plot().data) == 2
+    (points,) = rows_of(result.plot())
+    assert len(result.summary()) == 2 and {row["s"] for row in points} == {0, 3}
 
 
 def test_a_direction_travels_only_where_it_means_the_same():
@@ -75,7 +77,10 @@ def test_memorised_words_are_not_selective():
         selectivity(store, label="by_type")
     flat = lp.from_arrays({"resid_post": x}, labels={"tag": y, "grade": rng.normal(size=n)}, groups=prompt)
     result = selectivity(flat, label="tag", types=types, permute="within")
-    assert len(result.plot().data) == 2 and list(result.plot().data[0].x) == [0, 1]
+    (points,) = rows_of(result.plot())
+    assert {(row["x"], row["d"]) for row in points} == {
+        (layer, read) for layer in (0, 1) for read in ("on the label", "on random labels per word type")
+    }
     rows = result.table.set_index("layer")
     assert rows.loc[0, "control"] > 0.9 and rows.loc[0, "estimate"] < -0.2
     assert rows.loc[1, "accuracy"] > 0.9 and rows.loc[1, "estimate"] > 0.1
@@ -83,7 +88,9 @@ def test_memorised_words_are_not_selective():
     assert rows.loc[1, "control_sd"] > 0
     # a constant prediction beside perfectly memorised controls varies in no draw, and claims no precision
     assert np.isnan(rows.loc[0, "lo"]) and "all predictions are alike" in rows.loc[0, "note"]
-    assert "[+" in result.summary()[0] and result.plot().data[0].error_y.array is not None
+    (shown,) = [row for row in points if row["d"] == "on the label" and row["x"] == 1]
+    assert shown["hi"] - shown["lo"] == pytest.approx(rows.loc[1, "hi"] - rows.loc[1, "lo"], abs=1e-4)
+    assert "[+" in result.summary()[0]
     single = selectivity(flat, label="tag", types=types, n_controls=1, layers=[1]).table
     assert "lo" not in single and single["note"].str.contains("n_controls=5").all()
     for method in ("ridge", "logistic"):  # the former's cut is Platt's, not zero
