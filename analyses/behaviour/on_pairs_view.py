@@ -66,8 +66,8 @@ def _share(name: str, row: dict[str, Any]) -> Number:
 
 
 RATES = {
-    "mar_conditional": "target wrong where the contrast is right (MAR)",
-    "br_conditional": "contrast wrong where the target is right (BR)",
+    "mar_conditional": "MAR: target wrong, contrast right",
+    "br_conditional": "BR: contrast wrong, target right",
 }
 
 
@@ -86,7 +86,7 @@ def draw(result: "AnalysisResult") -> Any:
     return forest(
         rows.assign(pairs=words),
         y="pairs",
-        x_title="share of pairs",
+        x_title="share of the pairs whose other member is right",
         colour="model",
         facet="metric",
         titles=RATES,

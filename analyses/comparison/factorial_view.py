@@ -76,7 +76,7 @@ def _moved(shift: pd.DataFrame, together: bool) -> list[Finding]:
 
 
 def draw(result: "AnalysisResult") -> Any:
-    """Mean shift by layer, a curve for each effect; beside it the index of suppression, where it was read."""
+    """Mean shift by layer, a curve for each effect; below it the index of suppression, where it was read."""
     from ..result.charts import Reference, forest, layer_curves
 
     table = against(result.table)
@@ -92,12 +92,12 @@ def draw(result: "AnalysisResult") -> Any:
     if index.empty:
         return curves
     words = [on_prompts(subset).removeprefix(" on ") or "all prompts" for subset in index["subset"]]
-    beside = forest(
+    below = forest(
         index.assign(prompts=words).drop(columns=["null_mean", "null_sd"], errors="ignore"),
         y="prompts",
         x_title="suppression index, difference (logits)",
         colour="effect",
         title="What it does to suppression",
     )
-    both = (curves & beside).resolve_scale(color="shared")
-    return both.properties(description=f"{curves.description} {beside.description}")
+    both = (curves & below).resolve_scale(color="independent")
+    return both.properties(description=f"{curves.description} {below.description}")

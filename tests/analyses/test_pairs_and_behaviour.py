@@ -231,7 +231,7 @@ def test_counts_rates_and_tests_of_several_models():
     assert " looks" not in str(alone.summary())
     for drawn in (alone, result):
         svg = to_svg(drawn.plot())
-        assert "(MAR)" in svg and "(BR)" in svg and "NaN" not in svg
+        assert "MAR: target wrong" in svg and "BR: contrast wrong" in svg and "NaN" not in svg
 
 
 def test_a_rate_over_no_pairs_is_not_judged():
