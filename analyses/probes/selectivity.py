@@ -20,6 +20,7 @@ from ..result.options import Count, HeldOut, Label
 from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .linear import linear_probe
 from .selectivity_view import draw
 
@@ -175,7 +176,8 @@ def _difference(scored: list[Scored], weights: NDArray[Any], task: Task) -> dict
     )
     if half == 0:
         return found | {"note": "no interval: all predictions are alike, or all are right, in every draw"}
-    bounds = {"lo": found["estimate"] - half, "hi": found["estimate"] + half, "ci_method": CI_METHOD}
+    gap = found["estimate"]
+    bounds = {**bounded("selectivity", gap, gap - half, gap + half), "ci_method": CI_METHOD}
     return found | bounds | {"control_sd": between, "note": None}
 
 

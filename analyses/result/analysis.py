@@ -51,6 +51,8 @@ COLUMNS = (
         "n_groups",
         "null_mean",
         "null_sd",
+        "null_lo",
+        "null_hi",
     ),
     *("p", "p_familywise", "q", "baseline_majority", "baseline_text", "baseline_length", "converged", "seed"),
     "note",
