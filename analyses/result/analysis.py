@@ -305,9 +305,6 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 
 _VIEWS = {
-    "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "two_by_two": "comparison.factorial_view",
-    "mean_difference_readout": "comparison.readout",
     "leave_one_domain_out": "validation.domains_view",
     "linear_probe": "probes.linear_view",
     "contrast_probe": "probes.linear_view",
