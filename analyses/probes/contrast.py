@@ -16,9 +16,11 @@ from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes
+from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
+from .picture import draw
 from .problem import Fits, Floats, Problem
 
 
@@ -27,6 +29,8 @@ from .problem import Fits, Floats, Problem
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    findings=found,
+    picture=draw,
 )
 def contrast_probe(
     store: Any,

@@ -1,57 +1,88 @@
-"""Selectivity in words and as a picture."""
+"""Selectivity in findings and as a picture."""
 
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..result.analysis import AnalysisResult
-from ..result.canvas import Canvas
-from ..result.panels import panels_of, place_name
+from ..result.findings import Claim, Finding, Number, decide_interval
+from ..result.rows import column, rows_like
+from .findings import leading
+from .picture import head_maps, stacked, with_panels
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from altair import Chart
+
+    from ..result.analysis import AnalysisResult
+
+SELECTIVE = Claim(
+    "selective",
+    found="more is read than random labels of word types, which can only be memorised",
+    not_found="no evidence that more is read than random labels of word types, which can only be memorised",
+    not_tested="not judged",
+)
 
 
-def summarise(result: AnalysisResult) -> list[str]:
-    """The most selective place, or that none reads more than word types."""
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per model and site, at the place chosen on training groups; by the interval."""
     table = result.table
-    best = table.sort_values("estimate").iloc[-1]
-    numbers = (
-        f"balanced accuracy {best['accuracy']:.3f} against {best['control']:.3f} on random labels per word "
-        f"type (selectivity {best['estimate']:+.3f}{_bounds(best)})"
+    best = result.frames.get("best_layer")
+    if best is None:  # results of former versions do not say what was chosen
+        best = table.loc[
+            table.assign(model=column(table, "model")).groupby("model", dropna=False)["estimate"].idxmax()
+        ]
+    leads = leading(best)
+    out = []
+    for index, one in best.iterrows():
+        row = rows_like(table, one.to_dict(), "model", "site", "layer", "head").iloc[0].to_dict()
+        verdict = decide_interval(row.get("lo"), row.get("hi"))
+        if verdict == "found" and row["hi"] < 0:
+            verdict = "not_found"
+        numbers = (
+            Number(name="balanced accuracy", value=float(row["accuracy"])),
+            Number(name="on random labels", value=float(row["control"])),
+        )
+        out.append(Finding.of(row, SELECTIVE, verdict, test=None, numbers=numbers, lead=index in leads))
+    return out
+
+
+def draw(result: "AnalysisResult") -> "Chart":
+    """Accuracy on the label and on random labels of word types; the gap between them is the selectivity.
+
+    For sites read by heads a map of the selectivity.
+    """
+    from ..result.charts import layer_curves
+
+    rows = result.table
+    title = f"“{rows['target'].iloc[0]}”: selectivity of the probe"
+    by_head = column(rows, "head").notna()
+    charts = []
+    if (~by_head).any():
+        both = _both(with_panels(rows[~by_head]))
+        charts.append(
+            layer_curves(
+                both,
+                y_title="balanced accuracy",
+                dash="labels",
+                facet="panel" if both["panel"].nunique() > 1 else None,
+                interval_text="95 % interval of the gap to the random labels",
+                title=title,
+            )
+        )
+    if by_head.any():
+        charts.append(head_maps(rows[by_head], title))
+    return stacked(charts)
+
+
+def _both(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each place twice: with the accuracy, which carries the gap's interval, and with the controls'."""
+    shift = rows["accuracy"] - rows["estimate"]
+    real = rows.assign(
+        labels="as labelled",
+        estimate=rows["accuracy"],
+        lo=column(rows, "lo").astype(float) + shift,
+        hi=column(rows, "hi").astype(float) + shift,
     )
-    lowest = best["estimate"] if pd.isna(best.get("lo")) else best["lo"]
-    if lowest > 0:
-        return [f"{best['target']!r} is read most selectively at {place_name(best)}: {numbers}."]
-    places = "the one place probed" if len(table) == 1 else f"none of {len(table)} places"
-    verb = "does not read" if len(table) == 1 else "reads"
-    return [
-        f"{places[0].upper()}{places[1:]} {verb} {best['target']!r} better than random labels of word types, "
-        f"which can only be memorised; highest at {place_name(best)}: {numbers}."
-    ]
-
-
-def _bounds(row: pd.Series) -> str:
-    return "" if pd.isna(row.get("lo")) else f" [{row['lo']:+.3f}, {row['hi']:+.3f}]"
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Accuracy and control accuracy by layer, one panel per site: the gap between the curves is the
-    selectivity. For sites read by heads, a map of it."""
-    panels = panels_of(result.table, one_site=True)
-    canvas = Canvas([panels], f"{result.table['target'].iloc[0]}: selectivity")
-    for cell, panel in canvas.cells():
-        if panel.shape == "heads":
-            canvas.heads(cell, panel.rows, "selectivity", label="selectivity")
-            continue
-        curve = panel.rows.sort_values("layer") if "layer" in panel.rows else panel.rows
-        for column, dash in (("accuracy", "solid"), ("control", "dash")):
-            spread = None
-            if column == "accuracy" and "lo" in curve:
-                # the interval is of the gap between the curves, drawn on the upper one
-                half = (curve["hi"] - curve["lo"]) / 2
-                spread = pd.DataFrame({"up": half, "down": half})
-            name = "on the label" if column == "accuracy" else "on random labels per word type"
-            canvas.series(cell, curve, name, value=column, spread=spread, dash=dash)
-        canvas.axes(cell, "layer" if panel.shape == "layers" else None, "balanced accuracy")
-    return canvas.finish()
+    control = rows.assign(
+        labels="random per word type", estimate=rows["control"], lo=float("nan"), hi=float("nan")
+    )
+    return pd.concat([real, control], ignore_index=True)

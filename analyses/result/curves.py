@@ -126,7 +126,7 @@ def layer_curves(
     direct = not faceted and not numbered and len(rows.series) <= DIRECT
     domain = rows.domain(zero=zero) if shared_y or not faceted else None
     if faceted:
-        rows.label_references_inside()
+        rows.label_references_inside(domain, height=size[1], least=12)
     else:
         rows.label_ends(direct, domain, height=size[1], least=13)
     if numbered:
@@ -216,11 +216,11 @@ def _marks(alt: Any, rows: Curves, *, x: Any, y: dict[str, Any], colour: Any) ->
     if "level" in has:
         for style in rows.reference_styles("level"):
             mark = base.mark_rule(color=style[1], strokeDash=list(style[2]), strokeWidth=1.2)
-            drawn.append(mark.transform_filter(f"datum.r == {style[0]}").encode(y=height))
+            drawn.append(only("level", mark).transform_filter(f"datum.r == {style[0]}").encode(y=height))
     if "path" in has:
         for style in rows.reference_styles("path"):
             mark = base.mark_line(color=style[1], strokeDash=list(style[2]), strokeWidth=1.4)
-            drawn.append(mark.transform_filter(f"datum.r == {style[0]}").encode(x=x, y=height))
+            drawn.append(only("path", mark).transform_filter(f"datum.r == {style[0]}").encode(x=x, y=height))
     if rows.has_interval:
         if "curve" in has:
             drawn.append(

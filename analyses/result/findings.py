@@ -84,7 +84,7 @@ class Finding:
     subset: str | None = None
     """Which prompts; None: all."""
     minus: str | None = None
-    """The prompts (or the model) that were subtracted: the finding is a difference."""
+    """The prompts (the model, the baseline) that were subtracted: the finding is a difference."""
     method: str | None = None
     space: str | None = None
     site: str | None = None

@@ -159,7 +159,7 @@ def sentence(finding: Finding) -> str:
     """
     who = f"{subject(finding)}: " if subject(finding) else ""
     said = finding.claim.words(finding.verdict)
-    if finding.looked > 1 and finding.layers:
+    if finding.verdict == "found" and finding.looked > 1 and finding.layers:
         plural = "s" if len(finding.layers) > 1 else ""
         said += f", in layer{plural} {layer_ranges(finding.layers)} of {finding.looked}"
     if finding.verdict in ("undecided", "not_tested") and finding.why and finding.estimate is not None:
@@ -181,9 +181,16 @@ def subject(finding: Finding) -> str:
 
 
 def measured(finding: Finding) -> str:
-    """The numbers of a finding, up to the colon before its claim; empty where it has none."""
+    """The numbers of a finding, up to the colon before its claim; empty where it has none.
+
+    >>> from .findings import Claim
+    >>> measured(Finding(claim=Claim("", "", ""), verdict="found", quantity="auroc", estimate=0.1, minus="prompt length"))
+    'AUROC minus that of prompt length is 0.100: '
+    """
     unit = unit_of(finding.quantity)
     where = on_prompts(finding.subset, finding.minus)
+    if finding.minus and not where:  # what is known without the model
+        where = f" minus that of {finding.minus}"
     of = f" of “{finding.target}”" if finding.target else ""
     if finding.estimate is None:
         return f"{where.strip()}{of.strip()}: " if where or of else ""
@@ -240,7 +247,7 @@ def cell(finding: Finding) -> str:
     '0.300 [0.200, 0.400] at resid_post[3]: separated'
     """
     said = finding.claim.words(finding.verdict)
-    if finding.looked > 1 and finding.layers:
+    if finding.verdict == "found" and finding.looked > 1 and finding.layers:
         said += f" in layers {layer_ranges(finding.layers)}"
     if finding.estimate is None:
         return said

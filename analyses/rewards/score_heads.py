@@ -8,16 +8,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..probes.findings import found
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
+from ..probes.picture import draw
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 
 
-@analysis(title="Which scores can be read off?", group="read", guide="probes", passes_on=linear_probe)
+@analysis(
+    title="Which scores can be read off?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+    findings=found,
+    picture=draw,
+)
 def score_heads(
     store: Any,
     *,

@@ -13,6 +13,7 @@ from ..reading.labels import class_name, label_list, label_values
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
 from ..result.registry import analysis
+from .domains_view import draw, found
 
 
 @analysis(
@@ -20,6 +21,8 @@ from ..result.registry import analysis
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    findings=found,
+    picture=draw,
 )
 def leave_one_domain_out(
     store: Any, *, label: str | list[str] | ArrayLike, domain: str, method: str = "logistic", **options: Any

@@ -7,7 +7,7 @@ groups*, is to be expected to have: the way to go where groups are few.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,15 +25,19 @@ from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
 from .nested_baselines import nested_baselines
 from .nested_variance import METRICS, NestedScore, nested_score
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .nested_view import draw, found
 
 CI_METHOD = "nested cross-validation (Bates, Hastie & Tibshirani 2104.00673)"
 DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression": "mse"}
 
 
-@analysis(title="How well can “{label}” be read off, by cross-validation?", group="read", guide="probes")
+@analysis(
+    title="How well can “{label}” be read off, by cross-validation?",
+    group="read",
+    guide="probes",
+    findings=found,
+    picture=draw,
+)
 def nested_cv(
     store: Any,
     *,
@@ -205,38 +209,3 @@ def _why(score: NestedScore) -> str | None:
     if not np.isfinite(score.estimate):
         return "not defined on these rows"
     return None if score.error > 0 else "no interval: every row is scored alike"
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """The range over layers, and by how much naive errors would be too small."""
-    table = result.table
-    low, high = table["estimate"].min(), table["estimate"].max()
-    wider = (table["standard_error"] / table["naive_error"].where(table["naive_error"] > 0)).mean()
-    row = table.iloc[0]
-    return [
-        f"{row['target']!r}: cross-validated {row['metric']} from {low:.3f} to {high:.3f} over {len(table)} "
-        f"places ({row['n']} rows of {row['n_groups']} groups, all scored).",
-        f"Nested standard errors are on average {wider:.2f} times those of pooled cross-validation.",
-    ]
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """The layer curve with its intervals."""
-    import plotly.graph_objects as go
-
-    table = result.table
-    figure = go.Figure()
-    by = [name for name in ("site", "head") if name in table]
-    for _, curve in table.groupby(by, sort=False, dropna=False):
-        curve = curve.sort_values("layer") if "layer" in curve else curve
-        x = [int(layer) for layer in curve["layer"]] if "layer" in curve else [0]
-        y = curve["estimate"]
-        bars = {"type": "data", "array": curve["hi"] - y, "arrayminus": y - curve["lo"], "thickness": 1}
-        name = " ".join(str(part) for part in curve[by].iloc[0].dropna())
-        figure.add_scatter(x=x, y=y, error_y=bars, mode="lines+markers", name=name)
-    return figure.update_layout(
-        title=f"{table['target'].iloc[0]}: nested cross-validation",
-        xaxis_title="layer",
-        yaxis_title=table["metric"].iloc[0],
-        template="plotly_white",
-    )

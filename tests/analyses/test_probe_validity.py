@@ -7,6 +7,7 @@ from planted_probes import planted_store
 import layerprobe as lp
 from layerprobe.analyses.probes.selectivity import selectivity
 from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.result.charts import to_svg
 from layerprobe.analyses.validation.curves import learning_curve
 from layerprobe.analyses.validation.transfer import generalisation_matrix, leave_one_domain_out
 from layerprobe.hooks.errors import LayerprobeError
@@ -26,7 +27,10 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
     assert curve["n_train"].iloc[-1] == whole and (curve["n"] == task.test.sum()).all()
     wanted = np.maximum(curve["share"] * whole, 30)  # never fewer than ten groups of three
     np.testing.assert_allclose(curve["n_train"], wanted, atol=2)
-    assert len(result.summary()) == 2 and len(result.plot().data) == 2
+    score, code = result.findings
+    assert (score.quantity, code.quantity) == ("auroc", "codelength") and score.lead and not code.lead
+    assert code.layer == 3 and code.verdict == score.verdict == "not_tested"
+    assert to_svg(result.plot()).startswith("<svg")
 
 
 def test_a_direction_travels_only_where_it_means_the_same():
@@ -37,7 +41,9 @@ def test_a_direction_travels_only_where_it_means_the_same():
     matrix = result.table.pivot(index="train_on", columns="test_on", values="estimate")
     assert matrix.loc["one", "one"] > 0.9 and matrix.loc["one", "same"] > 0.9
     assert matrix.loc["one", "other"] < 0.8
-    assert "where probes travel best" in result.summary()[0] and result.plot()
+    (finding,) = result.findings
+    assert finding.verdict == "undecided" and "pairs of datasets" in finding.why
+    assert to_svg(result.plot()).startswith("<svg")
 
 
 def test_leaving_a_domain_out():
@@ -50,8 +56,10 @@ def test_leaving_a_domain_out():
     result = leave_one_domain_out(store, label="y", domain="domain", n_permutations=0)
     rows = result.table[result.table["metric"] == "auroc"].set_index("subset")
     assert rows.loc["domain=c", "hi"] < 0.5
-    said = [line for line in result.summary() if "domain=c" in line]
-    assert f"{rows.loc['domain=c', 'estimate']:.3f}" in said[0] and len(result.plot().data) == 3
+    (lead,) = [finding for finding in result.findings if finding.lead]
+    assert lead.subset == "domain=c" and lead.estimate == rows.loc["domain=c", "estimate"]
+    assert lead.verdict == "not_tested" and "below chance" in " ".join(lead.caveats)
+    assert {row["f"] for row in result.plot().to_dict()["data"]["values"]} >= set("abc")
 
 
 def test_memorised_words_are_not_selective():
@@ -75,7 +83,8 @@ def test_memorised_words_are_not_selective():
         selectivity(store, label="by_type")
     flat = lp.from_arrays({"resid_post": x}, labels={"tag": y, "grade": rng.normal(size=n)}, groups=prompt)
     result = selectivity(flat, label="tag", types=types, permute="within")
-    assert len(result.plot().data) == 2 and list(result.plot().data[0].x) == [0, 1]
+    (finding,) = result.findings
+    assert (finding.layer, finding.verdict) == (1, "found") and finding.lo > 0
     rows = result.table.set_index("layer")
     assert rows.loc[0, "control"] > 0.9 and rows.loc[0, "estimate"] < -0.2
     assert rows.loc[1, "accuracy"] > 0.9 and rows.loc[1, "estimate"] > 0.1
@@ -83,7 +92,7 @@ def test_memorised_words_are_not_selective():
     assert rows.loc[1, "control_sd"] > 0
     # a constant prediction beside perfectly memorised controls varies in no draw, and claims no precision
     assert np.isnan(rows.loc[0, "lo"]) and "all predictions are alike" in rows.loc[0, "note"]
-    assert "[+" in result.summary()[0] and result.plot().data[0].error_y.array is not None
+    assert to_svg(result.plot()).startswith("<svg")
     single = selectivity(flat, label="tag", types=types, n_controls=1, layers=[1]).table
     assert "lo" not in single and single["note"].str.contains("n_controls=5").all()
     for method in ("ridge", "logistic"):  # the former's cut is Platt's, not zero
