@@ -35,7 +35,7 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "setting up the test tools (once)"
-	$(PIP) --editable '.[engines,ray]' --group test
+	$(PIP) --editable '.[ray]' --group test
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from .errors import LayerprobeError
+from .identity import text_sha256
 from .in_memory import pad
 from .interventions import add
+from .remembered import recall, remember
 from .sites import SiteAt
-from .weights import identity
 
 if TYPE_CHECKING:
     from .model import Model
@@ -71,13 +72,13 @@ def check(model: "Model", *, again: bool = False) -> CheckReport:
         LayerprobeError: naming the first comparison that fails, where, and by how much.
     """
     key = _key(model)
-    known = None if again else identity.recall("checks.json", key)
+    known = None if again else recall("checks.json", key)
     if known:
         return CheckReport(tuple(Finding(**f) for f in known), remembered=True)
     findings = tuple(compare(model) for compare in COMPARISONS)
     for finding in findings:
         _judge(model, finding)
-    identity.remember("checks.json", key, [asdict(f) for f in findings])
+    remember("checks.json", key, [asdict(f) for f in findings])
     return CheckReport(findings)
 
 
@@ -92,7 +93,7 @@ def _key(model: "Model") -> str:
         *map("=".join, who.versions.items()),
         *(compare.__name__ for compare in COMPARISONS),  # a pass of fewer comparisons is not one of these
     ]
-    return str(identity.text_sha256("|".join(parts)))
+    return str(text_sha256("|".join(parts)))
 
 
 def _judge(model: "Model", finding: Finding) -> None:

@@ -4,7 +4,7 @@ Text i of an edit is the i-th that the caller gave, however the texts are then b
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from . import interventions
 from .errors import LayerprobeError
 from .interventions import HEADED, Intervention
 
-BUILDERS = {name: getattr(interventions, name) for name in ("add", "ablate", "project_out", "patch")}
+BUILDERS: dict[str, Callable[..., Intervention]] = {
+    name: getattr(interventions, name) for name in ("add", "ablate", "project_out", "patch")
+}
 
 
 def n_texts(edit: Intervention) -> int | None:

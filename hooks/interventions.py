@@ -86,11 +86,24 @@ def add(
         positions: tokens of each text: None (all, and each generated one), int, list, slice, LongTensor
             [batch], BoolTensor.
         heads: heads, for `head_out`, `q`, `k`, `v` and `attn_pattern`.
+
+    Raises:
+        LayerprobeError: a site without such a layer or head axis, or a vector that is not finite.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe.demo import models
+    >>> model = lp.load_model(models()["base"], device="cpu")
+    >>> with model.edit(lp.add("resid_post", layer=4, vector=[1.0] * 96, scale=2.0)):
+    ...     after = model.run("who was late", sites="resid_post[4]", tokens="last")["resid_post[4]"][0]
+    >>> before = model.run("who was late", sites="resid_post[4]", tokens="last")["resid_post[4]"][0]
+    >>> bool(((after - before - 2.0).abs() < 1e-4).all())
+    True
     """
     direction = as_tensor(vector, "vector")
 
     def change(value: Tensor, context: EditContext) -> Tensor:
-        return value + scale * direction.to(device=value.device, dtype=value.dtype)
+        changed: Tensor = value + scale * direction.to(device=value.device, dtype=value.dtype)
+        return changed
 
     given = {"vector": direction, "scale": scale, "positions": positions, "heads": heads}
     built = _build("add", site, layer, change, given, direction)
@@ -118,6 +131,20 @@ def ablate(
         heads: heads to ablate; None for all. This acts on the *input* of the output projection when the site
             is `head_out`.
         positions: tokens, as in `add`.
+
+    Raises:
+        LayerprobeError: another `how`, values missing or not wanted, a site without such a layer or heads.
+
+    Source:
+        "mean" and "resample": Wang et al. 2023 (2211.00593), Chan et al. 2022 (causal scrubbing).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe.demo import models
+    >>> model = lp.load_model(models()["base"], device="cpu")
+    >>> with model.edit(lp.ablate("head_out", layer=2, heads=[0, 1])):
+    ...     out = model.run("who was late", sites="head_out[2]", tokens="last")["head_out[2]"][0]
+    >>> [bool(head.any()) for head in out[:3]]
+    [False, False, True]
     """
     if how not in ("zero", "mean", "resample"):
         raise LayerprobeError(f"how={how!r}: choose 'zero', 'mean' or 'resample'")
@@ -153,6 +180,17 @@ def project_out(
         directions: [width] or [k, width]; they need be neither normalised nor orthogonal.
         positions: tokens, as in `add`.
         heads: heads, where the site has them (directions then have the width of a head).
+
+    Raises:
+        LayerprobeError: directions that are all zero or not finite, a site without such a layer or heads.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe.demo import models
+    >>> model = lp.load_model(models()["base"], device="cpu")
+    >>> with model.edit(lp.project_out("resid_post", layer=4, directions=[1.0] * 96)):
+    ...     out = model.run("who was late", sites="resid_post[4]", tokens="last")["resid_post[4]"][0]
+    >>> bool(out.sum().abs() < 1e-3)
+    True
     """
     several = as_tensor(directions, "directions")
     several = several.reshape(-1, several.shape[-1])
@@ -188,6 +226,21 @@ def patch(
             [*shape].
         positions: tokens to patch, as in `add`; with values for one token per text, say which.
         heads: heads to patch.
+
+    Raises:
+        LayerprobeError: values that are not finite, a site without such a layer or heads.
+
+    Source:
+        Activation patching: Meng et al. 2022 (2202.05262); how to, Heimersheim & Nanda 2024 (2404.15255).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe.demo import models
+    >>> model = lp.load_model(models()["base"], device="cpu")
+    >>> other = model.run("who was early", sites="resid_post[4]", tokens="last")["resid_post[4]"][0]
+    >>> with model.edit(lp.patch("resid_post", layer=4, values=other, positions=-1)):
+    ...     out = model.run("who was late", sites="resid_post[4]", tokens="last")["resid_post[4]"][0]
+    >>> bool((out == other).all())
+    True
     """
     new = as_tensor(values, "values")
 

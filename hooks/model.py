@@ -14,10 +14,11 @@ from .check import CheckReport, check
 from .engines.base import Select, keep_copy
 from .errors import LayerprobeError
 from .in_memory import Activations, pad, run_texts
-from .inputs import checked_inputs, pad_id
 from .interventions import Intervention
 from .model_facts import ModelFacts
+from .present_state import check_ready
 from .sites import SiteAt, parse_sites
+from .token_inputs import checked_inputs, pad_id
 
 
 class Model(ModelFacts):
@@ -31,6 +32,9 @@ class Model(ModelFacts):
         name: short name for tables and plots.
         source: folder or hub id.
         lenses: lenses by name, besides `lens`, the logit lens: tuned ones that were trained or loaded.
+        lock: held while the model runs or is being edited, so that several threads may share it; one per
+            module, whatever the number of `Model`s around it.
+        allow_hooks: run with hooks that were put on the model by hand.
     """
 
     _edits: tuple[Intervention, ...] = ()
@@ -77,7 +81,8 @@ class Model(ModelFacts):
                     f"start=({start[0]}, ...) skips {late[0]}: ask for layers from {start[0]} on"
                 )
         keep = select if select is not None else self._keep
-        return self.engine.forward(ids, mask, positions, at, keep, self._grouped(texts), start)
+        with self._running() as edits:
+            return self.engine.forward(ids, mask, positions, at, keep, _grouped(edits, texts), start)
 
     def logits(
         self,
@@ -104,9 +109,11 @@ class Model(ModelFacts):
             raise LayerprobeError(
                 f"positions has shape {tuple(wanted.shape)}: give [B] or [B, P] with B = {len(ids)}"
             )
-        if wanted is None or wanted.dim() == 2:
-            return self.engine.logits(ids, mask, where, wanted, self._grouped(), start)
-        return self.engine.logits(ids, mask, where, wanted.unsqueeze(1), self._grouped(), start).squeeze(1)
+        one = wanted is not None and wanted.dim() == 1
+        columns = wanted.unsqueeze(1) if wanted is not None and one else wanted
+        with self._running() as edits:
+            logits = self.engine.logits(ids, mask, where, columns, _grouped(edits), start)
+        return logits.squeeze(1) if one else logits
 
     def run(
         self,
@@ -144,7 +151,7 @@ class Model(ModelFacts):
         lengths = [len(row) for row in rows]
         self.check_texts(lengths, "texts")
         ids, mask = pad(rows, side="left", device=self.device)
-        aligned = tuple(edit_texts.left_padded(edit, torch.tensor(lengths)) for edit in self._edits)
+        aligned = tuple(edit_texts.left_padded(edit, torch.tensor(lengths)) for edit in self.edits)
         with self._in_force(aligned):
             new = self.generate_ids(ids, mask, max_new_tokens=max_new_tokens, **options)[:, ids.shape[1] :]
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in new]
@@ -160,7 +167,8 @@ class Model(ModelFacts):
         fill = {"pad_token_id": pad_id(self.tokenizer, self.config)}
         chosen = {"do_sample": False, **fill, **options, "max_new_tokens": max_new_tokens}
         ids, mask, _ = checked_inputs(self, input_ids, attention_mask, None)
-        return self.engine.generate(ids, mask, self._grouped(), chosen)
+        with self._running() as edits:
+            return self.engine.generate(ids, mask, _grouped(edits), chosen)
 
     # -- editing -------------------------------------------------------------------------------------------
 
@@ -170,39 +178,40 @@ class Model(ModelFacts):
         capture.
 
         They compose in the order given, contexts nest, and they are gone after the block however it ends.
+        Other threads that run the model wait until then.
 
         Raises:
             LayerprobeError: a site, layer, head or shape that this model does not have, before anything runs.
         """
         checked = [edit_rules.checked(self, intervention) for intervention in interventions]
-        with self._in_force((*self._edits, *checked)):
+        with self._in_force((*self.edits, *checked)):
             yield self
 
     @contextmanager
     def _in_force(self, edits: tuple[Intervention, ...]) -> Iterator[None]:
-        before, self._edits = self._edits, edits
-        try:
-            yield
-        finally:
-            self._edits = before
+        with self.lock:
+            before, self._edits = self._edits, edits
+            try:
+                yield
+            finally:
+                self._edits = before
 
     @property
     def edits(self) -> tuple[Intervention, ...]:
         """The interventions in force, in order."""
-        return self._edits
+        with self.lock:
+            return self._edits
+
+    @contextmanager
+    def _running(self) -> Iterator[tuple[Intervention, ...]]:
+        """One pass at a time, of a model that is what it says; the edits in force."""
+        with self.lock:
+            check_ready(self.hf, name=self.name, allow_hooks=self.allow_hooks)
+            yield self._edits
 
     def check_texts(self, lengths: Sequence[int] | np.ndarray, what: str = "texts") -> None:
         """Refuse edits in force that were made for other texts, see `edit_texts.check_texts`."""
-        edit_texts.check_texts(self._edits, lengths, what)
-
-    def _grouped(self, texts: Sequence[int] | None = None) -> dict[SiteAt, list[Intervention]]:
-        grouped: dict[SiteAt, list[Intervention]] = {}
-        for edit in self._edits:
-            if edit.inert:
-                continue
-            chosen = edit if texts is None else edit_texts.of_texts(edit, texts)
-            grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(chosen)
-        return grouped
+        edit_texts.check_texts(self.edits, lengths, what)
 
     def check(self, *, again: bool = False) -> CheckReport:
         """Compare this model's hooks with its own outputs; the result is remembered by weights, engine and
@@ -223,4 +232,16 @@ class Model(ModelFacts):
             return keep_copy(at, value)
         assert at.layer is not None
         out = self.lens.read(value.flatten(0, 1), layer=at.layer)
-        return out.map(lambda v: v.unflatten(0, value.shape[:2]))
+        return out.map(lambda v: v.reshape(*value.shape[:2], *v.shape[1:]))
+
+
+def _grouped(
+    edits: Sequence[Intervention], texts: Sequence[int] | None = None
+) -> dict[SiteAt, list[Intervention]]:
+    grouped: dict[SiteAt, list[Intervention]] = {}
+    for edit in edits:
+        if edit.inert:
+            continue
+        chosen = edit if texts is None else edit_texts.of_texts(edit, texts)
+        grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(chosen)
+    return grouped

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -11,11 +13,14 @@ from . import edits as edit_rules
 from .architecture.anatomy import Anatomy, input_device, text_config
 from .engines.base import Engine
 from .errors import LayerprobeError
-from .inputs import context_length
+from .identity import ModelIdentity
 from .lenses import Lens
 from .sites import SiteAt, parse_sites, site_info
+from .token_inputs import context_length
 from .tokens import Encoding, check_tokenizer, encode
-from .weights.identity import ModelIdentity
+
+# by module: two models around one module share its hooks, hence its lock
+_LOCKS: "WeakKeyDictionary[nn.Module, Any]" = WeakKeyDictionary()
 
 
 class ModelFacts:
@@ -31,6 +36,7 @@ class ModelFacts:
         name: str,
         source: str,
         identity: Callable[[], ModelIdentity],
+        allow_hooks: bool = False,
     ) -> None:
         self.hf = hf
         self.engine = engine
@@ -39,7 +45,9 @@ class ModelFacts:
         self.name = name
         self.source = source
         self._identify = identity
+        self.allow_hooks = allow_hooks
         self.lenses: dict[str, Lens] = {}
+        self.lock = _LOCKS.setdefault(hf, RLock())
 
     @property
     def config(self) -> Any:
@@ -74,12 +82,12 @@ class ModelFacts:
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding matrix."""
-        return int(self.config.vocab_size)
+        return int(self.anatomy.names.value(self.config, "vocab_size") or 0)
 
     @cached_property
     def max_length(self) -> int:
         """Context length in tokens; 2**30 where the architecture sets no limit (ALiBi)."""
-        return context_length(self.config)
+        return context_length(self.config, self.anatomy.names)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -93,9 +101,10 @@ class ModelFacts:
         several)."""
         return input_device(self.hf.get_submodule(self.anatomy.body))
 
-    @cached_property
+    @property
     def identity(self) -> ModelIdentity:
-        """Hashes and versions that say exactly what this is."""
+        """Hashes and versions that say exactly what this is at this moment: weights changed in place, another
+        adapter, or hooks put on by hand give another one."""
         return self._identify()
 
     @cached_property

@@ -1,9 +1,11 @@
 """The vocabulary of sites: the places inside a model whose values can be read or edited, and how to write a
 selection."""
 
+import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import LayerprobeError
 
@@ -146,6 +148,11 @@ _ROWS = (
 )
 
 SITES: dict[str, SiteInfo] = {row[0]: SiteInfo(*row) for row in _ROWS}
+# Sites that hold no vector per row, and why: an analysis of vectors leaves them out, and refuses them by name
+NO_VECTORS = {
+    "lens": "is a readout of the lens and no vector",
+    "attn_pattern": "holds attention over positions, padded where a prompt ends, and no vector",
+}
 
 _SELECTION = re.compile(r"^\s*(?P<name>\w+)\s*(?:\[(?P<index>[^\]]*)\])?\s*$")
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
@@ -187,6 +194,100 @@ def parse_sites(selections: Sequence[str | SiteAt] | str, n_layers: int) -> tupl
     for selection in given:
         found.update(dict.fromkeys(_expand(selection, n_layers)))
     return tuple(found)
+
+
+def select_held(
+    held: Mapping[str, Sequence[int]],
+    sites: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
+) -> tuple[SiteAt, ...]:
+    """The vectors of a store that are meant by `sites=` and `layers=`: what every analysis goes by.
+
+    Args:
+        held: the sites of the store, each with its layers; none for `embed` and `final_norm`.
+        sites: one or several of them, or selections such as `resid_post[-4:]`; None: all that hold a vector
+            per row.
+        layers: one number or several, counted from 0; None: all. A site without layers is not touched by it.
+
+    Returns:
+        Sites in the order asked for, the layers of each in the order held.
+
+    Raises:
+        LayerprobeError: a site or layer that is not held, or a site that holds no vectors.
+
+    >>> held = {"final_norm": (), "resid_post": (0, 4, 8), "attn_pattern": (0,)}
+    >>> [str(at) for at in select_held(held, layers=4)]
+    ['final_norm', 'resid_post[4]']
+    >>> [str(at) for at in select_held(held, "resid_post[4:]")]
+    ['resid_post[4]', 'resid_post[8]']
+    """
+    vectors = [site for site in held if site not in NO_VECTORS]
+    bare, listed = _held_sites(held, vectors, sites), _listed_layers(layers)
+    if listed is not None:
+        _check_held(held, list(bare), listed, layers)
+    found = []
+    for site, window in bare.items():
+        wanted = window if listed is None else listed
+        chosen = [layer for layer in held[site] if wanted is None or layer in wanted]
+        if held[site] and not chosen:
+            raise LayerprobeError(
+                f"layers={wanted} are not in this store's {site}, which has {list(held[site])}; leave "
+                "layers= out to read them all"
+            )
+        found += [SiteAt(site, layer) for layer in chosen] if held[site] else [SiteAt(site)]
+    return tuple(found)
+
+
+def _held_sites(
+    held: Mapping[str, Sequence[int]], vectors: list[str], sites: object
+) -> dict[str, list[int] | None]:
+    """Each site asked for, with the layers that its selection names."""
+    have = ", ".join(vectors) or "no site with a vector per row"
+    if sites is None:
+        if not vectors:
+            raise LayerprobeError(f"this store has {have}; capture one, such as resid_post")
+        return dict.fromkeys(vectors)
+    names = [sites] if isinstance(sites, str) else list(sites) if isinstance(sites, Sequence) else []
+    if not names:
+        raise LayerprobeError(f"sites={sites!r} names nothing; leave sites= out to read {have}")
+    found: dict[str, list[int] | None] = {}
+    for given in names:
+        name = str(given).split("[")[0].strip()
+        if name in NO_VECTORS and (name in held or name == "lens"):
+            raise LayerprobeError(f"sites={given!r} {NO_VECTORS[name]}; this store holds {have}")
+        if name not in held:
+            raise LayerprobeError(f"site {given!r} is not in this store, which holds {have}")
+        if "[" not in str(given):
+            found[name] = None
+        elif name not in found or found[name] is not None:
+            window = parse_sites(str(given), max(held[name], default=-1) + 1)
+            found[name] = [*(found.get(name) or []), *(at.layer for at in window if at.layer is not None)]
+    return found
+
+
+def _listed_layers(layers: object) -> list[int] | None:
+    if layers is None:
+        return None
+    try:
+        several: list[Any] = list(layers) if isinstance(layers, Iterable) else [layers]
+        return [operator.index(layer) for layer in several]
+    except TypeError:
+        raise LayerprobeError(f"layers={layers!r}, expected a whole number or a list of them") from None
+
+
+def _check_held(
+    held: Mapping[str, Sequence[int]], sites: Sequence[str], listed: Sequence[int], given: object
+) -> None:
+    have = sorted({layer for site in sites for layer in held[site]})
+    where = f"{', '.join(sites)} of this store: {have}"
+    if not listed:
+        raise LayerprobeError(f"layers={given!r} names nothing; leave layers= out to read all of {where}")
+    unknown = [number for number in listed if number not in have]
+    if unknown and have:
+        raise LayerprobeError(
+            f"layers={given!r}: {', '.join(map(str, unknown))} not among the layers of {where}; they count "
+            f"from 0, and the last is {have[-1]}"
+        )
 
 
 def _expand(selection: object, n_layers: int) -> Iterable[SiteAt]:

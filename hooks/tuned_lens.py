@@ -76,6 +76,13 @@ def load_tuned_lens(model: "Model", path: str | Path) -> TunedLens:
 
     Raises:
         LayerprobeError: no such file, not a tuned lens, or one that was trained for other weights.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe.demo import models
+    >>> model = lp.load_model(models()["base"], device="cpu")
+    >>> lp.load_tuned_lens(model, "nowhere.safetensors")
+    Traceback (most recent call last):
+    layerprobe.hooks.errors.LayerprobeError: no tuned lens at 'nowhere.safetensors': train one with ...
     """
     from safetensors import SafetensorError, safe_open
 
@@ -133,6 +140,17 @@ def train_tuned_lens(
 
     Raises:
         LayerprobeError: no texts, or a model without a language-model head.
+
+    Source:
+        Belrose et al. 2023, "Eliciting latent predictions from transformers with the tuned lens"
+        (2303.08112).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe.demo import models
+    >>> model = lp.load_model(models()["base"], device="cpu")
+    >>> lens = lp.train_tuned_lens(model, ["the baker was late"] * 4, steps=2, progress=False)
+    >>> model.get_lens("tuned") is lens
+    True
     """
     from tqdm.auto import trange
 
@@ -153,9 +171,8 @@ def train_tuned_lens(
             h = streams[layer][rows].to(model.device)
             logits = head((h + translator(h)).to(model.dtype)).float()
             # one layer at a time: their losses share no parameter
-            nn.functional.kl_div(
-                logits.log_softmax(-1), final, reduction="batchmean", log_target=True
-            ).backward()
+            loss = nn.functional.kl_div(logits.log_softmax(-1), final, reduction="batchmean", log_target=True)
+            torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(translators.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Column, Label, ModelName
 from ..result.registry import analysis
 from ..separation.codes import encode_labels
 from ..statistics.resampling import STORED, check_finite, resolve_groups, split_half
 from .forms import VARIANTS, released_quality
 from .pooling import LayerPooling, fit_pooling
+from .quality_view import draw, found
 from .scoring import Scored, differences, enough, score, table_rows
 
 NOTES = {
@@ -36,12 +38,14 @@ NOTES = {
     guide="alignment_quality",
     on="stores",
     aliases=("alignment_quality",),
+    findings=found,
+    picture=draw,
 )
 def aqi(
     stores: ActivationStore | Mapping[str, ActivationStore],
     *,
-    label: str,
-    axis: str | None = None,
+    label: Label,
+    axis: Column | None = None,
     variant: str = "default",
     site: str | None = None,
     layers: Sequence[int] | None = None,
@@ -49,7 +53,7 @@ def aqi(
     weighting: str = "sparsemax",
     balance: float = 0.5,
     groups: Any = STORED,
-    reference: str | None = None,
+    reference: ModelName | None = None,
     n_seeds: int = 5,
     n_permutations: int = 300,
     n_bootstrap: int = 300,

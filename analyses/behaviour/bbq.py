@@ -1,5 +1,6 @@
 """BBQ-style JSONL into contrastive pairs: the mirrored twin of every context about a stereotyped person."""
 
+import argparse
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
-from .contrastive import LEFT_OUT, ContrastivePairs
+from .contrastive import LEFT_OUT, ContrastivePairs, show
 
 TEMPLATE = "{priming}{context}\n{question} Is it {person}?\nAnswer yes or no:"
 COLUMNS = (
@@ -202,3 +203,23 @@ def _prompts(
             "person": person,
             "other": other,
         }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print counts and some pairs of BBQ-style files; with --out, write them all."""
+    parser = argparse.ArgumentParser(
+        prog="python -m layerprobe.analyses.behaviour.bbq", description=main.__doc__
+    )
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--show", type=int, default=20, help="how many pairs to print")
+    parser.add_argument("--out", type=Path, help="JSONL to write")
+    parser.add_argument("--articles", action="store_true", help='also pair twins that differ in "a" and "an"')
+    options = parser.parse_args(arguments)
+    pairs = bbq_pairs(options.files, articles=options.articles)
+    print(show(pairs, options.show))
+    if options.out is not None:
+        pairs.to_jsonl(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,7 @@ answer yes, so a model that always says yes would be perfect; *reversed* items a
 their answer is no.
 """
 
-import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,25 +126,3 @@ def markdown(table: pd.DataFrame) -> list[str]:
     """Lines of a Markdown table."""
     body = [table.columns.tolist(), ["---"] * table.shape[1], *table.to_numpy().tolist()]
     return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in body]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print counts and some pairs of BBQ-style files; with --out, write them all."""
-    parser = argparse.ArgumentParser(
-        prog="python -m layerprobe.analyses.behaviour.contrastive", description=main.__doc__
-    )
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--show", type=int, default=20, help="how many pairs to print")
-    parser.add_argument("--out", type=Path, help="JSONL to write")
-    parser.add_argument("--articles", action="store_true", help='also pair twins that differ in "a" and "an"')
-    options = parser.parse_args(arguments)
-    from .bbq import bbq_pairs
-
-    pairs = bbq_pairs(options.files, articles=options.articles)
-    print(show(pairs, options.show))
-    if options.out is not None:
-        pairs.to_jsonl(options.out)
-
-
-if __name__ == "__main__":
-    main()

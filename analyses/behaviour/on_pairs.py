@@ -13,6 +13,7 @@ from ..lens.suppression import trajectory_of
 from ..lens.trajectories import Variants
 from ..reading.pairing import model_key
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column, Columns
 from ..result.registry import analysis
 from ..result.words import p_value
 from ..statistics.resampling import (
@@ -49,10 +50,10 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
 def behaviour(
     stores: Any,
     *,
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
-    by: Sequence[str] = (),
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Column = "role",
+    by: Columns = (),
     groups: Any = STORED,
     generations: Mapping[Any, Sequence[str]] | None = None,
     model: Any = None,

@@ -5,36 +5,40 @@ weights. Zeroing puts a model where it has never been; the mean over the prompts
 another prompt, is a milder question.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .answer_task import answer_task
-from .attribution import component_map
+from .component_views import ablation_drawn, ablation_found
 from .components import all_components
 from .edited_runs import Where, record, run_difference
 from .patching import component_differences, effect_rows
 from .source import Ablation
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
 HOW = ("zero", "mean", "resample")
 
 
-@analysis(title="Which parts does the answer need?", group="cause", guide="suppression")
+@analysis(
+    title="Which parts does the answer need?",
+    group="cause",
+    guide="suppression",
+    findings=ablation_found,
+    picture=ablation_drawn,
+)
 def ablation(
     store: Any,
     *,
     model: Any,
     how: Literal["zero", "mean", "resample"] = "mean",
-    target: str = "answer",
-    foil: str = "foil",
+    target: Answer = "answer",
+    foil: Answer = "foil",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 64,
@@ -100,29 +104,3 @@ def ablation(
         frames={"map": table[table["metric"] == "effect"].reset_index(drop=True)},
         provenance={**fields, "where": where, "n": len(task), "store": store.provenance},
     )
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """The parts whose absence costs the answer most, and those whose absence helps it."""
-    start = result.table[result.table["metric"] == "logit_difference"].iloc[0]
-    part = result.frames["map"].sort_values("estimate", kind="stable")
-    clear = int((part["p_familywise"].astype(float) <= 0.05).sum())
-
-    def named(rows: Any) -> str:
-        return ", ".join(
-            f"{row['component']} {row['estimate']:+.2f} [{row['lo']:.2f}, {row['hi']:.2f}]"
-            for _, row in rows.iterrows()
-        )
-
-    return [
-        f"{start['model']} under {start['method']} ablation of one part at a time: the logit difference is "
-        f"{start['estimate']:.2f}, and {clear} of {len(part)} heads and MLPs change it beyond chance "
-        f"(family-wise 5 %). Most is lost without {named(part.head(3))}; most is won without "
-        f"{named(part.tail(3)[::-1])}."
-    ]
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Layer × head (and MLP) map of the changes."""
-    how = result.table["method"].iloc[0]
-    return component_map(result.frames["map"], f"Change by {how} ablation", "logits")

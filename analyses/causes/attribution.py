@@ -1,32 +1,36 @@
 """Which parts write the answer and which against it: direct logit attribution, with intervals."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from ..lens.suppression import subsets_of
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .answer_task import AnswerTask, answer_task
+from .component_views import attribution_drawn, attribution_found
 from .components import Component, all_components
 from .written_parts import attribute
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
-
-@analysis(title="Which parts write the answer?", group="cause", guide="suppression")
+@analysis(
+    title="Which parts write the answer?",
+    group="cause",
+    guide="suppression",
+    findings=attribution_found,
+    picture=attribution_drawn,
+)
 def attribution(
     store: Any,
     *,
     model: Any,
-    target: str = "answer",
-    foil: str = "foil",
-    by: str | None = None,
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    by: Column | None = None,
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 256,
@@ -73,7 +77,8 @@ def attribution(
         table += _rows(names, draws[subset], subset, mask, task)
     if len(draws) == 2:
         (first, one), (second, two) = draws.items()
-        table += _rows(names, one - two, f"{first} − {second}", np.ones(len(task), bool), task)
+        gap = _rows(names, one - two, first, np.ones(len(task), bool), task)
+        table += [{**row, "minus": second} for row in gap]
     result = tidy(
         {
             "model": store.model_name,
@@ -161,62 +166,3 @@ def _rows(
         row = {**size, **fields, "estimate": draws[0, column], "lo": lo[column], "hi": hi[column]}
         rows.append(row if several else {**row, "note": "no interval: one group"})
     return rows
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """Per subset: the total, and the parts that write most for and against the answer."""
-    sentences = []
-    for (model, subset), part in result.table.groupby(["model", "subset"], sort=False):
-        total = part[part["component"] == "total"].iloc[0]
-        single = part[part["component"].astype(str).str.startswith(("head", "mlp"))].sort_values("estimate")
-        against, for_it = single.head(3), single.tail(3)[::-1]
-        where = "" if subset == "all" else f" where {subset}"
-        sentences.append(
-            f"{model}{where} ({int(total['n'])} prompts): the answer leads by {total['estimate']:+.2f} "
-            f"logits before any softcap; most against it write {_named(against)}, most for it "
-            f"{_named(for_it)}."
-        )
-    return sentences
-
-
-def _named(rows: pd.DataFrame) -> str:
-    return ", ".join(f"{row['component']} ({row['estimate']:+.2f})" for _, row in rows.iterrows())
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Layer × head (and MLP) map of the first subset, or of the difference where there are two."""
-    subset = list(dict.fromkeys(result.frames["map"]["subset"]))[-1]
-    part = result.frames["map"][result.frames["map"]["subset"] == subset]
-    return component_map(part, f"Direct logit attribution, {subset}", "logits")
-
-
-def component_map(part: pd.DataFrame, title: str, unit: str) -> "Figure":
-    """A heat map of layers by heads and MLP."""
-    import plotly.graph_objects as go
-
-    column = (
-        np.where(
-            part["site"] == "head_out",
-            "head " + part["head"].astype("Int64").astype(str),
-            part["site"].astype(str).str.removesuffix("_out"),
-        )
-        if "head" in part
-        else "mlp"
-    )
-    grid = part.assign(column=column).pivot_table(
-        index="layer", columns="column", values="estimate", sort=False
-    )
-    reach = float(np.nanmax(np.abs(grid.to_numpy(dtype=float)))) or 1.0
-    figure = go.Figure(
-        go.Heatmap(
-            z=grid.to_numpy(dtype=float),
-            x=list(grid.columns),
-            y=[int(layer) for layer in grid.index],
-            zmin=-reach,
-            zmax=reach,
-            colorscale="RdBu",
-            colorbar={"title": unit},
-        )
-    )
-    figure.update_layout(title=title, yaxis_title="layer", template="plotly_white")
-    return figure

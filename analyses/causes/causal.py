@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
+from .causal_view import draw, found
 from .choice import Patcher, choose, random_sets
 from .components import Parts
 from .edited_runs import Where
@@ -25,17 +27,22 @@ from .source import half_of_groups
 
 
 @analysis(
-    title="Which parts cause the override?", group="cause", guide="suppression", aliases=("patching_causal",)
+    title="Which parts cause the override?",
+    group="cause",
+    guide="suppression",
+    aliases=("patching_causal",),
+    findings=found,
+    picture=draw,
 )
 def causal(
     store: Any,
     *,
     model: Any,
-    source: Any,
+    source: SourceModel = "contrast",
     confirm: Any = None,
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Role = "role",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     control: NDArray[Any] | None = None,

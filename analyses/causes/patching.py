@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -23,6 +24,7 @@ from ..statistics.resampling import (
     permutation_p,
 )
 from .answer_task import AnswerTask, answer_task
+from .component_views import patching_drawn, patching_found
 from .components import Component, all_components
 from .edited_runs import Where, record, run_difference
 from .paths import Path, path_effects, path_frame, paths_among, strongest
@@ -32,15 +34,21 @@ from .sweeps import head_sweep, position_sweep, site_sweep
 Floats = NDArray[np.float64]
 
 
-@analysis(title="Which parts bring the answer back?", group="cause", guide="suppression")
+@analysis(
+    title="Which parts bring the answer back?",
+    group="cause",
+    guide="suppression",
+    findings=patching_found,
+    picture=patching_drawn,
+)
 def patching(
     store: Any,
     *,
     model: Any,
-    source: Any = "contrast",
-    target: str = "answer",
-    foil: str = "foil",
-    role: str = "role",
+    source: SourceModel = "contrast",
+    target: Answer = "answer",
+    foil: Answer = "foil",
+    role: Role = "role",
     groups: Any = STORED,
     rows: NDArray[Any] | None = None,
     limit: int | None = 64,

@@ -20,11 +20,18 @@ from ...hooks.sites import SiteAt
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
 from ..result.registry import analysis
+from .refusal_view import draw, found
 
 Prompts = Sequence[Any]
 
 
-@analysis(title="Is there one direction of refusal?", group="cause", guide="base_vs_instruct")
+@analysis(
+    title="Is there one direction of refusal?",
+    group="cause",
+    guide="base_vs_instruct",
+    findings=found,
+    picture=draw,
+)
 def refusal_direction(
     model: Any,
     harmful: Prompts,

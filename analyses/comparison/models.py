@@ -13,6 +13,7 @@ from ..lens.suppression_index import Draws
 from ..lens.trajectories import Variants
 from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column, Label, ModelName, Permute, Sites
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, cluster_bootstrap_weights, resolve_groups
 from .geometry import did_rows, geometry_rows
@@ -31,17 +32,17 @@ from .transfer_of_directions import direction_rows
 def compare(
     stores: Mapping[Any, Any],
     *,
-    label: str | None = None,
-    target: str | None = None,
-    foil: str | None = None,
-    by: str | None = None,
+    label: Label | None = None,
+    target: Answer | None = None,
+    foil: Answer | None = None,
+    by: Column | None = None,
     contrast: str | None = None,
-    reference: Any = None,
+    reference: ModelName | None = None,
     groups: Any = STORED,
-    sites: Any = None,
+    sites: Sites = None,
     models: Mapping[Any, Any] | None = None,
     variants: Variants = "max",
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,
     n_splits: int = 8,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
 from .suppression_index import Draws, SubsetReading, read_subset
@@ -30,9 +31,9 @@ from .trajectories import Trajectory, Variants, read_trajectory
 def suppression(
     store: Any,
     *,
-    target: str,
-    foil: str,
-    by: str | None = None,
+    target: Answer,
+    foil: Answer,
+    by: Column | None = None,
     contrast: str | None = None,
     groups: Any = STORED,
     model: Any = None,

@@ -6,7 +6,7 @@ itself (the word "yes") is subtracted first, fold by fold, by adding the side as
 the means.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
+from ..result.options import Label, Option
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes
 from .findings import found
@@ -35,10 +36,10 @@ from .problem import Fits, Floats, Problem
 def contrast_probe(
     store: Any,
     *,
-    label: str | ArrayLike,
-    side: str | ArrayLike,
-    pair: str | ArrayLike | None = None,
-    method: str = "ccs",
+    label: Label,
+    side: Annotated[str | ArrayLike, Option(str, reads="column")],
+    pair: Annotated[ArrayLike | None, Option(str | None, reads="column")] = None,
+    method: Literal["ccs", "crc"] = "ccs",
     groups: Any = STORED,
     seed: int = 0,
     restarts: int = 8,

@@ -49,7 +49,7 @@ def found(result: "AnalysisResult", claim: Claim = READABLE) -> list[Finding]:
         row = one.to_dict()
         main = _readable(result.table, row, claim)
         beyond = list(_beyond(result.frames.get("against_baselines"), row))
-        alike = [str(lead.minus) for lead in beyond if lead.verdict == "not_found"]
+        alike = [str(lead.reference) for lead in beyond if lead.verdict == "not_found"]
         if alike and main.verdict in ("found", "not_tested"):
             said = f"What is read may be no more than {' or '.join(alike)} tells."
             main = replace(main, caveats=(said, *main.caveats))
@@ -60,7 +60,7 @@ def found(result: "AnalysisResult", claim: Claim = READABLE) -> list[Finding]:
 
 
 def leading(best: pd.DataFrame) -> set[Any]:
-    """Of each question the index of the place that did best on training groups; the first if that is not known."""
+    """Of each question the index of the place that did best on training groups, else of the first."""
     out = set()
     for _, mine in best.groupby([name for name in QUESTION if name in best], sort=False, dropna=False):
         inner = column(mine, "inner_estimate").astype(float)
@@ -105,7 +105,7 @@ def _places(rows: pd.DataFrame) -> str:
 
 
 def baseline_numbers(row: Row) -> Iterator[Number]:
-    """What bag of words, length and class frequencies score on the same rows; not where that is chance anyway."""
+    """What the prompts alone score on the same rows; not class frequencies where they are chance."""
     metric = str(row["metric"])
     for name, title in BASELINES.items():
         value = row.get(f"baseline_{name}")
@@ -141,4 +141,4 @@ def _beyond(leads: pd.DataFrame | None, best: Row) -> Iterator[Finding]:
         verdict: Verdict = "found" if row["lo"] > 0 else "not_found"
         if best["metric"] in LOWER_IS_BETTER:  # the table's leads are positive where the probe is better
             row |= {"estimate": -row["estimate"], "lo": -row["hi"], "hi": -row["lo"]}
-        yield Finding.of(row, BEYOND[name], verdict, reference=None, minus=SAID[name], test=None)
+        yield Finding.of(row, BEYOND[name], verdict, reference=SAID[name], test=None)

@@ -5,19 +5,19 @@ Everything that is fitted or chosen (centre, scale, strength, layer) comes from 
 with an interval or a p-value comes from groups that no fit has seen.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from numpy.typing import ArrayLike
 
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.options import Device, Draws, HeldOut, Labels, Layers, Option, Permute, Sites, Value
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import Metrics
 from .findings import found
 from .loop import probe_task
-from .methods import Method, find_method
+from .methods import Method, MethodName, find_method
 from .picture import draw
 
 __all__ = ["linear_probe", "probe_task"]
@@ -34,24 +34,24 @@ __all__ = ["linear_probe", "probe_task"]
 def linear_probe(
     store: Any,
     *,
-    label: str | list[str] | ArrayLike,
-    method: str = "logistic",
-    sites: str | Sequence[str] | None = None,
-    layers: int | Sequence[int] | None = None,
+    label: Labels,
+    method: MethodName = "logistic",
+    sites: Sites = None,
+    layers: Layers = None,
     groups: Any = STORED,
-    held_out: float | str | ArrayLike = 0.3,
+    held_out: HeldOut = 0.3,
     n_folds: int = 5,
     strengths: ArrayLike | None = None,
-    metrics: Metrics = None,
-    class_weight: str | None = None,
-    positive: str | None = None,
+    metrics: Annotated[Metrics, Option(tuple[str, ...] | None)] = None,
+    class_weight: Literal["balanced"] | None = None,
+    positive: Value | None = None,
     kind: str | dict[str, str] | None = None,
-    permute: str = "auto",
-    n_permutations: int = 1000,
-    n_bootstrap: int = 1000,
+    permute: Permute = "auto",
+    n_permutations: Draws = 1000,
+    n_bootstrap: Draws = 1000,
     baselines: bool = True,
     seed: int = 0,
-    device: Any = None,
+    device: Device = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> AnalysisResult:

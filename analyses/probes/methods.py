@@ -7,6 +7,7 @@ side by side; strengths are then [strengths] or [layers, strengths].
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from ..solvers.row_space import row_factor, row_space
 from .discriminant import fit_lda, fit_shrunk_lda
 from .problem import Fits, Floats, Problem, moments, spread
 
+MethodName = Literal[
+    "logistic", "logistic_unscaled", "ridge", "mass_mean", "mass_mean_covariance", "shrunk_lda"
+]
 FEW_ROWS = 300
 """Up to so many rows eigenvectors cost less than the iterations they save."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Count, HeldOut, Label
 from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
@@ -50,15 +51,16 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     passes_on=linear_probe,
     findings=found,
     picture=draw,
+    without=("metrics",),
 )
 def selectivity(
     store: Any,
     *,
-    label: str,
+    label: Label,
     groups: Any = STORED,
     types: Any = None,
-    n_controls: int = 5,
-    held_out: Any = 0.3,
+    n_controls: Count = 5,
+    held_out: HeldOut = 0.3,
     n_folds: int = 5,
     n_bootstrap: int = 1000,
     seed: int = 0,
@@ -117,8 +119,8 @@ def selectivity(
     common |= {"held_out": same_rows, "n_permutations": 0, "baselines": False}
     real = linear_probe(store, label=label, n_bootstrap=n_bootstrap, **common)
     hits = [_held_out_hits(real)]
-    for draw in range(n_controls):
-        control = control_labels(kinds, labels, seed + draw)
+    for number in range(n_controls):
+        control = control_labels(kinds, labels, seed + number)
         # their own intervals are of no use, and an analysis wants a few draws
         hits.append(_held_out_hits(linear_probe(store, label=control, n_bootstrap=20, **common)))
     weights = cluster_bootstrap_weights(task.groups[task.test], n_bootstrap, seed + 3)
@@ -129,7 +131,6 @@ def selectivity(
         kind="selectivity",
         table=tidy(rows),
         frames={"best_layer": real.frames["best_layer"]},
-        notes=real.notes,
         provenance={"label": label, "n_controls": n_controls},
     )
 

@@ -35,8 +35,8 @@ def found(result: "AnalysisResult") -> list[Finding]:
     for index, one in best.iterrows():
         row = rows_like(table, one.to_dict(), "model", "site", "layer", "head").iloc[0].to_dict()
         verdict = decide_interval(row.get("lo"), row.get("hi"))
-        if verdict == "found" and row["hi"] < 0:
-            verdict = "not_found"
+        if row["estimate"] <= 0 and (verdict != "found" or row["hi"] < 0):
+            verdict = "not_found"  # which needs no interval
         numbers = (
             Number(name="balanced accuracy", value=float(row["accuracy"])),
             Number(name="on random labels", value=float(row["control"])),

@@ -1,13 +1,14 @@
 """Probes on every token of a prompt: the label may be readable at some token, and nobody knows at which."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
+from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import strength_grid
@@ -31,8 +32,8 @@ from .token_pooling import POOLS, TokenFits, fit_pooled
 def token_probe(
     store: Any,
     *,
-    label: str | list[str] | ArrayLike,
-    method: str = "attention",
+    label: Label,
+    method: Literal["attention", "multimax", "rolling", "exponential", "mean", "last"] = "attention",
     groups: Any = STORED,
     setting: float | None = None,
     strengths: ArrayLike = (0.01, 1.0, 100.0),

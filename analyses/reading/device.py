@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...hooks.devices import read_device
 from ...hooks.errors import LayerprobeError
 from ..solvers.arrays import Array
 from .threads import PLANNED
@@ -25,29 +26,10 @@ def find_device(device: str | torch.device | None) -> torch.device | None:
     Raises:
         LayerprobeError: no such device here, or one without double precision.
     """
-    if device is None:
-        return None
-    gpu = torch.cuda.is_available()
-    if device == "auto":
-        return torch.device("cuda") if gpu else None
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise LayerprobeError(
-            f"device={device!r} is unknown; pass 'cpu', 'cuda', 'cuda:1' or 'auto'"
-        ) from None
-    if found.type == "cpu":
-        return None
-    if found.type == "mps":
-        raise LayerprobeError("device='mps' has no double precision, which probes need; pass device='cpu'")
-    if found.type == "cuda":
-        count = torch.cuda.device_count() if gpu else 0
-        if (found.index or 0) >= count:
-            raise LayerprobeError(
-                f"device={str(device)!r} is not here: PyTorch sees {count} CUDA devices; pass device='cpu', "
-                "or 'auto' for whatever there is"
-            )
-    return found
+    if str(device).startswith("mps"):
+        raise LayerprobeError("device='mps' has no double precision, which fits need; pass device='cpu'")
+    found = read_device(device)
+    return found if found.type == "cuda" else None
 
 
 def on_device(rows: NDArray[Any], device: torch.device | None) -> Array:

@@ -1,6 +1,5 @@
 """Where probes read: every site × layer × head of a store, and the rows of a task there."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ...hooks.sites import select_held
 from ..statistics.resampling import check_finite
 from .task import Task
-
-NO_VECTORS = {
-    "lens": "is a readout of the lens and no vector to probe",
-    "attn_pattern": "holds attention over positions, padded where a prompt ends, and no vector to probe",
-}
-"""Sites that are left out, and why."""
 
 
 @dataclass(frozen=True, order=True)
@@ -35,73 +29,17 @@ def list_places(
 
     Args:
         store: an activation store.
-        sites: one name or several; `None`: all that hold a vector per row.
-        layers: one number or several; `None`: all.
+        sites, layers: as `hooks.sites.select_held` reads them; `None`: all that hold a vector per row.
 
     Raises:
         LayerprobeError: the store has no such site or layer, or the site holds no vectors.
     """
-    held = [site for site in store.sites if site not in NO_VECTORS]
-    wanted = _wanted_sites(store, held, sites)
-    numbers = _wanted_layers(store, wanted, layers)
     places = []
-    for site in wanted:
-        have = store.layers(site)
-        chosen = [layer for layer in have if numbers is None or layer in numbers]
-        if have and not chosen:
-            raise LayerprobeError(
-                f"layers={numbers} are not in this store's {site}, which has {list(have)}; leave layers= out "
-                "to read them all"
-            )
-        for layer in chosen or [None]:
-            width = store.activations(site, layer, rows=slice(0, 1)).shape
-            places += (
-                [Place(site, layer, head) for head in range(width[1])]
-                if len(width) == 3
-                else [Place(site, layer)]
-            )
+    for at in select_held({site: store.layers(site) for site in store.sites}, sites, layers):
+        width = store.activations(at.site, at.layer, rows=slice(0, 1)).shape
+        heads = range(width[1]) if len(width) == 3 else (None,)
+        places += [Place(at.site, at.layer, head) for head in heads]
     return places
-
-
-def _wanted_sites(store: Any, held: list[str], sites: Any) -> list[str]:
-    have = ", ".join(held) or "no site with a vector per row"
-    if sites is None:
-        if not held:
-            raise LayerprobeError(
-                "this store has no site with a vector per row; capture one, such as resid_post"
-            )
-        return held
-    names = [sites] if isinstance(sites, str) else list(dict.fromkeys(sites))
-    if not names:
-        raise LayerprobeError(f"sites={sites!r} names nothing; leave sites= out to read {have}")
-    for name in names:
-        if name in NO_VECTORS and (name in store.sites or name == "lens"):
-            raise LayerprobeError(f"sites={name!r} {NO_VECTORS[name]}; this store holds {have}")
-        if name not in held:
-            base = str(name).split("[")[0]
-            advice = f"; pass sites={base!r} and layers=" if base in held else ""
-            raise LayerprobeError(f"site {name!r} is not in this store, which holds {have}{advice}")
-    return names
-
-
-def _wanted_layers(store: Any, sites: Sequence[str], layers: Any) -> list[int] | None:
-    if layers is None:
-        return None
-    try:
-        numbers = [operator.index(layer) for layer in ([layers] if np.ndim(layers) == 0 else layers)]
-    except TypeError:
-        raise LayerprobeError(f"layers={layers!r}, expected a whole number or a list of them") from None
-    have = sorted({layer for site in sites for layer in store.layers(site)})
-    unknown = [number for number in numbers if number not in have]
-    where = f"{', '.join(sites)} of this store: {have}"
-    if not numbers:
-        raise LayerprobeError(f"layers={layers!r} names nothing; leave layers= out to read all of {where}")
-    if unknown and have:
-        raise LayerprobeError(
-            f"layers={layers!r}: {', '.join(map(str, unknown))} not among the layers of {where}; they count "
-            f"from 0, and the last is {have[-1]}"
-        )
-    return numbers
 
 
 def width_at(store: Any, place: Place) -> int:

@@ -38,7 +38,9 @@ def describe(
         return "no values"
     by = [name for name in by if name in drawn]
     spread = float(drawn[value].max() - drawn[value].min())
-    parts = list(drawn.groupby(by, sort=False, dropna=False)) if by else [((), drawn)]
+    parts: list[tuple[Any, pd.DataFrame]] = [((), drawn)]
+    if by:
+        parts = list(drawn.groupby(by, sort=False, dropna=False))
     told = []
     for key, rows in parts[:MOST]:
         name = " ".join(str(part) for part in key if not pd.isna(part))
@@ -98,7 +100,6 @@ def describe_cells(frame: pd.DataFrame, *, x: str, y: str, value: str) -> str:
         return f"{number(values[0])} everywhere"
 
     def at(i: int) -> str:
-        row = known.iloc[i]
-        return f"{number(values[i])} ({x} {row[x]}, {y} {row[y]})"
+        return f"{number(values[i])} ({x} {known[x].iloc[i]}, {y} {known[y].iloc[i]})"
 
     return f"from {at(int(values.argmin()))} to {at(int(values.argmax()))}"

@@ -4,7 +4,7 @@ What a kind of result finds and how it is drawn is registered beside its analysi
 """
 
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -17,7 +17,7 @@ from ...hooks.errors import LayerprobeError
 from . import catalogue, registry
 from .directions import Directions
 from .files import read_parts, write_parts
-from .findings import Findings
+from .findings import Finding
 from .words import sentence
 
 if TYPE_CHECKING:
@@ -71,6 +71,29 @@ class Sentences(tuple[str, ...]):
 
     def _repr_html_(self) -> str:
         return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in self)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Findings of one result; prints and shows one sentence a line."""
+
+    items: tuple[Finding, ...] = field(default=())
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Finding:
+        return self.items[index]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per finding."""
+        return pd.DataFrame([finding.to_dict() for finding in self.items])
+
+    def __repr__(self) -> str:
+        return "\n".join(sentence(finding) for finding in self.items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,21 +302,11 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 
 _VIEWS = {
-    "ablation": "causes.ablation",
-    "aqi": "alignment.quality_view",
-    "attribution": "causes.attribution",
     "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
     "compare": "comparison.models_view",
     "two_by_two": "comparison.factorial_view",
     "mean_difference_readout": "comparison.readout",
-    "drift": "separation.drift",
-    "patching": "causes.patching_view",
-    "causal": "causes.causal_view",
-    "refusal_direction": "causes.refusal_view",
-    "separation": "separation.clusters_view",
     "suppression": "lens.suppression_view",
-    "topic_control": "separation.topic_control",
-    "unsupervised": "separation.unsupervised",
 }
 
 

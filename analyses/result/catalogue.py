@@ -4,12 +4,14 @@
 """
 
 import ast
+import logging
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+_LOG = logging.getLogger(__name__)
 ENTRY_POINTS = "layerprobe.analyses"
 _PACKAGE = __name__.rpartition(".result.")[0]
 _ROOT = Path(__file__).parent.parent
@@ -24,6 +26,8 @@ class Listed:
     module: str
     about: str
     """The first line of its docstring."""
+    group: str
+    """A key of `registry.GROUPS`."""
     aliases: tuple[str, ...]
     package: str
     """The distribution it comes from."""
@@ -40,11 +44,14 @@ def listed() -> dict[str, Listed]:
         module = ".".join((_PACKAGE, *path.relative_to(_ROOT).with_suffix("").parts))
         found |= _decorated(path, module, "layerprobe")
     for entry in entry_points(group=ENTRY_POINTS):
-        spec = find_spec(entry.module)
-        if spec is not None and spec.origin:
-            package = entry.dist.name if entry.dist else entry.module.partition(".")[0]
-            theirs = _decorated(Path(spec.origin), entry.module, package)
-            found |= {kind: one for kind, one in theirs.items() if kind not in found}
+        package = entry.dist.name if entry.dist else entry.module.partition(".")[0]
+        try:
+            spec = find_spec(entry.module)
+            theirs = _decorated(Path(spec.origin), entry.module, package) if spec and spec.origin else {}
+        except (ImportError, OSError, SyntaxError, ValueError) as error:
+            _LOG.warning("the analyses of %s cannot be read and are left out: %s", package, error)
+            continue  # somebody else's fault must not cost ours
+        found |= {kind: one for kind, one in theirs.items() if kind not in found}
     return found
 
 
@@ -73,6 +80,7 @@ def _decorated(path: Path, module: str, package: str) -> dict[str, Listed]:
                     command=ast.literal_eval(command) if command else node.name.replace("_", "-"),
                     module=module,
                     about=(ast.get_docstring(node) or "").partition("\n")[0],
+                    group=ast.literal_eval(said["group"]),
                     aliases=tuple(ast.literal_eval(aliases)) if aliases else (),
                     package=package,
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .alt_text import describe, describe_cells
-from .curve_rows import plain
+from .curve_rows import plain, tooltips
 from .curves import Reference, heading, layer_curves
 from .maps import layer_map, matrix
 from .saving import notebook_bundle, save_figure, to_svg
@@ -58,7 +58,7 @@ def forest(
     """Estimates with their intervals, a row for each category, in the order of the frame.
 
     Args:
-        frame: tidy rows; `estimate`, where known `lo`, `hi` and the null's `null_lo`, `null_hi`, and the columns
+        frame: tidy rows; `estimate`, where known `lo`, `hi`, `null_lo`, `null_hi`, and the columns
             named below; one row per category, colour and panel.
         y: column of the categories.
         x_title: of the values.
@@ -172,7 +172,7 @@ def scatter(
     legend = alt.Legend(orient="top", symbolSize=80) if len(series) > 1 else None
     axis = alt.Axis() if axes else alt.Axis(labels=False, ticks=False, grid=False)
     nearest = alt.Scale(zero=False, nice=True)
-    tips = [alt.Tooltip(f"h{i}:N", title=name) for i, name in enumerate(hover)]
+    tips = tooltips(alt, {f"h{i}": name for i, name in enumerate(hover)})
     chart: Any = (
         alt.Chart()
         .mark_point(filled=True, size=22, opacity=0.65)

@@ -1,5 +1,6 @@
 """What a picture of curves holds: its axis, and its rows in the one table that all its marks read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Axis:
-    """Where rows lie from left to right: layers as whole numbers or relative depth, then sites without any."""
+    """Where rows lie from left to right: layers, or their relative depth, then sites without layers."""
 
     def __init__(self, frame: pd.DataFrame, *, x: str, depth: bool | None, log: bool) -> None:
         self.name, self.log = x, log
@@ -28,8 +29,11 @@ class Axis:
         self.count = int(places.nunique())
         known = positions.dropna()
         self.low, self.high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-        bare = frame.loc[places.isna(), "site"].astype(str).unique() if places.isna().any() else []
-        self.step = (0.16 if len(bare) < 2 else 0.3) * (self.high - self.low) or 1.0  # names side by side
+        bare: Sequence[Any] = (
+            frame.loc[places.isna(), "site"].astype(str).unique().tolist() if places.isna().any() else []
+        )
+        # room for the names of several side by side
+        self.step = (0.18 if len(bare) < 2 else 0.3) * (self.high - self.low) or 1.0
         first = self.high + self.step if len(known) else 0.0
         self.sites = {str(site): round(first + i * self.step, 6) for i, site in enumerate(bare)}
         self.positions = positions
@@ -67,10 +71,11 @@ class Axis:
 
 
 def _label_expression(sites: Mapping[str, float]) -> str:
-    """The tick's label; names stand in it as quoted strings, never as code."""
+    """The tick's label; names stand in it as quoted strings, never as code, and break after underscores."""
     import json
 
-    names, places = json.dumps(list(sites)), json.dumps(list(sites.values()))
+    names = json.dumps([re.split(r"(?<=_)(?=.)", site) for site in sites])
+    places = json.dumps(list(sites.values()))
     where = f"indexof({places}, datum.value)"
     return f"{where} >= 0 ? {names}[{where}] : datum.label"
 
@@ -99,17 +104,23 @@ def spread_out(places: Sequence[float], least: float, low: float, high: float) -
     [4.5, 16.5, 50.0]
     """
     order = np.argsort(places, kind="stable")
-    groups: list[tuple[float, int]] = []  # centre, members
+    groups: list[tuple[float, int]] = []  # mean of the places, members
+
+    def centre(group: tuple[float, int]) -> float:
+        half = least * (group[1] - 1) / 2
+        return min(max(group[0], low + half), max(high - half, low + half))
+
     for i in order:
         groups.append((float(places[i]), 1))
-        while len(groups) > 1 and groups[-1][0] - groups[-2][0] < least * (groups[-1][1] + groups[-2][1]) / 2:
-            (a, n), (b, m) = groups[-2], groups[-1]
+        while len(groups) > 1:
+            (a, n), (b, m) = groups[-2:]
+            if centre(groups[-1]) - centre(groups[-2]) >= least * (n + m) / 2:
+                break
             groups[-2:] = [((a * n + b * m) / (n + m), n + m)]
     moved: list[float] = []
-    for centre, members in groups:
-        half = least * (members - 1) / 2
-        centre = min(max(centre, low + half), max(high - half, low + half))
-        moved += [centre + least * k - half for k in range(members)]
+    for group in groups:
+        first = centre(group) - least * (group[1] - 1) / 2
+        moved += [first + least * k for k in range(group[1])]
     result = [0.0] * len(moved)
     for i, place in zip(order, moved, strict=True):
         result[int(i)] = place
@@ -119,8 +130,8 @@ def spread_out(places: Sequence[float], least: float, low: float, high: float) -
 class Curves:
     """Rows of a picture: one table, told apart by `role`, so that every panel can be cut from it.
 
-    Fields: `f` facet, `s` series (colour), `d` dash, `x`, `y`, `lo`, `hi`, `nlo`, `nhi`, `found`, `r` number of a
-    reference, `t` text.
+    Fields: `f` facet, `s` series (colour), `d` dash, `x`, `y`, `lo`, `hi`, `nlo`, `nhi`, `found`,
+    `r` number of a reference, `t` text.
     """
 
     def __init__(
@@ -215,8 +226,8 @@ class Curves:
         differ = [name for name in _TELLING if name in frame and frame[twice][name].nunique() > 1]
         hint = f"; these rows differ in {', '.join(differ)}" if differ else ""
         raise LayerprobeError(
-            f"{int(twice.sum())} rows would lie on one place of one curve{hint}: pass colour=, dash= or facet= "
-            "a column that tells them apart, or choose rows first"
+            f"{int(twice.sum())} rows would lie on one place of one curve{hint}: pass colour=, dash= or "
+            "facet= a column that tells them apart, or choose rows first"
         )
 
     @property
@@ -349,6 +360,11 @@ class Curves:
 
 
 _TELLING = ("model", "site", "head", "metric", "target", "subset", "method", "tokens", "split", "dataset")
+
+
+def tooltips(alt: Any, fields: Mapping[str, str]) -> list[Any]:
+    """Field → its name on hovering; Vega-Lite writes names into an expression, so no quotes and the like."""
+    return [alt.Tooltip(f"{k}:N", title=re.sub(r'[\\"\x00-\x1f]', " ", name)) for k, name in fields.items()]
 
 
 def plain(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe
-from .curve_rows import Axis, Curves
+from .curve_rows import Axis, Curves, tick_step, tooltips
 from .theme import (
     CHANCE,
     FACET_COLUMNS,
@@ -131,12 +131,13 @@ def layer_curves(
         rows.label_ends(direct, domain, height=size[1], least=13)
     if numbered:
         scale = alt.Scale(range=list(ORDERED), interpolate="lab")
-        painted = alt.Color("s:Q", title=colour, scale=scale, legend=alt.Legend(orient="right"))
+        shown = alt.Legend(orient="right", **_whole_values(rows.rows["s"]))
+        painted = alt.Color("s:Q", title=colour, scale=scale, legend=shown)
     else:
         scale = alt.Scale(domain=rows.series, range=[palette[name] for name in rows.series])
         shown = None if direct or len(rows.series) < 2 else _legend(alt, rows.series, size, faceted)
         painted = alt.Color("s:N", title=None, scale=scale, legend=shown)
-    y_scale = {"zero": zero and domain is None, "nice": domain is None}
+    y_scale: dict[str, Any] = {"zero": zero and domain is None, "nice": domain is None}
     if domain is not None:
         y_scale["domain"] = list(domain)
     if log:
@@ -160,7 +161,6 @@ def layer_curves(
         header = alt.Header(title=None, labelOrient="top")
         panels = alt.Facet("f:N", title=None, sort=rows.facets, header=header)
         whole = chart.facet(facet=panels, columns=min(FACET_COLUMNS, _even(len(rows.facets))), data=data)
-        whole = whole.resolve_axis(x="independent", y="independent")
         if not shared_y:
             whole = whole.resolve_scale(y="independent")
     else:
@@ -177,7 +177,20 @@ def heading(title: str | None, subtitle: str | None, width: int) -> dict[str, An
     import altair as alt
 
     lines = textwrap.wrap(subtitle or "", max(40, int(width / 5.6)))
-    return {"title": alt.TitleParams(text=title or "", **({"subtitle": lines} if lines else {}))}
+    return {"title": alt.TitleParams(text=title or "", subtitle=lines or alt.Undefined)}
+
+
+def _whole_values(shades: pd.Series) -> dict[str, Any]:
+    """Whole numbers for a legend of whole numbers, such as layers.
+
+    >>> _whole_values(pd.Series([0.0, 1.0, 2.0]))["values"], _whole_values(pd.Series([0.5]))
+    ([0, 1, 2], {})
+    """
+    known = shades.dropna().astype(float)
+    if not len(known) or (known % 1 != 0).any():
+        return {}
+    low, high = int(known.min()), int(known.max())
+    return {"values": list(range(low, high + 1, tick_step(high - low))), "format": "d"}
 
 
 def _even(n: int) -> int:
@@ -257,9 +270,8 @@ def _marks(alt: Any, rows: Curves, *, x: Any, y: dict[str, Any], colour: Any) ->
 
 def _points(alt: Any, base: Any, rows: Curves, x: Any, y: Any, colour: Any) -> list[Any]:
     """Markers: filled where something was found, open elsewhere; small ones where nothing was tested."""
-    size = 46 if rows.axis.count <= 16 else 26
-    tips = [alt.Tooltip(f"{key}:N", title=name) for key, name in rows.tips.items()]
-    place = {"x": x, "y": y, "color": colour, "tooltip": tips}
+    size = 46 if rows.axis.count <= 16 else 20
+    place = {"x": x, "y": y, "color": colour, "tooltip": tooltips(alt, rows.tips)}
     marks = "(datum.role == 'curve' || datum.role == 'site')"
     if rows.has_found:
         return [
@@ -307,6 +319,8 @@ def _check(frame: pd.DataFrame, columns: Sequence[str], x: str) -> None:
         raise LayerprobeError("there are no rows to draw; the analysis found nothing at these places")
     missing = [name for name in ("estimate", *columns) if name not in frame]
     if missing:
-        raise LayerprobeError(f"a picture needs the column {missing[0]!r}; the table has {', '.join(frame)}")
+        raise LayerprobeError(
+            f"a picture needs the column {missing[0]!r}; the table has {', '.join(map(str, frame))}"
+        )
     if x not in frame and "site" not in frame:
         raise LayerprobeError(f"rows without {x!r} are drawn under the name of their site; add `site`")

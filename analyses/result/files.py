@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ...hooks.errors import LayerprobeError
 from .directions import Directions
+from .names import plain_name
 
 KEY = b"layerprobe"
 
@@ -66,6 +67,8 @@ def read_parts(path: Path) -> dict[str, Any]:
             f"{path} is a Parquet file but not a layerprobe result; read it with pandas.read_parquet"
         )
     about = json.loads(metadata[KEY])
+    for name in about["frames"]:
+        plain_name(name, path)
     directions = None
     if about["directions"]:
         directions = Directions.load(

@@ -5,7 +5,7 @@ nothing reads its sentences back.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
 import pandas as pd
@@ -50,12 +50,13 @@ class Test:
     """Where it is not the permutation of labels: `McNemar`, `sign flips over groups`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Number:
     """A further number of a finding: `peak of the lead`, `share of prompts handed off`."""
 
     name: str
     value: float
+    _: KW_ONLY
     lo: float | None = None
     hi: float | None = None
     unit: str = ""
@@ -77,14 +78,14 @@ class Finding:
     hi: float | None = None
     model: str | None = None
     reference: str | None = None
-    """The model that is compared with."""
+    """The model that is compared with, or what is known without one: `a bag of words`."""
     dataset: str | None = None
     target: str | None = None
     """The label, or what the numbers are of."""
     subset: str | None = None
     """Which prompts; None: all."""
     minus: str | None = None
-    """The prompts (the model, the baseline) that were subtracted: the finding is a difference."""
+    """The prompts (or the model) that were subtracted: the finding is a difference."""
     method: str | None = None
     space: str | None = None
     site: str | None = None
@@ -121,6 +122,9 @@ class Finding:
         given: dict[str, Any] = {
             name: _plain(row.get(name)) for name in _FROM_ROW if _plain(row.get(name)) is not None
         }
+        for name in ("layer", "head", "n", "n_groups"):  # a column with gaps holds them as floats
+            if name in given:
+                given[name] = int(given[name])
         given["quantity"] = str(row.get("metric", ""))
         given["why"] = str(row["note"]).removeprefix("no interval: ") if _plain(row.get("note")) else ""
         if "test" not in more:
@@ -192,31 +196,6 @@ def found_layers(rows: pd.DataFrame, column: str = "p_familywise") -> tuple[int,
 def leads(findings: Iterable[Finding]) -> list[Finding]:
     """Those that a page shows at a glance."""
     return [finding for finding in findings if finding.lead]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Findings of one result; prints and shows one sentence a line."""
-
-    items: tuple[Finding, ...] = field(default=())
-
-    def __iter__(self) -> Any:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Finding:
-        return self.items[index]
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per finding."""
-        return pd.DataFrame([finding.to_dict() for finding in self.items])
-
-    def __repr__(self) -> str:
-        from .words import sentence
-
-        return "\n".join(sentence(finding) for finding in self.items)
 
 
 def _set_fields(record: Any) -> dict[str, Any]:

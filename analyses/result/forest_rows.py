@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
-from .curve_rows import null_bounds
+from .curve_rows import null_bounds, tooltips
 from .rows import column
 from .theme import CHANCE, NULL, SURFACE
 from .words import bounds, number
@@ -82,9 +82,7 @@ def forest_layers(
         legend=shown,
         scale=alt.Scale(domain=list(series), range=[palette[name] for name in series]),
     )
-    tips = [alt.Tooltip("y:N", title="row"), alt.Tooltip("v:N", title=x_title)]
-    if len(series) > 1:
-        tips.insert(1, alt.Tooltip("s:N", title="series"))
+    tips = tooltips(alt, {"y": "row", **({"s": "series"} if len(series) > 1 else {}), "v": x_title})
     base = alt.Chart()
     layers = []
     if rows["nlo"].notna().any():

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe_cells
-from .curve_rows import plain, tick_step
+from .curve_rows import plain, tick_step, tooltips
 from .curves import heading
 from .theme import FACET_COLUMNS, INK, SINGLE, SURFACE
 from .words import bounds, number
@@ -296,8 +296,15 @@ def _layers(
     strong: str,
 ) -> list[Any]:
     """Cells and what is written on them."""
-    tips = [alt.Tooltip(f"{key}:N", title=name) for key, name in zip(("x", "y", "v"), names, strict=True)]
-    legend = alt.Legend(title=names[2], orient="right", gradientLength=120, gradientThickness=10, tickCount=5)
+    tips = tooltips(alt, dict(zip(("x", "y", "v"), names, strict=True)))
+    lines = rows["y"].nunique()
+    legend = alt.Legend(
+        title=names[2],
+        orient="right",
+        gradientLength=min(120, max(60, 24 * lines - 20)),
+        gradientThickness=10,
+        tickCount=3 if lines < 5 else 5,
+    )
     cells = alt.Chart().mark_rect(stroke=SURFACE, strokeWidth=1 if len(rows) < 700 else 0)
     layers = [cells.encode(x=x, y=y, color=alt.Color("value:Q", scale=scale, legend=legend), tooltip=tips)]
     ink = alt.condition(strong, alt.value(SURFACE), alt.value(INK))

@@ -1,4 +1,4 @@
-"""Picking rows of a table, whose columns are absent where nothing has a value in them."""
+"""Rows of tables: picked by what they say, and as plain records."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,27 @@ import pandas as pd
 
 from .findings import ALPHA
 from .words import missing
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every row as a dictionary.
+
+    >>> records(pd.DataFrame({"layer": [0, 1], "estimate": [0.5, 0.9]}))[1]
+    {'layer': 1, 'estimate': 0.9}
+    """
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def extreme(frame: pd.DataFrame, column: str, *, least: bool = False) -> dict[str, Any]:
+    """The row with the largest value of a column, or the smallest; NaN never wins.
+
+    >>> extreme(pd.DataFrame({"layer": [0, 1, 2], "estimate": [0.5, 0.9, float("nan")]}), "estimate")["layer"]
+    1
+    """
+    values = frame[column].astype(float)
+    known = frame[values.notna()] if values.notna().any() else frame
+    values = known[column].astype(float)
+    return records(known.iloc[[int(values.argmin() if least else values.argmax())]])[0]
 
 
 def column(table: pd.DataFrame, name: str) -> pd.Series:

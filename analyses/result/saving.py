@@ -1,10 +1,11 @@
-"""Pictures on disk and in notebooks: SVG, PDF, PNG, JSON and HTML without a browser, the same bytes every time."""
+"""Pictures on disk and in notebooks: SVG, PDF, PNG, JSON and HTML without a browser."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
+from .pdf_bytes import in_order
 from .theme import Theme, themed
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _bytes(chart: "alt.TopLevelMixin", ending: str, theme: Theme) -> bytes:
         page: str = vl_convert.vegalite_to_html(spec, bundle=True)
         return page.encode()
     if ending == ".pdf":
-        return bytes(vl_convert.vegalite_to_pdf(spec, allowed_base_urls=[]))
+        return in_order(vl_convert.svg_to_pdf(to_svg(chart, theme)))
     if ending == ".png":
         return bytes(vl_convert.vegalite_to_png(spec, scale=2.0, allowed_base_urls=[]))
     return to_svg(chart, theme).encode()

@@ -45,7 +45,7 @@ def wide(table: pd.DataFrame, models: Sequence[str] = ()) -> tuple[list[str], li
 
 
 def _tells(values: pd.Series) -> bool:
-    return values.notna().any() and values.nunique(dropna=False) > 1
+    return bool(values.notna().any()) and values.nunique(dropna=False) > 1
 
 
 def _word(key: str, value: Any) -> str:

@@ -108,7 +108,7 @@ def dark_colours() -> dict[str, str]:
 
 
 def recoloured(value: Any, exchange: Mapping[str, str]) -> Any:
-    """The value with every string that is a key of `exchange` replaced, in data as well as in marks.
+    """The specification with its colours exchanged; data, names and texts stay as they are.
 
     >>> recoloured({"color": "#000000", "size": [1, "#000000"]}, {"#000000": "#ffffff"})
     {'color': '#ffffff', 'size': [1, '#ffffff']}
@@ -116,7 +116,7 @@ def recoloured(value: Any, exchange: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return exchange.get(value, value)
     if isinstance(value, Mapping):
-        return {key: recoloured(part, exchange) for key, part in value.items()}
+        return {k: part if k in UNCOLOURED else recoloured(part, exchange) for k, part in value.items()}
     if isinstance(value, list | tuple):
         return [recoloured(part, exchange) for part in value]
     return value
@@ -146,6 +146,8 @@ def with_models(spec: Any, names: Sequence[str]) -> Any:
 
 
 _DATA = ("values", "datasets")
+UNCOLOURED = (*_DATA, "domain", "sort", "text", "title", "subtitle", "description", "labelExpr")
+"""Keys of a specification that hold names and texts, never colours."""
 
 
 def _all_in(domain: Iterable[Any], known: Mapping[str, str]) -> bool:
@@ -165,6 +167,9 @@ def config(theme: Theme = "light") -> dict[str, Any]:
         "background": _DARK[SURFACE] if dark else SURFACE,
         "font": font,
         "padding": 6,
+        "mark": {
+            "aria": False
+        },  # the description tells the shape; hundreds of points read aloud tell nothing
         "view": {"stroke": None, "continuousWidth": SINGLE[0], "continuousHeight": SINGLE[1]},
         "axis": {
             **text,

@@ -181,16 +181,9 @@ def subject(finding: Finding) -> str:
 
 
 def measured(finding: Finding) -> str:
-    """The numbers of a finding, up to the colon before its claim; empty where it has none.
-
-    >>> from .findings import Claim
-    >>> measured(Finding(claim=Claim("", "", ""), verdict="found", quantity="auroc", estimate=0.1, minus="prompt length"))
-    'AUROC minus that of prompt length is 0.100: '
-    """
+    """The numbers of a finding, up to the colon before its claim; empty where it has none."""
     unit = unit_of(finding.quantity)
     where = on_prompts(finding.subset, finding.minus)
-    if finding.minus and not where:  # what is known without the model
-        where = f" minus that of {finding.minus}"
     of = f" of “{finding.target}”" if finding.target else ""
     if finding.estimate is None:
         return f"{where.strip()}{of.strip()}: " if where or of else ""

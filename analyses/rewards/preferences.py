@@ -5,8 +5,7 @@ and balanced accuracy in every row; then *inference-time probing*: how far a rew
 together from the dimensions.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from ..probes.picture import draw
 from ..probes.problem import Fits, Floats, Problem
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.options import Classes
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .decomposition import reward_decomposition
@@ -43,12 +43,13 @@ METRICS = {
     passes_on=linear_probe,
     findings=found,
     picture=draw,
+    without=("method", "positive"),
 )
 def preference_dimensions(
     store: Any,
     *,
-    dimensions: Sequence[str],
-    recipe: str = "converged",
+    dimensions: Classes,
+    recipe: Literal["converged", "published"] = "converged",
     groups: Any = STORED,
     seed: int = 0,
     **options: Any,

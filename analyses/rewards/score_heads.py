@@ -15,6 +15,7 @@ from ..probes.methods import Method, find_method
 from ..probes.picture import draw
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
+from ..result.options import Numbers, Positive
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 
@@ -26,13 +27,14 @@ from ..statistics.resampling import STORED
     passes_on=linear_probe,
     findings=found,
     picture=draw,
+    without=("method", "positive"),
 )
 def score_heads(
     store: Any,
     *,
-    scores: Sequence[str],
+    scores: Numbers,
     targets: pd.DataFrame | None = None,
-    tolerance: float = 0.5,
+    tolerance: Positive = 0.5,
     groups: Any = STORED,
     seed: int = 0,
     **options: Any,

@@ -5,7 +5,7 @@ permutation null), because indices move with width, sample size and a single inf
 null Dunn is 0.44, 0.81 and 0.91 at width 64, 1,024 and 4,096.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ from torch import Tensor
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ...hooks.sites import select_held
+from ..reading.device import find_device
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Permute
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -50,13 +53,13 @@ CI_METHOD = "cluster bootstrap, centred"
 def separation(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     indices: Sequence[str] = DEFAULT_INDICES,
     spaces: Sequence[str] = ("raw", "zscored"),
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 300,
     n_bootstrap: int = 200,
     level: float = 0.95,
@@ -85,7 +88,7 @@ def separation(
         n_bootstrap: draws of the interval; 0 leaves it out.
         level: of the intervals.
         seed: of all draws; the same seed and groups give paired draws across stores.
-        device: where to compute.
+        device: where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
         progress: show a bar.
 
     Returns:
@@ -106,21 +109,22 @@ def separation(
     [(0, False), (1, True)]
     """
     check_names(indices, spaces)
-    places = list(site_layers(store, sites, layers))
+    where = find_device(device) or torch.device("cpu")
+    places = site_layers(store, sites, layers)
     plan = design(
         store.labels(label),
         resolve_groups(store, groups),
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        device=device,
+        device=where,
         permute=permute,
     )
     rows: list[dict[str, Any]] = []
     nulls: list[NDArray[np.float64]] = []
     dropped: list[dict[str, Any]] = []
     for site, layer in _bar(places, progress):
-        x = layer_rows(store, site, layer, device)
+        x = layer_rows(store, site, layer, where)
         for space in spaces:
             found, null = layer_separation(to_space(x, space), plan, indices, level=level)
             place = {"site": site, "layer": layer, "space": space}
@@ -168,24 +172,14 @@ def check_names(indices: Sequence[str], spaces: Sequence[str]) -> None:
 
 
 def site_layers(
-    store: ActivationStore, sites: Sequence[str] | None, layers: Sequence[int] | None
-) -> Iterator[tuple[str, int | None]]:
+    store: ActivationStore, sites: str | Sequence[str] | None, layers: int | Sequence[int] | None
+) -> list[tuple[str, int | None]]:
     """Every (site, layer) asked for; layer None for sites without layers."""
-    chosen = store.sites if sites is None else ([sites] if isinstance(sites, str) else sites)
-    for site in chosen:
-        if site == "lens":
-            continue
-        have = store.layers(site)
-        if not have:
-            yield site, None
-            continue
-        for layer in have if layers is None else layers:
-            if layer not in have:
-                raise LayerprobeError(f"{site} has layers {', '.join(map(str, have))}, not {layer}")
-            yield site, layer
+    found = select_held({site: store.layers(site) for site in store.sites}, sites, layers)
+    return [(at.site, at.layer) for at in found]
 
 
-def layer_rows(store: ActivationStore, site: str, layer: int | None, device: str) -> Tensor:
+def layer_rows(store: ActivationStore, site: str, layer: int | None, device: str | torch.device) -> Tensor:
     """[rows, width] of one layer, checked to be finite; heads are laid side by side."""
     values = store.activations(site, layer)
     check_finite(values, site=site, layer=layer, ids=store.ids)

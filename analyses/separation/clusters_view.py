@@ -5,17 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..result.findings import Claim, Finding, found_layers
+from ..result.findings import ALPHA, Claim, Finding, found_layers
+from ..result.rows import extreme
 from ..result.words import number, place, title_of
 from ..statistics.quantities import QUANTITIES
-from .indices import INDICES
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
     from ..result.analysis import AnalysisResult
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 SEPARATED = Claim(
     "separated",
     found="separated beyond chance",
@@ -37,7 +34,7 @@ def found(result: "AnalysisResult") -> list[Finding]:
     out = []
     for _, mine in lead.groupby("model", sort=False, dropna=False):
         for i, (name, part) in enumerate(mine.groupby("metric", sort=False)):
-            row = _clearest(part, str(name)).to_dict()
+            row = _clearest(part, str(name))
             looked = part["layer"].nunique() if "layer" in part else 0
             caveats = tuple(_left_out(result, row["model"])) if i == 0 else ()
             out.append(
@@ -48,12 +45,11 @@ def found(result: "AnalysisResult") -> list[Finding]:
     return out
 
 
-def _clearest(part: pd.DataFrame, name: str) -> pd.Series:
+def _clearest(part: pd.DataFrame, name: str) -> dict[str, Any]:
     """The row farthest from its null, or the most separated one where no null was drawn."""
     if "z" in part and part["z"].notna().any():
-        return part.loc[part["z"].idxmax()]
-    lower = QUANTITIES[name].direction == "lower"
-    return part.loc[part["estimate"].idxmin() if lower else part["estimate"].idxmax()]
+        return extreme(part, "z")
+    return extreme(part, "estimate", least=QUANTITIES[name].direction == "lower")
 
 
 def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
@@ -63,7 +59,7 @@ def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
         return
     frame = frame[(frame["model"] == model) & (frame["metric"] == frame["metric"].iloc[0])]
     for kind, part in frame.groupby("left_out", sort=False):
-        worst = part.loc[(part["estimate"] - part["without"]).abs().idxmax()]
+        worst = extreme(part.assign(moved=(part["estimate"] - part["without"]).abs()), "moved")
         yield (
             f"{len(part)} layers have {kind}; at {place(worst)} ({worst['which']}: "
             f"{number(worst['share'], 'share')} of the variance) leaving them out moves the raw "
@@ -71,65 +67,31 @@ def _left_out(result: "AnalysisResult", model: Any) -> Iterator[str]:
         )
 
 
-def draw(result: "AnalysisResult") -> "Figure":
-    """One panel per index over layers: estimate with interval, null band, one colour per site."""
-    from plotly.subplots import make_subplots
+def draw(result: "AnalysisResult") -> Any:
+    """One panel per index over layers, as z against the null, so that layers and indices compare.
+
+    Up is always more separated. Where no null was drawn, the indices as they are.
+    """
+    from ..result.charts import Reference, layer_curves
 
     table = result.table
     space = lead_space(table)
-    lead = table[(table["space"] == space) & table["layer"].notna()] if "layer" in table else table
-    names = list(lead["metric"].unique())
-    titles = [f"{INDICES[n].title} ({INDICES[n].better} is better)" for n in names]
-    figure = make_subplots(rows=1, cols=max(1, len(names)), subplot_titles=titles)
-    series = ["model", "site"] if "model" in lead else ["site"]
-    for column, name in enumerate(names, start=1):
-        part = lead[lead["metric"] == name]
-        for count, (key, line) in enumerate(part.groupby(series, sort=False)):
-            _curve(figure, line, " ".join(map(str, key)), COLOURS[count % len(COLOURS)], column)
-        if INDICES[name].scale == "log" and (part["estimate"] > 0).all():
-            figure.update_yaxes(type="log", row=1, col=column)
-        figure.update_xaxes(title_text="layer", row=1, col=column)
-    figure.update_layout(
-        title=f"Cluster separation of {table['target'].iloc[0]} ({space} space; grey: permuted labels)",
-        template="plotly_white",
-        width=320 * max(1, len(names)),
-        height=380,
-    )
-    return figure
-
-
-def _curve(figure: "Figure", line: pd.DataFrame, name: str, colour: str, column: int) -> None:
-    import plotly.graph_objects as go
-
-    where = {"row": 1, "col": column}
-    x = line["layer"].astype(int)
-    if "null_mean" in line:
-        band = 1.96 * line["null_sd"]
-        for y, fill in ((line["null_mean"] - band, None), (line["null_mean"] + band, "tonexty")):
-            figure.add_trace(
-                go.Scatter(
-                    x=x, y=y, mode="lines", line={"width": 0}, fill=fill, fillcolor="rgba(127,135,144,.25)"
-                ).update(showlegend=False, hoverinfo="skip"),
-                **where,
-            )
-    bars = None
-    if "lo" in line and line["lo"].notna().any():
-        bars = {
-            "type": "data",
-            "array": line["hi"] - line["estimate"],
-            "arrayminus": line["estimate"] - line["lo"],
-            "width": 2,
-        }
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=line["estimate"],
-            error_y=bars,
-            mode="lines+markers",
-            name=name,
-            legendgroup=name,
-            showlegend=column == 1,
-            line={"color": colour},
-        ),
-        **where,
+    lead = table[table["space"] == space]
+    several = lead["site"].nunique() > 1
+    shared: dict[str, Any] = {"facet": "metric", "titles": {m: title_of(m) for m in lead["metric"].unique()}}
+    shared |= {"dash": "site" if several else None, "shared_y": False}
+    title = f"Separation of “{table['target'].iloc[0]}” ({title_of(space)})"
+    if "z" not in lead or lead["z"].isna().all():
+        return layer_curves(lead, y_title="index", title=title, **shared)
+    places = [name for name in ("model", "site", "layer", "metric") if name in lead]
+    against = lead[places].assign(estimate=lead["z"], found=lead["p_familywise"] <= ALPHA)
+    return layer_curves(
+        against,
+        y_title="z against permuted labels",
+        found="found",
+        references=[Reference(0.0, "chance")],
+        zero=True,
+        title=title,
+        subtitle="Up is more separated.",
+        **shared,
     )

@@ -44,7 +44,7 @@ def design(
     n_permutations: int,
     n_bootstrap: int,
     seed: int,
-    device: str,
+    device: str | torch.device,
     permute: str = "auto",
 ) -> Design:
     """Permutations and bootstrap weights, drawn once.

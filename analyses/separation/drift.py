@@ -6,7 +6,7 @@ that a position is not pulled towards 0 or 1 by the noise of the axis itself.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Value
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -22,19 +23,23 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .drift_view import draw, found
 
 
-@analysis(title="Where does “{third}” lie between “{start}” and “{end}”?", group="shape", guide="separation")
+@analysis(
+    title="Where does “{third}” lie between “{start}” and “{end}”?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def drift(
     store: ActivationStore,
     *,
-    label: str,
-    start: Any,
-    end: Any,
-    third: Any,
+    label: Label,
+    start: Value,
+    end: Value,
+    third: Value,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     groups: Any = STORED,
@@ -88,8 +93,8 @@ def drift(
         x = np.asarray(store.activations(site, layer))[rows]
         check_finite(x, site=site, layer=layer)
         draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
-        for metric, found in draws.items():
-            spread = found[1:][np.isfinite(found[1:])]
+        for metric, values in draws.items():
+            spread = values[1:][np.isfinite(values[1:])]
             lo, hi = (
                 np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
                 if len(spread) > 9
@@ -105,7 +110,7 @@ def drift(
                     "tokens": store.tokens,
                     "target": label,
                     "metric": metric,
-                    "estimate": found[0],
+                    "estimate": values[0],
                     "lo": lo,
                     "hi": hi,
                     "ci_method": "cluster bootstrap, percentile",
@@ -151,48 +156,3 @@ def _means(
 ) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return (weights[:, rows] @ x[rows]) / weights[:, rows].sum(axis=1, keepdims=True)
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """First and last layer, and where the third set comes closest to the end."""
-    positions = result.table[result.table["metric"] == "drift_position"]
-    sentences = []
-    for (model, site), part in positions.groupby(["model", "site"], sort=False):
-        parts = (
-            ("first", part.iloc[0]),
-            ("last", part.iloc[-1]),
-            ("closest to the end", part.iloc[int(part["estimate"].argmax())]),
-        )
-        told = "; ".join(
-            f"{which}{'' if 'layer' not in row or row['layer'] is None else f' (layer {row.layer})'} "
-            f"{row['estimate']:.2f} [{row['lo']:.2f}, {row['hi']:.2f}]"
-            for which, row in parts
-        )
-        sentences.append(
-            f"{model} {site}: {part['subset'].iloc[0]} lies at {told} "
-            f"(0 = start, 1 = end; n = {part['n'].iloc[0]})."
-        )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Position over layers with its interval."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    positions = result.table[result.table["metric"] == "drift_position"]
-    for (model, site), part in positions.groupby(["model", "site"], sort=False):
-        bars = {
-            "type": "data",
-            "array": part["hi"] - part["estimate"],
-            "arrayminus": part["estimate"] - part["lo"],
-        }
-        figure.add_trace(
-            go.Scatter(x=part["layer"], y=part["estimate"], error_y=bars, name=f"{model} {site}")
-        )
-    for y in (0, 1):
-        figure.add_hline(y=y, line={"color": "#7f8790", "width": 1})
-    figure.update_layout(
-        template="plotly_white", xaxis_title="layer", yaxis_title="position (0 start, 1 end)"
-    )
-    return figure

@@ -7,7 +7,7 @@ against that of equally many prompts drawn without matching, so that the fall is
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,26 +16,29 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
 from .codes import encode_labels
 from .draws import Draws, drawn_indices
 from .spaces import to_space
+from .topic_view import draw, found
 from .topic_words import match_by_words, words_auroc
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-BALANCED = 0.65
-"""AUROC of words alone up to which matched classes are called alike in their words."""
 INDICES_USED = ("silhouette", "calinski_harabasz")
 
 
-@analysis(title="How much of the separation of “{label}” is topic?", group="shape", guide="separation")
+@analysis(
+    title="How much of the separation of “{label}” is topic?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def topic_control(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     space: str = "zscored",
@@ -147,8 +150,8 @@ def _draws(
     subsets = np.zeros((n, len(codes)), dtype=np.float32)
     for k in (0, 1):
         members = np.flatnonzero(codes == k)
-        for draw in range(n):
-            subsets[draw, rng.choice(members, size=len(pairs), replace=False)] = 1
+        for one in range(n):
+            subsets[one, rng.choice(members, size=len(pairs), replace=False)] = 1
     pair_of = torch.from_numpy(np.repeat(np.arange(len(pairs)), 2))
     once = torch.from_numpy(codes[None])
     return matched, {
@@ -225,54 +228,3 @@ def _add_p(rows: list[dict[str, Any]], nulls: list[NDArray[np.float64]]) -> None
     tested = [row for row in rows if row["subset"] == "topic-matched" and row["metric"] == "silhouette"]
     for i, row in enumerate(tested):
         row |= {"p": p[i], "p_familywise": familywise[i]}
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """What words alone tell, and how much separation is left after matching."""
-    words = result.frames["words"].set_index("subset")["auroc"]
-    n_pairs = result.provenance["n_pairs"]
-    sentences = [
-        f"Words alone tell the classes apart with AUROC {words['unmatched']:.2f} before and "
-        f"{words['topic-matched']:.2f} after matching ({n_pairs} pairs)."
-    ]
-    if words["topic-matched"] > BALANCED:
-        sentences.append(
-            f"Matching did not balance the words (AUROC {words['topic-matched']:.2f}, more than {BALANCED}): "
-            "the classes hold too few prompts about the same things, and what survives may still be topic or "
-            "wording."
-        )
-    table = result.table
-    for (model, site), part in table.groupby(["model", "site"], sort=False):
-        share = part[part["metric"] == "surviving_share"]
-        score = part[(part["metric"] == "silhouette") & (part["subset"] == "topic-matched")]
-        if not len(share):
-            continue
-        best = share.iloc[int(share["estimate"].argmax())]
-        clear = int((score["p_familywise"] <= 0.05).sum())
-        sentences.append(
-            f"{model} {site}: of the separation of {best['target']}, at most {best['estimate']:.0%} "
-            f"[{best['lo']:.0%}, {best['hi']:.0%}] survives topic matching (layer {best.get('layer')}); "
-            f"the matched classes are apart beyond chance in {clear} of {len(score)} layers (family-wise "
-            "p ≤ 0.05, labels swapped within pairs)."
-        )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Separation per layer, unmatched and topic-matched."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    table = result.table[result.table["metric"] == "aqi_debiased"]
-    for subset, part in table.groupby("subset", sort=False):
-        bars = {
-            "type": "data",
-            "array": part["hi"] - part["estimate"],
-            "arrayminus": part["estimate"] - part["lo"],
-        }
-        figure.add_trace(go.Scatter(x=part["layer"], y=part["estimate"], error_y=bars, name=str(subset)))
-    figure.add_hline(y=0, line={"color": "#7f8790", "width": 1})
-    figure.update_layout(
-        template="plotly_white", xaxis_title="layer", yaxis_title="separation above chance (AQI, debiased)"
-    )
-    return figure

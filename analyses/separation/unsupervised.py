@@ -5,7 +5,7 @@ projection on two principal axes is given for the eyes, with hover text; no numb
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Label, Permute
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
@@ -31,24 +32,28 @@ from .structure import (
     principal_scores,
     two_nn,
 )
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .unsupervised_view import draw, found
 
 METHODS = ("kmeans", "gmm")
 
 
-@analysis(title="What structure is there without labels?", group="shape", guide="separation")
+@analysis(
+    title="What structure is there without labels?",
+    group="shape",
+    guide="separation",
+    findings=found,
+    picture=draw,
+)
 def unsupervised(
     store: ActivationStore,
     *,
-    label: str,
+    label: Label,
     sites: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     methods: Sequence[str] = METHODS,
     space: str = "zscored",
     groups: Any = STORED,
-    permute: str = "auto",
+    permute: Permute = "auto",
     n_permutations: int = 200,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -198,72 +203,3 @@ def _projection(
             "share_second": float(share[1]),
         }
     )
-
-
-def _plain(value: float) -> str:
-    """For a sentence: two decimals below ten, one above; no minus before zero, no powers of ten."""
-    return f"{round(value, 1) + 0.0:.1f}" if abs(value) >= 10 else f"{round(value, 2) + 0.0:.2f}"
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """Best agreement per method, and how dimension and anisotropy run through the layers."""
-    sentences = []
-    table = result.table
-    for method, part in table[table["metric"] == "adjusted_mutual_info"].groupby("method", sort=False):
-        best = part.iloc[int(part["estimate"].argmax())]
-        tested = f", family-wise p = {best['p_familywise']:.3f}" if "p_familywise" in part else ""
-        sentences.append(
-            f"{method} without labels agrees with {best['target']} best at "
-            f"{best['site']}[{best.get('layer')}]: adjusted mutual information "
-            f"{_plain(best['estimate'])}{tested} ({best['n']} rows)."
-        )
-    for metric, words in (
-        ("two_nn", "intrinsic dimension (TwoNN)"),
-        ("effective_rank", "effective rank"),
-        ("anisotropy", "anisotropy"),
-    ):
-        part = table[table["metric"] == metric]
-        sentences.append(
-            f"{words} runs from {_plain(part['estimate'].iloc[0])} in the first layer to "
-            f"{_plain(part['estimate'].iloc[-1])} in the last."
-        )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> "Figure":
-    """Rows of each layer on two principal axes, coloured by label, the prompt on hover; for the eyes only."""
-    import plotly.graph_objects as go
-
-    frame = result.frames["projection"]
-    figure = go.Figure()
-    places = list(frame.drop_duplicates(["site", "layer"])[["site", "layer"]].itertuples(index=False))
-    names = list(frame["label"].unique())
-    for site, layer in places:
-        part = frame[(frame["site"] == site) & ((frame["layer"] == layer) | frame["layer"].isna())]
-        for name in names:
-            mine = part[part["label"] == name]
-            figure.add_trace(
-                go.Scatter(
-                    x=mine["first"],
-                    y=mine["second"],
-                    mode="markers",
-                    name=name,
-                    text=mine["text"],
-                    hovertemplate="%{text}<extra>%{fullData.name}</extra>",
-                    visible=(site, layer) == tuple(places[-1]),
-                )
-            )
-    buttons = [
-        {
-            "label": f"{site}[{layer}]",
-            "method": "update",
-            "args": [{"visible": [i // len(names) == number for i in range(len(places) * len(names))]}],
-        }
-        for number, (site, layer) in enumerate(places)
-    ]
-    figure.update_layout(
-        template="plotly_white",
-        title="Two principal axes (for the eyes only: no number comes from this picture)",
-        updatemenus=[{"buttons": buttons, "active": len(places) - 1}],
-    )
-    return figure

@@ -11,20 +11,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..probes.baselines import length_features, majority, word_features
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import fit_layer
 from ..probes.inference import CI_METHOD
-from ..probes.methods import Method, find_method
+from ..probes.methods import Method, MethodName, find_method
 from ..probes.problem import Floats
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Count, Device, Label
 from ..result.registry import analysis
 from ..statistics.metrics import DEFAULT_METRICS, score
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
@@ -48,18 +49,18 @@ SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 def learning_curve(
     store: Any,
     *,
-    label: str | ArrayLike,
-    method: str = "logistic",
+    label: Label,
+    method: MethodName = "logistic",
     sites: str | list[str] | None = None,
     layers: list[int] | None = None,
     groups: Any = STORED,
     shares: Sequence[float] = SHARES,
-    n_draws: int = 3,
+    n_draws: Count = 3,
     codelength: bool = True,
     n_bootstrap: int = 1000,
     baselines: bool = True,
     seed: int = 0,
-    device: Any = None,
+    device: Device = None,
     threads: int | None = None,
 ) -> AnalysisResult:
     """Held-out score against the share of training groups used, and the online codelength in bits.

@@ -9,7 +9,7 @@ from ..probes.findings import CHANCE, baseline_numbers
 from ..probes.picture import head_maps, stacked
 from ..result.findings import Claim, Finding, Number
 from ..result.rows import column, rows_like
-from ..result.words import number, title_of, unit_of
+from ..result.words import listed, number, title_of, unit_of
 from ..statistics.quantities import quantity
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def draw(result: "AnalysisResult") -> "Chart":
     charts = []
     for layered, mine in _shapes(rows[~by_head]):
         mine = _by_site(mine)
+        bare = "" if layered else f" ({listed(mine['site'].unique())})"
         charts.append(
             layer_curves(
                 mine,
@@ -96,7 +97,7 @@ def draw(result: "AnalysisResult") -> "Chart":
                 facet="panel" if mine["panel"].nunique() > 1 else None,
                 references=[Reference(CHANCE[metric], label="chance")] if metric in CHANCE else [],
                 log_x=True,
-                title=title,
+                title=title + bare,
             )
         )
     if by_head.any():

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
+from ..probes.methods import MethodName
 from ..reading.labels import class_name, label_list, label_values
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
+from ..result.options import Column, Label
 from ..result.registry import analysis
 from .domains_view import draw, found
 
@@ -23,9 +25,10 @@ from .domains_view import draw, found
     passes_on=linear_probe,
     findings=found,
     picture=draw,
+    without=("held_out",),
 )
 def leave_one_domain_out(
-    store: Any, *, label: str | list[str] | ArrayLike, domain: str, method: str = "logistic", **options: Any
+    store: Any, *, label: Label, domain: Column, method: MethodName = "logistic", **options: Any
 ) -> AnalysisResult:
     """For each domain: fit on all others, score on it.
 

@@ -54,7 +54,7 @@ def _lowest(findings: list[Finding]) -> Finding:
 def _turned(finding: Finding) -> Finding:
     """Says where a direction means the opposite."""
     chance = CHANCE.get(finding.quantity)
-    if chance is None or finding.minus or finding.hi is None or finding.hi >= chance:
+    if chance is None or finding.reference or finding.hi is None or finding.hi >= chance:
         return finding
     return replace(
         finding, caveats=(*finding.caveats, "Its scores lie below chance: the direction is reversed.")

@@ -5,7 +5,6 @@ scored and trained on in turn, and the interval is of the score that *such a pro
 groups*, is to be expected to have: the way to go where groups are few.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from ...hooks.errors import LayerprobeError
 from ..probes.checks import check_options, strength_grid
 from ..probes.duplicates import near_duplicate_notes
-from ..probes.methods import find_method
+from ..probes.methods import MethodName, find_method
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Count, Device, Label, Layers, Sites, Value
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
 from .nested_baselines import nested_baselines
@@ -41,21 +41,21 @@ DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression":
 def nested_cv(
     store: Any,
     *,
-    label: str | ArrayLike,
-    method: str = "logistic",
+    label: Label,
+    method: MethodName = "logistic",
     metric: str | None = None,
-    sites: str | Sequence[str] | None = None,
-    layers: int | Sequence[int] | None = None,
+    sites: Sites = None,
+    layers: Layers = None,
     groups: Any = STORED,
     n_folds: int = 5,
-    repeats: int = 10,
+    repeats: Count = 10,
     strengths: ArrayLike | None = None,
-    positive: str | None = None,
+    positive: Value | None = None,
     kind: str | None = None,
     level: float = 0.95,
     baselines: bool = True,
     seed: int = 0,
-    device: Any = None,
+    device: Device = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> AnalysisResult:

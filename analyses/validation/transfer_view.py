@@ -26,8 +26,8 @@ TRAVELS = Claim(
 def found(result: "AnalysisResult") -> list[Finding]:
     """One finding per model and site: the worst pair of datasets, at the place that is best at home.
 
-    A place chosen by home scores leaves scores elsewhere unchosen. That all intervals lie above chance needs no
-    correction for the number of pairs.
+    A place chosen by home scores leaves scores elsewhere unchosen. That all intervals lie above chance needs
+    no correction for the number of pairs.
     """
     table = result.table.assign(model=column(result.table, "model"))
     out = []
@@ -39,7 +39,7 @@ def found(result: "AnalysisResult") -> list[Finding]:
 
 
 def _home(rows: pd.DataFrame) -> pd.Series | None:
-    """Site, layer and head whose mean score on the datasets' own held-out rows is highest; None without any."""
+    """Where the mean score on the datasets' own held-out rows is highest; None without any."""
     own = rows[(rows["train_on"] == rows["test_on"]) & rows["estimate"].notna()]
     if not len(own):
         return None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import parse_sites
 from ...hooks.tokens import encode
-from ...hooks.weights.identity import weights_sha256
+from ...hooks.identity import weights_sha256
 from ..prompts.table import PromptTable
 from ..prompts.token_rules import parse_rule
 from ..store.activations import ActivationStore

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ..errors import LayerprobeError
+from .block_parts import BlockParts, child, find_parts
 from .head_shapes import head_shapes
-from .parts import ATTENTION, FINAL_NORM, FUSED_ORDER, BlockParts, child, find_parts
+from .names import FUSED_ORDER, KNOWN, PARALLEL, Names
+from .suggestion import call_to_try
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Anatomy:
         fused_order: order of a fused query-key-value projection, see `FUSED_ORDER`.
         n_heads, n_kv_heads, d_head, d_model: sizes (d_head is set apart from d_model / n_heads in some
             families).
+        names: the words that the parts were found by.
     """
 
     body: str
@@ -44,7 +47,7 @@ class Anatomy:
     n_kv_heads: int
     d_head: int
     d_model: int
-    notes: tuple[str, ...] = field(default=())
+    names: Names = field(default=KNOWN, compare=False)
 
     @property
     def n_layers(self) -> int:
@@ -58,87 +61,91 @@ def text_config(config: Any) -> Any:
     return getter(decoder=True) if callable(getter) else config
 
 
-def discover(model: nn.Module) -> Anatomy:
+def discover(model: nn.Module, names: Names | None = None) -> Anatomy:
     """Find embedding input, blocks, sublayers, norms and unembedding of a transformers model.
 
     Args:
         model: any module with a transformers `config`.
+        names: what its parts are called, where layerprobe does not know them.
 
     Raises:
-        LayerprobeError: no list of blocks, or a block without attention, naming what was looked for.
+        LayerprobeError: no list of blocks, or a block without attention, with the `names=` to try.
     """
+    if names is not None and not isinstance(names, Names):
+        raise LayerprobeError(
+            f"names={names!r}: give Names(attention=..., ...), from layerprobe import Names"
+        )
+    words = KNOWN if names is None else names.before(KNOWN)
     config = text_config(getattr(model, "config", None))
-    n_layers = first_attr(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
-    blocks_path = _find_blocks(model, n_layers)
+    n_layers = _size(model, config, words, "num_hidden_layers")
+    blocks_path = _find_blocks(model, n_layers, words)
     body = _find_body(model, blocks_path)
-    parallel = _is_parallel(config)
     blocks = tuple(
-        find_parts(model.get_submodule(f"{blocks_path}.{i}"), f"{blocks_path}.{i}", parallel)
-        for i in range(len(model.get_submodule(blocks_path)))  # type: ignore[arg-type]
+        find_parts(model.get_submodule(f"{blocks_path}.{i}"), f"{blocks_path}.{i}", words)
+        for i in range(n_layers)
     )
     # a single norm before both sublayers is a parallel block too (GPT-J, Phi-2, Cohere)
-    parallel = parallel or all(parts.mid_norm is None for parts in blocks)
+    parallel = _is_parallel(config) or all(parts.mid_norm is None for parts in blocks)
     blocks = tuple(replace(parts, mid_norm=None) for parts in blocks) if parallel else blocks
-    owner = model.get_submodule(blocks_path.rpartition(".")[0])
     prefix = blocks_path.rpartition(".")[0]
-    n_heads = first_attr(config, "num_attention_heads", "n_head", "num_heads")
-    d_model = first_attr(config, "hidden_size", "n_embd", "d_model")
-    sizes = _head_sizes(config, n_heads, d_model)
+    n_heads = _size(model, config, words, "num_attention_heads")
+    d_model = _size(model, config, words, "hidden_size")
+    sizes = _head_sizes(config, n_heads, d_model, words)
     queries, keys = (n_heads, sizes[1]), sizes
     usual = {"head_out": queries, "q": queries, "k": keys, "v": keys}
     blocks = tuple(replace(parts, shapes=head_shapes(parts, model, usual)) for parts in blocks)
-    final_norm = child(owner, FINAL_NORM, prefix)
     return Anatomy(
         body=body,
         blocks_path=blocks_path,
         blocks=blocks,
-        final_norm=final_norm,
-        after_norm=child(owner, ("project_out",), prefix),
+        final_norm=child(model.get_submodule(prefix), words.words("final_norm"), prefix),
+        after_norm=child(model.get_submodule(prefix), ("project_out",), prefix),
         unembed=_find_unembed(model),
         additive=_is_additive(model, config, blocks),
         parallel=parallel,
-        fused_order=_fused_order(config),
+        fused_order=words.fused_order or _fused_order(config),
         n_heads=n_heads,
         n_kv_heads=sizes[0],
         d_head=sizes[1],
         d_model=d_model,
+        names=words,
     )
 
 
-def first_attr(config: Any, *names: str) -> int:
-    """The first of these attributes that the configuration has.
-
-    Raises:
-        LayerprobeError: it has none of them.
-    """
-    for name in names:
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            return value
-    raise LayerprobeError(
-        f"the model's configuration ({type(config).__name__}) has none of {', '.join(names)}: is it a "
-        f"transformer?"
-    )
+def _size(model: nn.Module, config: Any, names: Names, key: str) -> int:
+    found = names.value(config, key)
+    if found is None:
+        looked = ", ".join(names.config.get(key, (key,)))
+        raise LayerprobeError(
+            f"the configuration of {type(model).__name__} ({type(config).__name__}) has none of {looked}. "
+            f"{call_to_try(model, config, names)}"
+        )
+    return found
 
 
-def _find_blocks(model: nn.Module, n_layers: int) -> str:
+def _find_blocks(model: nn.Module, n_layers: int, names: Names) -> str:
     """The ModuleList of `n_layers` blocks, all or some of which (hybrids) hold attention; of several (vision
     towers), the language model's."""
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    found = [(name, blocks) for name, blocks in lists if any(child(b, ATTENTION, "") for b in blocks)]
-    text = [
-        pair
-        for pair in found
-        if "vision" not in pair[0] and "audio" not in pair[0] and "visual" not in pair[0]
-    ]
+    attention = names.words("attention")
+    lists: dict[str, nn.ModuleList] = {
+        n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers
+    }
+    if names.blocks is not None:
+        if names.blocks not in lists:
+            raise LayerprobeError(
+                f"Names(blocks={names.blocks!r}): {type(model).__name__} has no ModuleList of {n_layers} "
+                f"modules there, but at {', '.join(lists) or 'no place'}"
+            )
+        return names.blocks
+    found = [name for name, blocks in lists.items() if any(child(b, attention, "") for b in blocks)]
+    text = [name for name in found if not any(word in name for word in ("vision", "audio", "visual"))]
     if not text:
         raise LayerprobeError(
             f"cannot find the blocks of {type(model).__name__}: looked for a ModuleList of {n_layers} "
-            f"modules that hold one "
-            f"of {', '.join(ATTENTION)}; found lists {[n for n, _ in lists] or 'none'}. See "
-            f"docs/sites.md, 'A new family'."
+            f"modules that hold one of {', '.join(attention)}; found lists {list(lists) or 'none'}. "
+            f"{call_to_try(model, text_config(model.config), names)}"
         )
-    return min(text, key=lambda pair: pair[0].count("."))[0]
+    return min(text, key=lambda name: name.count("."))
 
 
 def _find_body(model: nn.Module, blocks_path: str) -> str:
@@ -156,8 +163,7 @@ def _find_body(model: nn.Module, blocks_path: str) -> str:
 
 
 def _is_parallel(config: Any) -> bool:
-    flags = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")
-    return any(bool(getattr(config, flag, False)) for flag in flags)
+    return any(bool(getattr(config, flag, False)) for flag in PARALLEL)
 
 
 def _find_unembed(model: nn.Module) -> str | None:
@@ -193,7 +199,7 @@ def _fused_order(config: Any) -> str | None:
     return order
 
 
-def _head_sizes(config: Any, n_heads: int, d_model: int) -> tuple[int, int]:
+def _head_sizes(config: Any, n_heads: int, d_model: int, names: Names) -> tuple[int, int]:
     """(key/value heads, width of a head)."""
     config = _first_layer(config)
     d_head = getattr(config, "head_dim", None) or d_model // n_heads
@@ -201,8 +207,7 @@ def _head_sizes(config: Any, n_heads: int, d_model: int) -> tuple[int, int]:
         return 1, d_head  # Falcon-7B, StarCoder
     if getattr(config, "model_type", "") == "falcon" and not config.new_decoder_architecture:
         return n_heads, d_head
-    n_kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or n_heads
-    return n_kv, d_head
+    return names.value(config, "num_key_value_heads") or n_heads, d_head
 
 
 def _first_layer(config: Any) -> Any:

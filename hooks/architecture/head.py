@@ -68,9 +68,8 @@ def unhooked(module: nn.Module, x: Tensor) -> Tensor:
     neither those of a call, nor what nnsight puts in place of `forward`. Only accelerate's, which brings
     offloaded weights, is
     wanted."""
-    if hasattr(module, "_hf_hook"):
-        return module.forward(x)
-    return type(module).forward(module, x)
+    out: Tensor = module.forward(x) if hasattr(module, "_hf_hook") else type(module).forward(module, x)
+    return out
 
 
 def _device_of(module: nn.Module, tensor: Tensor) -> torch.device:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from .parts import BlockParts
+from .block_parts import BlockParts
 
 Shape = tuple[int, int]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import LayerprobeError
 from ..sites import SiteAt
 from .anatomy import Anatomy
-from .parts import BlockParts
+from .block_parts import BlockParts
 
 View = Callable[[Tensor, tuple[int, int]], Tensor]
 
@@ -74,7 +74,7 @@ def _queries(tensor: Tensor, tokens: tuple[int, int], *, n: int, d: int) -> Tens
 
 def _pattern(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
     if tensor.dim() == 3:  # XGLM folds the heads into the batch
-        tensor = tensor.unflatten(0, (tokens[0], -1))
+        tensor = rearrange(tensor, "(batch heads) query key -> batch heads query key", batch=tokens[0])
     if tensor.dim() != 4:
         raise LayerprobeError(
             f"attn_pattern: the first softmax within this attention has shape {tuple(tensor.shape)}, not "
@@ -96,13 +96,21 @@ def _per_head(tensor: Tensor, tokens: tuple[int, int], *, part: int, n: int) -> 
 
 
 def _group(tensor: Tensor, tokens: tuple[int, int], *, part: int, n: int, n_kv: int) -> Tensor:
-    groups = tensor.unflatten(-1, (n_kv, n // n_kv + 2, -1))
+    groups = _grouped(tensor, n, n_kv)
     return groups[:, :, :, part - 3] if part else groups[:, :, :, :-2].flatten(2, 3)
 
 
 def _put_queries(tensor: Tensor, tokens: tuple[int, int], values: Tensor, *, n: int, n_kv: int) -> None:
     # queries of several groups are not one strided view, so they are written group by group
-    tensor.unflatten(-1, (n_kv, n // n_kv + 2, -1))[:, :, :, :-2].copy_(values.unflatten(2, (n_kv, -1)))
+    new = rearrange(values, "batch token (groups head) d_head -> batch token groups head d_head", groups=n_kv)
+    _grouped(tensor, n, n_kv)[:, :, :, :-2].copy_(new)
+
+
+def _grouped(tensor: Tensor, n: int, n_kv: int) -> Tensor:
+    """[batch, tokens, groups, queries + key + value, d_head] as a view of the fused projection's output."""
+    return rearrange(
+        tensor, "... (groups part d_head) -> ... groups part d_head", groups=n_kv, part=n // n_kv + 2
+    )
 
 
 def _fused_point(path: str, part: int, order: str, n: int, n_kv: int, d: int) -> Point:
@@ -180,7 +188,7 @@ def _qkv_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
     order = _need(
         anatomy.fused_order,
         at,
-        "the order of its fused projection is not known: add its model_type to FUSED_ORDER",
+        "the order of its fused projection is not known: pass names=Names(fused_order=...)",
     )
     return _fused_point(path, part, order, anatomy.n_heads, anatomy.n_kv_heads, anatomy.d_head)
 
@@ -197,7 +205,8 @@ def _need(path: str | None, at: SiteAt, why: str) -> str:
 
 def first(value: Any) -> Tensor:
     """The tensor of a module's output, which may be a tuple around it."""
-    return value[0] if isinstance(value, (tuple, list)) else value
+    found: Tensor = value[0] if isinstance(value, (tuple, list)) else value
+    return found
 
 
 def with_first(value: Any, tensor: Tensor) -> Any:

@@ -1,12 +1,14 @@
 """What every engine does, so that the rest of the package never asks which one it has."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..architecture.head import Head
+from ..errors import LayerprobeError
 from ..interventions import Intervention
 from ..sites import SiteAt
 
@@ -68,6 +70,22 @@ class Engine(Protocol):
     ) -> Tensor:
         """Token ids [batch, tokens + new] of prompt and continuation."""
         ...
+
+
+def library(module: str, *, engine: str, package: str) -> Any:
+    """The library behind an engine, imported when it is asked for: a missing or broken one costs no other.
+
+    Raises:
+        LayerprobeError: it cannot be imported, and how to install it.
+    """
+    try:
+        return import_module(module)
+    except Exception as error:  # a broken installation raises whatever it likes
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise LayerprobeError(
+            f"engine={engine!r} cannot be used ({lines[0]}): pip install --upgrade {package}, or use "
+            "engine='huggingface'"
+        ) from error
 
 
 def keep_copy(at: SiteAt, value: Tensor) -> Tensor:

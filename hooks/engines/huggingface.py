@@ -104,7 +104,8 @@ class HuggingFaceEngine:
             raise LayerprobeError("this model has no language-model head: it cannot generate")
         taps = self._taps((), None, edits, attention_mask, stop=False)
         with taps.around(self.body), self._attention_for(taps):
-            return generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+            ids: Tensor = generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+        return ids
 
     def _pass(self, taps: Taps, inputs: dict[str, Any], start: tuple[int, Tensor] | None) -> Any:
         """One pass through the body; what it returns, or None if it was stopped early."""
@@ -158,7 +159,9 @@ class HuggingFaceEngine:
         def pass_through(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
             return (hidden_states, None) if returns_tuple else hidden_states
 
-        def begin(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        def begin(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
             if args:
                 return (resid.to(args[0].device), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": resid.to(kwargs["hidden_states"].device)}

@@ -11,7 +11,7 @@ from ..architecture.anatomy import Anatomy, input_device
 from ..architecture.points import first, with_first
 from ..errors import LayerprobeError
 from ..sites import SiteAt
-from .base import Edits
+from .base import Edits, library
 from .huggingface import HuggingFaceEngine
 from .taps import Stop, Taps
 
@@ -40,12 +40,7 @@ class NNsightEngine(HuggingFaceEngine):
             raise LayerprobeError(
                 f"load_model has no option {sorted(unknown)[0]!r} for engine 'nnsight', only remote="
             )
-        try:
-            import nnsight
-        except ImportError:
-            raise LayerprobeError(
-                "engine='nnsight' needs nnsight: pip install 'layerprobe[nnsight]'"
-            ) from None
+        nnsight = library("nnsight", engine="nnsight", package="nnsight")
         # without a head there is no task nnsight could infer, and nothing to generate
         self.wrapped: Any = (
             nnsight.NNsight(model)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..architecture.points import Point, first, with_first
-from ..interventions import EditContext, Intervention
+from ..interventions import Intervention
+from ..positions import EditContext
 from ..sites import SiteAt
 from .base import Select, owned
 
@@ -83,7 +84,7 @@ class Taps:
             grouped[self.points[at].path, self.points[at].side].append(at)
         return grouped
 
-    def _begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note how many tokens this call brings: one call per pass, one per generated token while
         generating."""
         ids = args[0] if args else kwargs.get("input_ids")
@@ -132,8 +133,10 @@ class Taps:
         if self.done:
             raise Stop
 
-    def _input_hook(self, sites: Sequence[SiteAt]) -> Callable:
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _input_hook(self, sites: Sequence[SiteAt]) -> Callable[..., Any]:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             name = (
                 None
                 if args
@@ -148,8 +151,8 @@ class Taps:
 
         return hook
 
-    def _output_hook(self, sites: Sequence[SiteAt]) -> Callable:
-        def hook(module: nn.Module, args: tuple, output: Any) -> Any:
+    def _output_hook(self, sites: Sequence[SiteAt]) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             tensor = first(output)
             new = self.visit_all(sites, tensor)
             self.finish()
@@ -180,7 +183,7 @@ class _Catch(TorchFunctionMode):
     """Hands the first result of one of `functions` within an armed module to `take`, and uses what it returns
     instead."""
 
-    def __init__(self, functions: tuple[Callable, ...], take: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, functions: tuple[Callable[..., Any], ...], take: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.functions = functions
         self.take = take
@@ -193,7 +196,11 @@ class _Catch(TorchFunctionMode):
         self.armed = False
 
     def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if self.armed and func in self.functions:

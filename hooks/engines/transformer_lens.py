@@ -16,7 +16,7 @@ from ..architecture.points import Point, _heads, _pattern, _stream
 from ..errors import LayerprobeError
 from ..interventions import ablate
 from ..sites import SiteAt
-from .base import Edits
+from .base import Edits, library
 from .huggingface import HuggingFaceEngine
 from .taps import Stop, Taps
 
@@ -55,12 +55,9 @@ class TransformerLensEngine(HuggingFaceEngine):
     name = "transformer_lens"
 
     def __init__(self, model: nn.Module, anatomy: Anatomy, tokenizer: Any, *, copy_first: bool) -> None:
-        try:
-            from transformer_lens.model_bridge import TransformerBridge
-        except ImportError:
-            raise LayerprobeError(
-                "engine='transformer_lens' needs transformer-lens: pip install 'layerprobe[transformer-lens]'"
-            ) from None
+        bridge = library(
+            "transformer_lens.model_bridge", engine="transformer_lens", package="transformer-lens"
+        )
         self._pattern_is_live: bool | None = None  # not asked yet
         own = copy.deepcopy(model) if copy_first else model
         super().__init__(
@@ -70,7 +67,7 @@ class TransformerLensEngine(HuggingFaceEngine):
         try:
             with warnings.catch_warnings(), _quiet(), _nothing_installed():
                 warnings.simplefilter("ignore")
-                self.bridge: Any = TransformerBridge.boot_transformers(
+                self.bridge: Any = bridge.TransformerBridge.boot_transformers(
                     str(getattr(own.config, "_name_or_path", "") or "model"),
                     hf_model=own,
                     tokenizer=_with_a_name(tokenizer),
@@ -160,7 +157,8 @@ class TransformerLensEngine(HuggingFaceEngine):
             raise LayerprobeError("this model has no language-model head: it cannot generate")
         taps = self._taps((), None, edits, attention_mask, stop=False)
         with taps.around(self.body, ()), self._hooks(taps):
-            return model.generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+            ids: Tensor = model.generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+        return ids
 
     def _hooks(self, taps: Taps) -> Any:
         hooks = [(name, partial(self._visit, taps, sites)) for (name, _), sites in taps.by_module().items()]

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from .. import identity
 from ..errors import LayerprobeError
-from . import identity
 from .sources import folder_of, reason
 
 
@@ -35,7 +35,8 @@ def with_adapter(model: nn.Module, adapter: str, *, merge: bool) -> nn.Module:
     except Exception as error:  # peft raises ValueError, OSError, HTTP errors, ...
         raise LayerprobeError(f"cannot put the adapter {adapter!r} on the model: {reason(error)}") from error
     plain = adapted.merge_and_unload() if merge else adapted.get_base_model()
-    return plain.eval()
+    result: nn.Module = plain.eval()
+    return result
 
 
 def adapter_sha256(adapter: str) -> str:
@@ -64,4 +65,5 @@ def quantization_config(kind: str) -> Any:
         raise LayerprobeError("quantization= needs bitsandbytes: pip install bitsandbytes") from None
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit")
+    config: Any = BitsAndBytesConfig
+    return config(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit")

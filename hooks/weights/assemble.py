@@ -5,11 +5,13 @@ from typing import Any
 
 from torch import nn
 
+from .. import identity as ids
+from .. import present_state as state
 from ..architecture.anatomy import Anatomy, discover
+from ..architecture.names import Names
 from ..engines.base import Engine
 from ..errors import LayerprobeError
 from ..model import Model
-from . import identity as ids
 from .adapters import adapter_sha256
 from .sources import folder_of
 
@@ -26,6 +28,8 @@ def assemble(
     in_memory: bool = False,
     adapter: str | None = None,
     quantization: str | None = None,
+    names: Names | None = None,
+    allow_hooks: bool = False,
 ) -> Model:
     """Find the model's parts, put the engine on it and wrap both.
 
@@ -36,27 +40,49 @@ def assemble(
         name, source, revision: for tables and provenance.
         options: the engine's own.
         adapter, quantization: what stands beside the plain weights, for the identity.
+        names: what its parts are called, where they are not known.
+        allow_hooks: run hooks that were put on by hand, and record them.
         in_memory: the module was handed in by the user (hash its tensors, and never change it).
 
     Raises:
         LayerprobeError: its parts cannot be found, or the engine is not installed.
     """
-    anatomy = discover(hf)
+    anatomy = discover(hf, names)
     runner = _make_engine(engine, hf, anatomy, tokenizer, in_memory, options)
     where = None if in_memory else folder_of(source, revision)
-    commit = getattr(hf.config, "_commit_hash", None)  # type: ignore[union-attr]
+    commit = getattr(hf.config, "_commit_hash", None)
+    # an engine may run a copy of the module it was given, or rebuild it
+    ran = runner.model
+    loaded, first_adapters = state.fingerprint(ran), state.adapters(ran)
+
+    def weights(seen: state.Fingerprint) -> str:
+        """Hash of the weights: of the files they were loaded from, unless they have changed since."""
+        if seen != loaded:
+            return ids.module_sha256(ran)
+        found = ids.weights_sha256(where) if where is not None else ids.module_sha256(hf)
+        for beside in (None if adapter is None else adapter_sha256(adapter), quantization):
+            found = found if beside is None else str(ids.text_sha256(found + beside))
+        return found
+
+    known: dict[state.Fingerprint, str] = {}
 
     def identify() -> ids.ModelIdentity:
-        weights = ids.weights_sha256(where) if where is not None else ids.module_sha256(hf)
-        if adapter is not None:
-            weights = str(ids.text_sha256(weights + adapter_sha256(adapter)))
-        if quantization is not None:
-            weights = str(ids.text_sha256(weights + quantization))
+        seen, adapters = state.fingerprint(ran), state.adapters(ran)
+        if seen not in known:
+            known.clear()
+            known[seen] = weights(seen)
+        digest = known[seen]
+        # an adapter that load_model put on is part of the hash already, as it was then
+        if adapters != (first_adapters if adapter is not None else None):
+            digest = str(ids.text_sha256(f"{digest}adapters: {adapters}"))
+        hooks = state.foreign_hooks(ran)
+        if hooks:
+            digest = str(ids.text_sha256(f"{digest}hooks: {hooks}"))
         extra = {"transformer_lens": ["transformer-lens"], "nnsight": ["nnsight"]}.get(engine, [])
         return ids.ModelIdentity(
             source=source,
             revision=commit,
-            weights_sha256=weights,
+            weights_sha256=digest,
             config_sha256=ids.config_sha256(hf.config),
             tokenizer_sha256=ids.tokenizer_sha256(tokenizer),
             chat_template_sha256=ids.text_sha256(_template(tokenizer)),
@@ -65,17 +91,19 @@ def assemble(
             n_layers=anatomy.n_layers,
             d_model=anatomy.d_model,
             versions=ids.versions(extra),
+            adapters=adapters,
+            hooks=hooks,
         )
 
-    # an engine may run a copy of the module it was given
     model = Model(
-        runner.model,
+        ran,
         engine=runner,
         anatomy=anatomy,
         tokenizer=tokenizer,
         name=name,
         source=source,
         identity=identify,
+        allow_hooks=allow_hooks,
     )
     return model
 

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..architecture.names import Names
+from ..devices import read_device
 from ..errors import LayerprobeError
 from ..model import Model
+from ..present_state import check_ready
 from ..tokens import check_tokenizer
 from .assemble import assemble
 from .sources import check_source, load_tokenizer
@@ -38,6 +41,8 @@ def load_model(
     trust_remote_code: bool = False,
     check: bool = True,
     name: str | None = None,
+    names: Names | None = None,
+    allow_hooks: bool = False,
     **engine_options: Any,
 ) -> Model:
     """Load a model to be read and edited.
@@ -58,20 +63,31 @@ def load_model(
         check: run `model.check()` once for these weights (remembered by their hash) and look for non-finite
             weights.
         name: short name for tables; None takes it from the source.
+        names: what the model calls its parts, where layerprobe does not know them, see `Names`.
+        allow_hooks: run with forward hooks that were put on the model by hand; they become part of its
+            identity, by name. Else every run refuses them.
         **engine_options: passed to the engine (nnsight: remote=True).
+
+    Returns:
+        A `Model`: `run` reads sites, `edit` changes what passes them, `capture` takes it.
 
     Raises:
         LayerprobeError: there is no such model, part of it is missing or not finite, or an option makes no
             sense here.
+
+    >>> from layerprobe.probe.demo import models
+    >>> model = load_model(models()["base"], device="cpu")
+    >>> model.run("the baker was late", sites="resid_post[-1]", tokens="last")["resid_post[7]"][0].shape
+    torch.Size([96])
     """
     if engine not in ENGINES:
         raise LayerprobeError(f"engine={engine!r}: choose one of {', '.join(ENGINES)}")
     if isinstance(source, nn.Module):
-        model = _from_module(source, tokenizer, engine, name, engine_options)
+        model = _from_module(source, tokenizer, engine, name, engine_options, names, allow_hooks)
     else:
         where = str(source)
         check_source(where)
-        target = "cpu" if device_map is not None else chosen_device(device)
+        target = torch.device("cpu") if device_map is not None else read_device(device, default="auto")
         kind = chosen_dtype(dtype, target)
         hf = load_weights(where, revision, kind, target, device_map, quantization, trust_remote_code, check)
         if adapter is not None:
@@ -82,6 +98,8 @@ def load_model(
         extras: dict[str, Any] = {
             "adapter": None if adapter is None else str(adapter),
             "quantization": quantization,
+            "names": names,
+            "allow_hooks": allow_hooks,
         }
         named = name or Path(where).name
         model = assemble(hf, tok, engine, named, where, revision, engine_options, **extras)
@@ -91,7 +109,13 @@ def load_model(
 
 
 def _from_module(
-    source: nn.Module, tokenizer: Any, engine: str, name: str | None, options: dict[str, Any]
+    source: nn.Module,
+    tokenizer: Any,
+    engine: str,
+    name: str | None,
+    options: dict[str, Any],
+    names: Names | None,
+    allow_hooks: bool,
 ) -> Model:
     if tokenizer is None:
         raise LayerprobeError(
@@ -99,27 +123,11 @@ def _from_module(
             "tokenizer=AutoTokenizer.from_pretrained(...)"
         )
     check_tokenizer(tokenizer)
-    if source.training:
-        raise LayerprobeError("the model is in training mode (dropout is on): call .eval() on it first")
-    where = str(getattr(source.config, "_name_or_path", "") or type(source).__name__)  # type: ignore[union-attr]
-    return assemble(source, tokenizer, engine, name or Path(where).name, where, None, options, in_memory=True)
-
-
-def chosen_device(device: str | torch.device) -> torch.device:
-    """The device meant; "auto" is CUDA, then MPS, then CPU."""
-    if str(device) == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise LayerprobeError(
-            f"device={str(device)!r} cannot be used ({reason}): try device='cpu' or 'auto'"
-        ) from None
-    return chosen
+    check_ready(source, name=name or type(source).__name__, allow_hooks=allow_hooks)
+    where = str(getattr(source.config, "_name_or_path", "") or type(source).__name__)
+    named = name or Path(where).name
+    given: dict[str, Any] = {"in_memory": True, "names": names, "allow_hooks": allow_hooks}
+    return assemble(source, tokenizer, engine, named, where, None, options, **given)
 
 
 def chosen_dtype(dtype: str | torch.dtype | None, device: Any) -> torch.dtype | str:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from ..architecture.names import Names
+from ..devices import read_device
 from ..model import Model
 from .assemble import assemble
-from .load import chosen_device, chosen_dtype
+from .load import chosen_dtype
 from .sources import auto_class, load_config, load_tokenizer
 
 
@@ -17,13 +19,14 @@ def outline_model(
     device: Any = "auto",
     trust_remote_code: bool = False,
     name: str | None = None,
+    names: Names | None = None,
 ) -> Model:
     """The model on torch's meta device: configuration, tokenizer, anatomy, sites and identity, but it cannot
     run.
 
     Args:
         source: local folder or hub id.
-        revision, dtype, trust_remote_code, name: as in `load_model`.
+        revision, dtype, trust_remote_code, name, names: as in `load_model`.
         device: where the model would go, which decides its dtype where none is given.
 
     Raises:
@@ -35,6 +38,7 @@ def outline_model(
     tokenizer = load_tokenizer(source, revision, trust_remote_code)
     with torch.device("meta"):
         hollow = auto_class(config).from_config(config, trust_remote_code=trust_remote_code).eval()
-        kind = chosen_dtype(dtype, chosen_device(device))
+        kind = chosen_dtype(dtype, read_device(device, default="auto"))
         hollow = hollow if kind == "auto" else hollow.to(kind)
-    return assemble(hollow, tokenizer, "huggingface", name or Path(source).name, source, revision, {})
+    named = name or Path(source).name
+    return assemble(hollow, tokenizer, "huggingface", named, source, revision, {}, names=names)

@@ -55,7 +55,7 @@ def folder_of(source: str, revision: str | None, *, file: str = "config.json") -
     if path.is_dir():
         return path
     try:
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
 
         found = cached_file(source, file, revision=revision, local_files_only=True)
         return Path(found).parent if found else None

@@ -30,7 +30,9 @@ def load_weights(
     Raises:
         LayerprobeError: the model or a part of it cannot be loaded.
     """
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
 
     config = load_config(source, revision, trust_remote_code)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -54,7 +56,8 @@ def load_weights(
             logging.enable_progress_bar()
     _check_weights(source, hf, info, finite)
     placed = device_map is not None or quantization is not None
-    return hf.eval() if placed else hf.to(device).eval()
+    ready: nn.Module = hf.eval() if placed else hf.to(device).eval()
+    return ready
 
 
 def _check_weights(source: str, hf: nn.Module, info: dict[str, Any], finite: bool) -> None:

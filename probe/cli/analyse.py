@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
-from ..study.calls_of import accepted_by, analyse, check_options, result_parts
-from ..study.checks import near
-from ..study.kinds import KINDS
-from ..study.options import AnalysisOptions
+from ..study.calls import analyse, other_models, result_parts
+from ..study.checks import check_device, near
+from ..study.options import AnalysisOptions, options_of
 from ..study.pool import ModelPool
 from ..study.spec import ModelSpec
-from .commands import COMMANDS, AnalysisCommand
+from .commands import AnalysisCommand
 
 if TYPE_CHECKING:
     from ...analyses.result.analysis import AnalysisResult
@@ -26,23 +25,23 @@ LOADING = ("engine", "revision", "dtype", "device", "trust_remote_code")
 
 def run_analysis(command: AnalysisCommand) -> None:
     """Run the analysis that a command names, write its result, print its sentences."""
-    kind = KINDS[command.kind]
-    options = _options(kind.options, command)
-    check_options(options, kind.name)
-    if kind.options.per_model:
+    options = _options(command)
+    analysis = options.analysis
+    if not analysis.runs_model:
+        check_device(options)
+    if analysis.on == "store":
         store = _open(getattr(command, "store"))  # noqa: B009
         stores = {store.model_name: store}
     else:
-        least = 2 if kind.name in ("compare", "readout") else 1
-        stores = _named_stores(command, least=4 if kind.name == "two_by_two" else least)
+        stores = _named_stores(command, least=analysis.least)
     for opened in stores.values():
-        _check_columns(options, opened, kind.name)
-    pool = _pool(command, options, stores) if kind.options.runs_models else None
-    result = analyse(options, stores, pool=pool, kind=kind.name, progress=not command.quiet)
-    _save(kind.name, options, stores, result, command)
+        _check_columns(options, opened)
+    pool = _pool(command, options, stores) if analysis.runs_model else None
+    result = analyse(options, stores, pool=pool, progress=not command.quiet)
+    _save(options, stores, result, command)
 
 
-def _check_columns(options: AnalysisOptions, store: ActivationStore, kind: str) -> None:
+def _check_columns(options: AnalysisOptions, store: ActivationStore) -> None:
     """Label columns that the store has not, groups that nobody named, in the words of the command line."""
     columns = set(store.label_names)
     for column in options.option_columns():
@@ -50,16 +49,14 @@ def _check_columns(options: AnalysisOptions, store: ActivationStore, kind: str) 
             raise LayerprobeError(
                 f"{store.model_name} has no label column {column!r}; {near(column, columns)}"
             )
-    answers = columns | set(store.lens.columns if store.lens is not None else ())
-    for name in ("target", "foil"):
-        default = type(options).model_fields[name].default if name in type(options).model_fields else None
-        asked = getattr(options, name, None)
-        if default and asked == default and asked not in answers:
+    known = columns | set(store.lens.columns if store.lens is not None else ())
+    for name, (answer, *_) in options.named("answer").items():
+        if options.is_default(name) and answer not in known:
             raise LayerprobeError(
-                f"{store.model_name} has no label column {asked!r}; name the {name}'s column with --{name} "
-                f"(there are {', '.join(sorted(answers)) or 'none'})"
+                f"{store.model_name} has no label column {answer!r}; name the {name}'s column with --{name} "
+                f"(there are {', '.join(sorted(known)) or 'none'})"
             )
-    if options.group is None and store.groups is None and "groups" in accepted_by(kind):
+    if "group" in options.reads and options.is_default("group") and store.groups is None:
         raise LayerprobeError(
             f"{store.model_name} has no groups, and without them paraphrases of one item may sit on both "
             "sides of a split; name their column with --group COL, or say --group none: every prompt its own "
@@ -67,14 +64,16 @@ def _check_columns(options: AnalysisOptions, store: ActivationStore, kind: str) 
         )
 
 
-def _options(kind: type[AnalysisOptions], command: Any) -> AnalysisOptions:
+def _options(command: AnalysisCommand) -> AnalysisOptions:
     """The analysis's own part of a command."""
-    given = {name: getattr(command, name) for name in kind.model_fields}
-    if command.kind == "suppression" and command.label is not None:
-        if command.by not in (None, command.label):
+    options = options_of(command.analysis.kind)
+    given = {name: getattr(command, name) for name in options.model_fields}
+    by = getattr(command, "label", None) if "label" not in options.model_fields else None
+    if by is not None:  # suppress --label
+        if given["by"] not in (None, by):
             raise LayerprobeError("--label and --by are two names of one option here; give one of them")
-        given["by"] = command.label
-    return kind(**given)
+        given["by"] = by
+    return options(**given)
 
 
 def _open(path: str | Path) -> ActivationStore:
@@ -88,7 +87,7 @@ def _open(path: str | Path) -> ActivationStore:
 
 def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
     """The stores of NAME=STORE arguments."""
-    verb = next(name for name, model in COMMANDS.items() if isinstance(command, model))
+    verb = command.analysis.command
     named: dict[str, ActivationStore] = {}
     for word in command.stores:
         name, equals, path = word.partition("=")
@@ -109,13 +108,12 @@ def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
 
 def _pool(command: Any, options: AnalysisOptions, stores: dict[str, ActivationStore]) -> ModelPool:
     """Where an analysis that runs models finds them: the store's own model, and the one it patches from."""
-    name, store = list(stores.items())[0 if options.per_model else -1]
+    name, store = list(stores.items())[-1 if options.analysis.on == "stores" else 0]
     loading = {key: getattr(command, key) for key in LOADING}
     specs = {name: ModelSpec(source=command.model or _captured_from(store), **loading)}
-    source = getattr(options, "source", "contrast")
-    if source != "contrast":
+    for option, source in other_models(options).items():
         if source == name:
-            raise LayerprobeError(f"--source {source!r} is the model itself; name contrast or another model")
+            raise LayerprobeError(f"--{option} {source!r} is the model itself; name another")
         specs[source] = ModelSpec(source=source, **loading)
     return ModelPool(specs)
 
@@ -133,7 +131,6 @@ def _captured_from(store: ActivationStore) -> str:
 
 
 def _save(
-    kind: str,
     options: AnalysisOptions,
     stores: dict[str, ActivationStore],
     result: AnalysisResult,
@@ -143,6 +140,7 @@ def _save(
     from ..study.facts import study_facts
     from ..study.inputs import fingerprint
 
+    kind = options.analysis.kind
     asked = options.model_dump(mode="json", exclude_defaults=True)
     name = result_name(kind, *result_parts(options), *([] if len(stores) > 1 else stores))
     folder = ResultsFolder(command.out)

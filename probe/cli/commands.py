@@ -1,19 +1,25 @@
 """What can be typed after `layerprobe`: one frozen model per command, its fields the flags.
 
 The options of a study's tables are the same models, so a flag and a line of study.toml are one definition.
+The model of an analysis is made when its command is typed; until then its name and first line are read off
+its source.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field, create_model
-from tyro.conf import Positional, subcommand
+from pydantic_core import PydanticUndefined
+from tyro.conf import Positional
 
-from ..study.kinds import KINDS, Kind
-from ..study.options import Made, Options
+from ...analyses.result import catalogue
+from ...analyses.result.registry import GROUPS
+from ..study.options import AnalysisOptions, Made, Options, options_of
 from ..study.spec import CaptureSpec, ModelOptions, PromptColumns
 
 
@@ -75,10 +81,8 @@ class Info(Options):
     """HDF5 files."""
 
 
-class AnalysisCommand(Options):
+class AnalysisCommand(AnalysisOptions):
     """What every analysis takes on the command line."""
-
-    kind: ClassVar[str]
 
     out: Path
     """Folder for the result tables (Parquet); several analyses may share one."""
@@ -121,23 +125,6 @@ class _Suppress(Options):
     """Another name for --by."""
 
 
-# what a command has beside the options of its kind
-BESIDE: dict[str, tuple[type[Options], ...]] = {"suppress": (_Suppress,)}
-
-
-def _analysis_command(kind: Kind) -> type[AnalysisCommand]:
-    """The command of a kind: its options, the store or stores it reads, and the model where it runs one."""
-    base = _OnStore if kind.options.per_model else _OnStores
-    model = (_WithModel,) if kind.options.runs_models else ()
-    made: Any = create_model(
-        kind.command.title().replace("-", ""),
-        __base__=(*BESIDE.get(kind.command, ()), kind.options, *model, base, Made),
-        __doc__=kind.options.__doc__,
-    )
-    made.kind = kind.name
-    return made  # type: ignore[no-any-return]
-
-
 class Report(Options):
     """Write the report again from the results in a folder."""
 
@@ -163,24 +150,85 @@ class Merge(Options):
     """Copy the data into one file, instead of pointing at the shards."""
 
 
-#: name on the command line -> its options, in the order of the help text
 COMMANDS: dict[str, type[Options]] = {
     "demo": Demo,
     "run": Run,
     "capture": Capture,
-    "info": Info,
-    **{kind.command: _analysis_command(kind) for kind in KINDS.values()},
     "report": Report,
+    "info": Info,
     "plan": Plan,
     "verify": Verify,
     "merge": Merge,
 }
-# where the type alone would be shown in a way that nobody types
+"""The commands that are no analysis: name → options."""
+FIRST = ("demo", "run", "capture", "report", "info")
+
+BESIDE: dict[str, tuple[type[Options], ...]] = {"suppression": (_Suppress,)}
+"""What the command of a kind has beside its options."""
+
 METAVARS: dict[Any, str] = {
     dict[str, str | bool | int]: "COL=VALUE ...",
     str | tuple[str, ...]: "COL ...",
-    float | str | None: "SHARE|SPLIT",
+    float | str: "SHARE|SPLIT",
+    tuple[str, ...] | None: "STR ...",
+    tuple[str, ...]: "STR ...",
+    tuple[int, ...] | None: "INT ...",
 }
+"""Types that alone would be shown in a way that nobody types."""
+
+
+def names() -> dict[str, str]:
+    """Every command and the first line of what is said of it."""
+    ours = {name: _first_line(model) for name, model in COMMANDS.items()}
+    return ours | {one.command: _about(one) for one in catalogue.listed().values()}
+
+
+def called(word: str) -> str | None:
+    """The command that is meant: by its name, the kind of its analysis or a former one; None: no command."""
+    if word in COMMANDS:
+        return word
+    kind = catalogue.name_of(word) or catalogue.name_of(word.replace("-", "_"))
+    return catalogue.listed()[kind].command if kind else None
+
+
+@cache
+def model_of(command: str) -> type[Options]:
+    """The options of a command; the module of an analysis is imported."""
+    if command in COMMANDS:
+        made = COMMANDS[command]
+    else:
+        kind = catalogue.name_of(command)
+        assert kind is not None, command
+        options = options_of(kind)
+        base = (
+            *BESIDE.get(kind, ()),
+            options,
+            *((_WithModel,) if options.analysis.runs_model else ()),
+            _OnStores if options.analysis.on == "stores" else _OnStore,
+            Made,
+        )
+        made = create_model(command.title().replace("-", ""), __base__=base, __doc__=options.__doc__)
+    _for_reading(made)
+    return made
+
+
+def groups() -> Iterator[tuple[str, dict[str, str]]]:
+    """The commands as `--help` lists them: heading, and what each does."""
+    about = names()
+    yield "Start here", {name: about[name] for name in FIRST}
+    for group, title in GROUPS.items():
+        found = [one for one in catalogue.listed().values() if one.group == group]
+        if found:
+            yield title, {one.command: about[one.command] for one in found}
+    yield "Stores", {name: about[name] for name in COMMANDS if name not in FIRST}
+
+
+def _about(listed: catalogue.Listed) -> str:
+    return listed.about if listed.package == "layerprobe" else f"{listed.about} (from {listed.package})"
+
+
+def _first_line(model: type[Options]) -> str:
+    return (model.__doc__ or "").strip().partition("\n")[0]
 
 
 def _for_reading(model: type[Options]) -> None:
@@ -188,17 +236,12 @@ def _for_reading(model: type[Options]) -> None:
     fields = model.model_fields
     for name, field in fields.items():
         shown: dict[str, Any] = {}
-        if not field.is_required() and field.get_default(call_default_factory=True) in (None, (), {}):
+        default = field.get_default(call_default_factory=True)
+        if default is not PydanticUndefined and default in (None, (), {}):
             shown["help_behavior_hint"] = ""
         if field.annotation in METAVARS:
             shown["metavar"] = METAVARS[field.annotation]
         if shown:
-            model.__annotations__[name] = Annotated[field.annotation, tyro.conf.arg(**shown)]
-    model.__pydantic_fields__ = dict(sorted(fields.items(), key=lambda item: not item[1].is_required()))
-
-
-for _model in COMMANDS.values():
-    _for_reading(_model)
-Command: Any = Union[  # noqa: UP007
-    tuple(Annotated[model, subcommand(name)] for name, model in COMMANDS.items())  # type: ignore[misc]
-]
+            model.__annotations__[name] = Annotated[field.annotation, *field.metadata, tyro.conf.arg(**shown)]
+    order = {name: (not field.is_required(), name in ("where", "quiet")) for name, field in fields.items()}
+    model.__pydantic_fields__ = dict(sorted(fields.items(), key=lambda item: order[item[0]]))

@@ -6,20 +6,27 @@ Nothing heavy is imported before a command has been understood: `layerprobe --he
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import itertools
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import tyro
 
 from ...hooks.errors import LayerprobeError
+from ..study.nearest import nearest
 from ..study.options import Options
-from .commands import COMMANDS, Command
+from . import commands
 
+ABOUT = (
+    "Where in a language model something is represented, layer by layer. "
+    "Start with: layerprobe demo --out demo-report"
+)
+COLUMN = 22  # width of the names in --help
 MISTAKE = 2  # exit code for whatever the user can put right
 
 
@@ -53,24 +60,50 @@ def _main(args: list[str]) -> int:
     except LayerprobeError as error:
         _say(str(error))
         return MISTAKE
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        from ..results.folder import explain
+
+        _say(explain(error))
+        return 1
     return 0
+
+
+def help_page() -> str:
+    """What `layerprobe --help` prints: the commands by the question that they answer."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    lines = ["usage: layerprobe COMMAND ...", "       layerprobe COMMAND --help", ""]
+    lines += textwrap.wrap(ABOUT, width)
+    for title, about in commands.groups():
+        lines += ["", title]
+        for name, line in about.items():
+            lines += textwrap.wrap(
+                line, width, initial_indent=f"  {name:<{COLUMN}}", subsequent_indent=" " * (COLUMN + 2)
+            )
+    return "\n".join(lines)
 
 
 def _parse(args: list[str]) -> Options | int:
     """The command, or the exit code after help or a mistake has been printed."""
-    mistake = misspelling(args)
+    if args and args[0] in ("-h", "--help"):
+        print(help_page())
+        return 0
+    try:
+        mistake = misspelling(args)
+    except LayerprobeError as error:
+        mistake = str(error)
     if mistake:
         _say(mistake)
         return MISTAKE
+    name = commands.called(args[0]) or args[0]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             command: Options = tyro.cli(
-                Command,
-                prog="layerprobe",
-                args=spelled_out(args),
-                description="Where in a language model something is represented, layer by layer. "
-                "Start with: layerprobe demo --out demo-report",
+                commands.model_of(name),
+                prog=f"layerprobe {name}",
+                args=spelled_out(args[1:]),
                 config=(
                     tyro.conf.OmitArgPrefixes,
                     tyro.conf.FlagCreatePairsOff,
@@ -81,7 +114,7 @@ def _parse(args: list[str]) -> Options | int:
     except SystemExit as stop:
         if stop.code in (0, None):
             return 0
-        _say(one_line(complaint.getvalue()))
+        _say(one_line(complaint.getvalue(), name))
         return MISTAKE
 
 
@@ -96,20 +129,25 @@ def misspelling(args: Sequence[str]) -> str | None:
     '--tokens takes one rule, not last all: a store has one; capture again with --tokens all to another --out'
     """
     if not args or args[0].startswith("-"):
-        return None
-    known = COMMANDS
-    if args[0] not in known:
-        return f"no command {args[0]!r}; {_nearest(args[0], list(known))}see: layerprobe --help"
-    flags = ["--help", *("--" + name.replace("_", "-") for name in known[args[0]].model_fields)]
+        known = ", ".join(commands.names())
+        return f"Expected one of the commands {known}; see: layerprobe --help"
+    name = commands.called(args[0])
+    if name is None:
+        return f"no command {args[0]!r}; {_nearest(args[0], list(commands.names()))}see: layerprobe --help"
+    model = commands.model_of(name)
+    flags = ["--help", *(_flag(field, info.default) for field, info in model.model_fields.items())]
     for word in args[1:]:
-        name = word.partition("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in flags:
-            return (
-                f"{args[0]} has no option {name!r}; {_nearest(name, flags)}see: layerprobe {args[0]} --help"
-            )
-    if args[0] in ("capture", "plan") and (rules := _several_rules(args)):
+        option = word.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in flags:
+            return f"{name} has no option {option!r}; {_nearest(option, flags)}see: layerprobe {name} --help"
+    if name in ("capture", "plan") and (rules := _several_rules(args)):
         return rules
-    return None if {"-h", "--help"} & set(args) else _missing(args[0], known[args[0]], args[1:])
+    return None if {"-h", "--help"} & set(args) else _missing(name, model, args[1:])
+
+
+def _flag(field: str, default: object) -> str:
+    """As it is typed: what is on by itself can be turned off."""
+    return ("--no-" if default is True else "--") + field.replace("_", "-")
 
 
 def _missing(name: str, command: type[Options], args: Sequence[str]) -> str | None:
@@ -163,11 +201,11 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(word, known)
+    return f"did you mean {near!r}? " if near else ""
 
 
-def one_line(box: str) -> str:
+def one_line(box: str, command: str = "") -> str:
     """tyro's framed complaint as one line that ends with the command to type next.
 
     >>> one_line("╭─ Missing subcommand ───╮\\n│ Expected one of {a, b}.   │\\n│ ───── │\\n"
@@ -181,7 +219,9 @@ def one_line(box: str) -> str:
     text = text.partition("Argument helptext:")[0]
     text = re.sub(r"For further information visit \S+|\[type=[^\]]*\]", "", text).strip()
     text = text.replace("Missing from layerprobe", "missing for layerprobe").replace("(required)", "").strip()
-    pointer = re.sub(r"^(run|see):? ", "", pointer.strip()) or "layerprobe --help"
+    pointer = re.sub(r"^(run|see):? ", "", pointer.strip()) or f"layerprobe {command} --help".replace(
+        "  ", " "
+    )
     text = re.sub(r"\s+", " ", text).strip(" .")
     return f"{text}; see: {pointer}"
 

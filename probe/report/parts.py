@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...analyses.result.words import missing, number
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
 
 
@@ -18,15 +19,13 @@ def section(title: str, **parts: Any) -> dict[str, Any]:
     return {"id": slug(title), "title": title, **empty, **parts}
 
 
-def figure(chart: Any, *, name: str, caption: str) -> dict[str, Any]:
+def figure(chart: alt.TopLevelMixin, *, name: str, caption: str) -> dict[str, Any]:
     """An Altair chart with a deterministic id; its description says in words what the picture shows."""
-    spec = chart.to_dict()
-    return {
-        "id": f"figure-{slug(name)}",
-        "caption": caption,
-        "alt": spec.get("description", caption),
-        "vega": spec,
-    }
+    from .embed import figure_json
+
+    vega = figure_json(chart)
+    alternative = vega.get("description", caption)
+    return {"id": f"figure-{slug(name)}", "caption": caption, "alt": alternative, "vega": vega}
 
 
 def table(

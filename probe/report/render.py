@@ -18,7 +18,9 @@ def render(report: dict[str, Any]) -> str:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
+
+    from ...analyses.result.theme import with_models
+    from .embed import bundle
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -30,12 +32,13 @@ def render(report: dict[str, Any]) -> str:
     environment.filters["numbers"] = numbers
     environment.filters["unbroken"] = unbroken
     figures = {f["id"]: f["vega"] for s in report["sections"] for f in s["figures"]}
+    figures = {name: with_models(spec, report["models"]) for name, spec in figures.items()}
     page = environment.get_template("report.html.j2").render(
         report=report,
         facts=report["facts"],
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()) if figures else "",
+        library=Markup(bundle()) if figures else "",
         figures=Markup(script_json(figures)),
     )
     return page

@@ -11,12 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...analyses.result.names import plain_name
 from ...hooks.errors import LayerprobeError
+from .writing import system_error, write_whole, writing
 
 if TYPE_CHECKING:
     from ...analyses.result.analysis import AnalysisResult
 
+__all__ = ["ResultsFolder", "explain", "plain", "result_name", "write_whole"]
+
 MANIFEST = "manifest.json"
+NAME_BYTES = 160  # of a result's name; the endings of its files come to it
 
 
 class ResultsFolder:
@@ -36,12 +41,17 @@ class ResultsFolder:
         if not path.is_file():
             return {"results": {}}
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise LayerprobeError(
-                f"{path} is damaged ({error}); delete it and run the study again"
-            ) from error
-        return {"results": {}, **manifest}
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise LayerprobeError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, str(error)) from error
+        results = manifest.get("results", {}) if isinstance(manifest, dict) else None
+        if not isinstance(results, dict) or not all(map(_is_entry, results.values())):
+            raise _damaged(path, "it holds no table of results")
+        for name in results:
+            plain_name(name, path)
+        return {**manifest, "results": results}
 
     def update(self, **facts: Any) -> None:
         """Set entries of the manifest."""
@@ -56,34 +66,45 @@ class ResultsFolder:
             return None
         try:
             return read_result(self.folder / f"{name}.parquet")
-        except (LayerprobeError, OSError, ValueError):
+        except (LayerprobeError, OSError, ValueError, KeyError, TypeError):
             return None  # damaged or gone: made again
 
     def save(self, name: str, result: AnalysisResult, made_from: str, **facts: Any) -> None:
-        """Write the result beside the others; a reader never sees half of it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
-        try:
-            result.to_parquet(draft / f"{name}.parquet")
-            self._remove(name)
-            # the table last: it is what says that the rest is there
-            for path in sorted(draft.iterdir(), key=lambda p: p.name == f"{name}.parquet"):
-                os.replace(path, self.folder / path.name)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        """Write the result beside the others; a reader never sees half of it.
+
+        Raises:
+            LayerprobeError: the disk is full or read-only; what was there is still there.
+        """
+        plain_name(name, "a result")
+        listed = self.manifest()["results"]
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+            try:
+                result.to_parquet(draft / f"{name}.parquet")
+                new = sorted(draft.iterdir(), key=lambda path: path.name == f"{name}.parquet")
+                # the table last: it is what says that the rest is there
+                for path in new:
+                    os.replace(path, self.folder / path.name)
+                self._remove(name, but=[path.name for path in new])
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
         entry = {"kind": result.kind, "made_from": made_from, **facts}
-        self.update(results={**self.manifest()["results"], name: entry})
+        self.update(results={**listed, name: entry})
 
     def keep_only(self, names: Iterable[str]) -> None:
         """Remove results that the study no longer asks for: the folder holds what the report shows."""
-        keep, listed = set(names), self.manifest()["results"]
-        for name in set(listed) - keep:
-            self._remove(name)
+        names, listed = list(names), self.manifest()["results"]
+        with writing(self.folder):
+            for name in set(listed) - set(names):
+                self._remove(name)
         self.update(results={name: listed[name] for name in names if name in listed})
 
-    def _remove(self, name: str) -> None:
-        for path in self.folder.glob(f"{name}.*"):
-            path.unlink()
+    def _remove(self, name: str, but: Iterable[str] = ()) -> None:
+        """The files of one result; its name has been looked at before it comes here."""
+        for path in self.folder.glob(f"{plain_name(name, 'a result')}.*"):
+            if path.name not in but:
+                path.unlink()
 
     def read_all(self) -> Iterator[tuple[str, dict[str, Any], AnalysisResult]]:
         """Name, manifest entry and result, in the study's order."""
@@ -91,6 +112,14 @@ class ResultsFolder:
 
         for name, entry in self.manifest()["results"].items():
             yield name, entry, read_result(self.folder / f"{name}.parquet")
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("made_from"), str)
+
+
+def _damaged(path: Path, why: str) -> LayerprobeError:
+    return LayerprobeError(f"{path} is damaged ({' '.join(why.split())}); delete it and run again")
 
 
 def result_name(kind: str, *parts: str | None, taken: Iterable[str] = ()) -> str:
@@ -102,7 +131,7 @@ def result_name(kind: str, *parts: str | None, taken: Iterable[str] = ()) -> str
     'separation-y-base-2'
     """
     clean = [re.sub(r"[^\w-]+", "_", part).strip("_") for part in (kind, *parts) if part]
-    name = "-".join(part for part in clean if part)[:120]
+    name = "-".join(part for part in clean if part).encode()[:NAME_BYTES].decode(errors="ignore")
     used, number, unique = set(taken), 1, name
     while unique in used:
         number += 1
@@ -116,22 +145,10 @@ def explain(error: Exception) -> str:
 
     if isinstance(error, LayerprobeError):
         return " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return system_error(error)
     logging.getLogger("layerprobe").debug("unexpected error", exc_info=error)
     return f"{type(error).__name__}: {' '.join(str(error).split())} (a fault of layerprobe, please report it)"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it: readers see the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def plain(value: Any) -> Any:

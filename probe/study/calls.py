@@ -1,177 +1,99 @@
-"""Analyses that take more than one store or less than one, as calls on the store of a study."""
+"""From the tables of a study to calls of the analyses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ...analyses.statistics.resampling import STORED
 from ...hooks.errors import LayerprobeError
+from ..results.folder import result_name
+from .options import AnalysisOptions, InStudy
 from .row_filter import rows_where
+from .spec import Study
 
 if TYPE_CHECKING:
     from ...analyses.result.analysis import AnalysisResult
     from ...cache.store.activations import ActivationStore
-    from ...hooks.model import Model
+    from .pool import ModelPool
 
 
-def generalisation(
-    store: ActivationStore,
-    *,
-    label: str,
-    across: str,
-    method: str = "logistic",
-    sites: list[str] | None = None,
-    layers: list[int] | None = None,
-    groups: Any = STORED,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    device: str | None = None,
-) -> AnalysisResult:
-    """`generalisation_matrix` between the domains that a column of the prompts names."""
-    from ...analyses.validation.transfer import generalisation_matrix
-
-    domains = list(dict.fromkeys(str(v) for v in store.labels(across)))
-    if len(domains) < 2:
-        raise LayerprobeError(f"{across!r} has the one value {domains[0]!r}; name a column with two or more")
-    return generalisation_matrix(
-        {name: rows_where(store, {across: name}) for name in domains},
-        label=label,
-        method=method,
-        sites=sites,
-        layers=layers,
-        groups=groups,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        device=device,
-    )
+def calls(item: InStudy, study: Study, *, taken: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(result name, models) of each call that one [[analysis]] table stands for."""
+    models = item.models or tuple(study.models)
+    used = set(taken)
+    parts = result_parts(item)
+    one_by_one = item.analysis.on == "store"
+    for chosen in [(m,) for m in models] if one_by_one else [models]:
+        name = result_name(item.kind, *parts, chosen[0] if one_by_one else None, taken=used)
+        used.add(name)
+        yield name, chosen
 
 
-def two_by_two(
+def result_parts(item: AnalysisOptions) -> list[str | None]:
+    """What tells this analysis from its like: columns, answers, another model, method, filter."""
+    named = item.named("classes", "numbers", "column", "answer", "loaded")
+    asked = item.named("classes", "numbers", "answer")
+    told = [_short(names) for name, names in named.items() if name in asked or not item.is_default(name)]
+    if "method" in item.reads and not item.is_default("method"):
+        told.append(str(getattr(item, "method")))  # noqa: B009
+    return [*told, *(f"{k}_{v}" for k, v in item.where.items())]
+
+
+def _short(names: tuple[str, ...]) -> str:
+    """One or several names as part of a file name."""
+    return "_".join(names[:4]) + ("_etc" if len(names) > 4 else "")
+
+
+def about(item: InStudy) -> str:
+    """What an analysis asks, for a progress line."""
+    what = item.label_columns() or item.named("answer").get("target", ())
+    return item.kind.replace("_", " ") + (f" of {', '.join(map(repr, what))}" if what else "")
+
+
+def analyse(
+    item: AnalysisOptions,
     stores: Mapping[str, ActivationStore],
     *,
-    label: str | None = None,
-    target: str | None = None,
-    foil: str | None = None,
-    by: str | None = None,
-    site: str = "resid_post",
-    groups: Any = STORED,
-    n_permutations: int | None = None,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
+    pool: ModelPool | None = None,
+    progress: bool = False,
 ) -> AnalysisResult:
-    """`two_by_two` of models whose names are WEIGHTS-TEMPLATE."""
-    from ...analyses.comparison.factorial import two_by_two as analysis
+    """Run one analysis on one store, or on all of them together where it compares.
 
-    keyed = dict(zip(map(weights_and_template, stores), stores.values(), strict=True))
-    drawn = {} if n_permutations is None else {"n_permutations": n_permutations}
-    return analysis(
-        keyed,
-        label=label,
-        target=target,
-        foil=foil,
-        by=by,
-        site=site,
-        groups=groups,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        **drawn,
-    )
-
-
-def weights_and_template(name: str) -> tuple[str, str]:
-    """Weights and template of a model by its name.
-
-    >>> weights_and_template("llama-8b-chat")
-    ('llama-8b', 'chat')
+    Args:
+        item: the options, from a study or from the command line.
+        stores: model name -> store.
+        pool: where an analysis that runs models finds them.
+        progress: show a progress bar.
     """
-    weights, dash, template = name.rpartition("-")
-    if not dash or not weights or not template:
+    analysis = item.analysis
+    options = item.call_options()
+    if _takes_progress(item):
+        options["progress"] = progress
+    chosen = {name: rows_where(store, item.where) for name, store in stores.items()}
+    given: Any = chosen if analysis.on == "stores" else next(iter(chosen.values()))
+    if not analysis.runs_model:
+        return analysis.call(given, **options)
+    if pool is None:
         raise LayerprobeError(
-            f"two_by_two tells weights from template by the model's name, and {name!r} is not "
-            "WEIGHTS-TEMPLATE; name the four base-plain, base-chat, instruct-plain, instruct-chat"
+            f"{analysis.kind} runs the model and was given none; ask for it in a study.toml"
         )
-    return weights, template
+    # over several models, the last is the one that is read
+    name = list(chosen)[-1 if analysis.on == "stores" else 0]
+    others = other_models(item)
+    with pool.loaded(name, *others.values()) as (model, *rest):
+        options |= dict(zip(others, rest, strict=True))
+        return analysis.call(given, model=model, **options)
 
 
-def readout(
-    stores: Mapping[str, ActivationStore],
-    *,
-    model: Model,
-    reference: str | None = None,
-    site: str = "resid_post",
-    top_k: int = 10,
-    groups: Any = STORED,
-    seed: int = 0,
-) -> AnalysisResult:
-    """`mean_difference_readout` with the groups of the stores."""
-    from ...analyses.comparison.readout import mean_difference_readout
-
-    return mean_difference_readout(
-        dict(stores), model=model, reference=reference, site=site, top_k=top_k, groups=groups, seed=seed
-    )
+def other_models(item: AnalysisOptions) -> dict[str, str]:
+    """Option → the model that it names, which is loaded too."""
+    return {name: names[0] for name, names in item.named("loaded").items() if not item.is_default(name)}
 
 
-def reward_decomposition(
-    store: ActivationStore,
-    *,
-    model: Model,
-    dimensions: list[str],
-    site: str = "final_norm",
-    layer: int | None = None,
-    groups: Any = STORED,
-    n_permutations: int = 1000,
-    n_bootstrap: int = 500,
-    seed: int = 0,
-) -> AnalysisResult:
-    """`reward_decomposition` over the preference dimensions, fitted first, of the model's own reward head."""
-    from ...analyses.rewards.decomposition import reward_decomposition as analysis
-    from ...analyses.rewards.preferences import preference_dimensions
-    from ...analyses.rewards.scalar_head import reward_head
-
-    reward, _ = reward_head(model)
-    draws: dict[str, Any] = {"groups": groups, "seed": seed, "n_bootstrap": n_bootstrap}
-    where: dict[str, Any] = {"sites": site, "layers": None if layer is None else [layer]}
-    where["n_permutations"] = n_permutations
-    # one at a time, so that classes and grades may be mixed
-    probes = [preference_dimensions(store, dimensions=[name], **where, **draws) for name in dimensions]
-    return analysis(store, probes, reward=reward, site=site, layer=layer, **draws)
-
-
-def refusal_direction(
-    store: ActivationStore,
-    *,
-    model: Model,
-    label: str,
-    harmful: str,
-    harmless: str,
-    refusal_tokens: list[str],
-    max_kl: float = 0.1,
-    layer_bound: float = 0.8,
-    seed: int = 0,
-) -> AnalysisResult:
-    """`refusal_direction` on the prompts of a store, as the model saw them."""
-    from ...analyses.causes.refusal import refusal_direction as analysis
-
-    return analysis(
-        model,
-        _texts(store, label, harmful),
-        _texts(store, label, harmless),
-        refusal_tokens=refusal_tokens,
-        max_kl=max_kl,
-        layer_bound=layer_bound,
-        seed=seed,
-    )
-
-
-def _texts(store: ActivationStore, label: str, value: str) -> list[str]:
-    """The rendered prompts with this value, each once."""
-    chosen = np.array([str(v) == value for v in store.labels(label)], dtype=bool)
-    if not chosen.any():
-        have = ", ".join(sorted({str(v) for v in store.labels(label)})[:8])
-        raise LayerprobeError(f"no prompt has {label} = {value!r}; {label} is one of {have}")
-    if store.texts is None:
-        raise LayerprobeError("this store keeps no texts; capture it again from the prompts")
-    return [store.texts[i] for i in dict.fromkeys(store.examples[chosen].tolist())]
+def _takes_progress(item: AnalysisOptions) -> bool:
+    parameters = inspect.signature(item.analysis.call).parameters
+    passed_on = item.analysis.passes_on
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and passed_on is not None:
+        parameters = inspect.signature(passed_on).parameters
+    return "progress" in parameters

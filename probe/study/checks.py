@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...analyses.statistics.resampling import label_structure
 from ...hooks.errors import LayerprobeError
-from .calls import weights_and_template
-from .calls_of import accepted_by, check_options
+from .adapters import weights_and_template
+from .nearest import suggest
+from .options import AnalysisOptions, InStudy
 from .row_filter import row_filter
 from .spec import Study
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ...cache.prompts.table import PromptTable
 
-# options that name values of the label column
-VALUES = ("positive", "start", "end", "third", "harmful", "harmless")
 ONE_TOKEN = ("last", "first", "mean")
 
 
@@ -33,7 +31,7 @@ def check_analyses(study: Study, prompts: PromptTable) -> None:
     """
     for number, item in enumerate(study.analysis, start=1):
         try:
-            check_options(item)
+            check_device(item)
             _check_groups(item, prompts)
             mask = row_filter(prompts.labels, item.where) if item.where else np.ones(len(prompts), dtype=bool)
             _check_labels(item, prompts, mask)
@@ -45,15 +43,34 @@ def check_analyses(study: Study, prompts: PromptTable) -> None:
             raise LayerprobeError(f"[[analysis]] number {number} ({item.kind}): {error}") from None
 
 
-def _check_groups(item: Any, prompts: PromptTable) -> None:
-    if item.group is None and prompts.groups is None and "groups" in accepted_by(item.kind):
+def check_device(item: AnalysisOptions) -> None:
+    """Refuse a device that there is not, before a night's capture rather than after it."""
+    device = getattr(item, "device", None)
+    if device is None:
+        return
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise LayerprobeError(f"device={device!r} is unknown; choose from cpu, cuda, cuda:1 ...") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise LayerprobeError(
+            f"device={device!r}: this machine has {torch.cuda.device_count()} CUDA devices; leave it out to "
+            "compute on the CPU"
+        )
+
+
+def _check_groups(item: InStudy, prompts: PromptTable) -> None:
+    if "group" in item.reads and getattr(item, "group") is None and prompts.groups is None:  # noqa: B009
         raise LayerprobeError(
             "no groups: name the column of rows that belong together ([prompts] group = ...), "
             'or say group = "none" to treat every prompt as its own group'
         )
 
 
-def _check_labels(item: Any, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
+def _check_labels(item: InStudy, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
+    numbers = {column for columns in item.named("numbers").values() for column in columns}
     for label in item.label_columns():
         values = prompts.labels[label][mask]
         classes = {str(v) for v in values if v is not None and v == v}
@@ -63,25 +80,27 @@ def _check_labels(item: Any, prompts: PromptTable, mask: NDArray[np.bool_]) -> N
                 f"label {label!r} has {only} among {len(values)} rows; name one with two or more"
                 + (f", or loosen where = {item.where}" if item.where else "")
             )
-        for name in VALUES:
-            value = getattr(item, name, None)
-            if value is not None and value not in classes:
+        for name, (value,) in item.named("value").items():
+            if value not in classes:
                 raise LayerprobeError(
                     f"{name} = {value!r}: no row has that {label!r}; {near(value, classes)}"
                 )
-        if item.kind == "score_heads" and not all(map(_is_number, classes)):
+        if label in numbers and not all(map(_is_number, classes)):
             word = next(c for c in sorted(classes) if not _is_number(c))
             raise LayerprobeError(f"score {label!r} has the value {word!r}; scores are numbers")
 
 
 # analyses that are refused, not only left without p-values, where no null is fair
-NEED_NULL = ("separation", "unsupervised", "compare", "alignment_quality")
+NEED_NULL = ("separation", "unsupervised", "compare", "aqi")
 
 
-def _check_structure(item: Any, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
+def _check_structure(item: InStudy, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
     """A label that is constant in some groups and varies in others has no single unit to be exchanged."""
-    groups = prompts.groups if item.group is None else prompts.labels.get(item.group)
-    if item.kind not in NEED_NULL or item.group == "none" or groups is None or item.n_permutations == 0:
+    if item.kind not in NEED_NULL:
+        return
+    group = getattr(item, "group", None)
+    groups = prompts.groups if group is None else prompts.labels.get(group)
+    if group == "none" or groups is None or getattr(item, "n_permutations", None) == 0:
         return
     if getattr(item, "permute", None) == "within":
         return
@@ -102,25 +121,24 @@ def _is_number(value: str) -> bool:
     return True
 
 
-def near(word: str, known: Sequence[str] | set[str]) -> str:
-    """The nearest of what there is, and the first few of it."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    listed = ", ".join(sorted(known)[:8])
-    return f"did you mean {close[0]!r}? (there are {listed})" if close else f"there are {listed}"
+def near(word: str, known: Iterable[str]) -> str:
+    """The nearest of the values or columns there are, and the first few of them."""
+    return suggest(word, sorted(known), shown=sorted(known)[:8])
 
 
-def _check_answers(item: Any, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
-    for name in ("target", "foil"):
-        answer = getattr(item, name, None)
-        if answer in prompts.labels and all(not str(v or "").strip() for v in prompts.labels[answer][mask]):
-            raise LayerprobeError(
-                f"{name} column {answer!r} is empty; name the column that holds the answers"
-            )
+def _check_answers(item: InStudy, prompts: PromptTable, mask: NDArray[np.bool_]) -> None:
+    for name, answers in item.named("answer").items():
+        for answer in answers:
+            column = prompts.labels.get(answer)
+            if column is not None and all(not str(v or "").strip() for v in column[mask]):
+                raise LayerprobeError(
+                    f"{name} column {answer!r} is empty; name the column that holds the answers"
+                )
 
 
-def _check_sites(item: Any, study: Study) -> None:
+def _check_sites(item: InStudy, study: Study) -> None:
     captured = {site.partition("[")[0] for site in study.capture.sites} - {"lens"}
-    asked = getattr(item, "sites", ()) or (getattr(item, "site", None),)
+    asked = getattr(item, "sites", None) or (getattr(item, "site", None),)
     for site in asked:
         if site is not None and site not in captured:
             raise LayerprobeError(
@@ -128,14 +146,14 @@ def _check_sites(item: Any, study: Study) -> None:
             )
 
 
-def _check_kind(item: Any, study: Study, prompts: PromptTable) -> None:
+def _check_kind(item: InStudy, study: Study, prompts: PromptTable) -> None:
     """What one kind alone needs."""
     if item.kind == "token_probe" and study.capture.tokens.split(":")[0] in (*ONE_TOKEN, "pos"):
         raise LayerprobeError(
             f"it pools over the tokens of a prompt, and [capture] tokens = {study.capture.tokens!r} keeps "
             'one row of each; say tokens = "all", or ask for linear_probe'
         )
-    if item.kind == "contrast_probe" and item.pair is None and prompts.pairs is None:
+    if item.kind == "contrast_probe" and getattr(item, "pair", None) is None and prompts.pairs is None:
         raise LayerprobeError(
             "no pairs: name the column that joins the two statements of a pair ([prompts] pair = ...)"
         )
@@ -147,5 +165,7 @@ def _check_kind(item: Any, study: Study, prompts: PromptTable) -> None:
                 f"it takes two weights under two templates, got {', '.join(models)}; name four models "
                 "WEIGHTS-TEMPLATE: base-plain, base-chat, instruct-plain, instruct-chat"
             )
-    if item.kind in ("compare", "readout") and len(models) < 2:
-        raise LayerprobeError(f"it compares models and has {', '.join(models)} alone; name two or more")
+    if len(models) < item.analysis.least:
+        raise LayerprobeError(
+            f"it compares models and has {', '.join(models)} alone; name {item.analysis.least} or more"
+        )

@@ -57,8 +57,8 @@ def checked_inputs(study: Study) -> tuple[Study, PromptTable]:
 
 def answers_of(study: Study) -> list[str]:
     """Targets and foils of every analysis: label columns, or literal answers."""
-    named = [getattr(item, field, None) for item in study.analysis for field in ("target", "foil")]
-    return list(dict.fromkeys(answer for answer in named if answer))
+    named = [answers for item in study.analysis for answers in item.named("answer").values()]
+    return list(dict.fromkeys(answer for answers in named for answer in answers))
 
 
 def is_column(path: Path, name: str) -> bool:

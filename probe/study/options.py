@@ -1,46 +1,49 @@
-"""What the options of all analyses share: flags of a command, lines of a study's [[analysis]] table.
+"""The options of an analysis as one frozen model, read off its function, for studies and the command line.
 
-Only pydantic is imported here, so that `layerprobe --help` answers at once.
+Names, types and defaults come from the signature (with the marks of `analyses.result.options`), help from the
+docstring. Only pydantic is imported here, so that `layerprobe --help` answers at once.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import builtins
+import inspect
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from docstring_parser import DocstringStyle, parse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic_core import PydanticUndefined
 
-# Options take one name or several: `sites = "resid_post"` means `sites = ["resid_post"]`.
-Names = tuple[str, ...]
+from ...analyses.result.registry import Analysis, find
 
-# Options that name label columns whose values are classes or grades, and those that name any label column.
-LABEL_OPTIONS = ("label", "dimensions", "scores")
-COLUMN_OPTIONS = (*LABEL_OPTIONS, "axis", "role", "by", "side", "pair", "domain", "across")
+Reads = Literal["classes", "numbers", "column", "answer", "value", "model", "loaded", ""]
+
+# Said by other means: the study's or the command's own options, or nothing that a user should set.
+NOT_OFFERED = {"kind", "models", "where", "group", "model", "progress", "threads", "rows"}
+
+GROUP_HELP = (
+    "Column that groups rows (default: the groups of the store); `none` makes every prompt its own group."
+)
+
+
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+# `sites = "resid_post"` means `sites = ["resid_post"]`
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
 
 
 class Options(BaseModel):
     """Frozen, and a mistyped option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator(
-        "sites",
-        "labels",
-        "spans",
-        "lens_tokens",
-        "indices",
-        "spaces",
-        "models",
-        "layers",
-        "metrics",
-        "dimensions",
-        "scores",
-        "refusal_tokens",
-        mode="before",
-        check_fields=False,
-    )
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | int) else value
 
 
 class Made(Options):
@@ -50,75 +53,236 @@ class Made(Options):
 
 
 class AnalysisOptions(Options):
-    """What every analysis takes."""
+    """What every analysis takes; `options_of` adds what one takes alone."""
 
-    per_model: ClassVar[bool] = True  # False: one call over all models together
-    runs_models: ClassVar[bool] = False  # True: needs the model itself, not only its activations
+    analysis: ClassVar[Analysis]
+    reads: ClassVar[dict[str, Offered]]
 
-    group: str | None = None
-    """Column that groups rows (default: the groups of the store); `none` makes every prompt its own group."""
     where: dict[str, str | bool | int] = Field(default_factory=dict)
     """Only rows whose label columns have these values: --where COL=VALUE ..., in a study
     where = {COL = "VALUE"}."""
-    seed: int = 0
-    """Every random draw follows from it."""
-    n_permutations: int | None = Field(default=None, ge=0)
-    """Draws of the permutation null."""
-    n_bootstrap: int | None = Field(default=None, ge=0)
-    """Draws of the bootstrap interval."""
+
+    def named(self, *reads: Reads) -> dict[str, tuple[str, ...]]:
+        """Option → what it names, of the options that name columns, answers, values or models."""
+        found = {}
+        for name, offered in self.reads.items():
+            value = getattr(self, name, None)
+            if offered.reads not in reads or not value or self._set_aside(offered):
+                continue
+            found[name] = (str(value),) if isinstance(value, str | int | float) else tuple(map(str, value))
+        return found
+
+    def _set_aside(self, offered: Offered) -> bool:
+        """Whether another option makes this one mean nothing."""
+        return bool(offered.unless) and not self.is_default(offered.unless)
+
+    def is_default(self, name: str) -> bool:
+        """Whether an option is what the analysis takes where nothing is said."""
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """Label columns whose values this analysis tells apart or predicts."""
+        return _flat(self.named("classes", "numbers"))
 
     def option_columns(self) -> tuple[str, ...]:
         """Label columns that this analysis reads."""
-        named: list[str] = []
-        for field in COLUMN_OPTIONS:
-            value = getattr(self, field, None) or ()
-            named += [value] if isinstance(value, str) else value
-        groups = [self.group] if self.group and self.group != "none" else []
-        return tuple(dict.fromkeys([*named, *groups, *self.where]))
-
-    def label_columns(self) -> tuple[str, ...]:
-        """Label columns whose values this analysis tries to tell apart."""
-        named: list[str] = []
-        for field in LABEL_OPTIONS:
-            value = getattr(self, field, None) or ()
-            named += [value] if isinstance(value, str) else value
-        return tuple(dict.fromkeys(named))
+        group = getattr(self, "group", None)
+        groups = [group] if group and group != "none" else []
+        return tuple(
+            dict.fromkeys([*_flat(self.named("classes", "numbers", "column")), *groups, *self.where])
+        )
 
     def call_options(self) -> dict[str, Any]:
-        """The options as keyword arguments of the analysis; what was not given is left to its default."""
-        skip = {"kind", "models", "group", "where"}
-        given = {k: getattr(self, k) for k in type(self).model_fields if k not in skip}
-        given = {k: v for k, v in given.items() if v is not None and v != ()}
-        # a tuple here is a list there: several labels, sites, layers, metrics
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        """What was asked as keyword arguments of the analysis; the rest is left to its defaults."""
+        given = {name: getattr(self, name) for name in self.reads if not self.is_default(name)}
+        group = given.pop("group", None)
+        if group is not None:
+            given["groups"] = None if group == "none" else group
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
 
 
-class PermutedOptions(AnalysisOptions):
-    """For analyses whose null relabels groups or rows within them."""
+class InStudy(AnalysisOptions):
+    """What every [[analysis]] table has."""
 
-    permute: Literal["auto", "between", "within"] | None = None
-    """What the null relabels: whole groups (between), or rows within each (default: by whether the label is
-    constant within groups)."""
-
-
-class PlacesOptions(AnalysisOptions):
-    """For analyses that look at sites and layers one by one."""
-
-    sites: Names = ()
-    """Default: every captured site with a vector per row."""
-    layers: tuple[int, ...] = ()
-    """Default: every captured layer."""
-
-
-class SolvedOptions(PlacesOptions):
-    """For analyses whose linear algebra can run on an accelerator."""
-
-    device: str | None = None
-    """Where the analysis computes: cpu (the default), cuda, cuda:1. Models run where [models] says."""
-
-
-class InStudy(Options):
-    """What every [[analysis]] table has beside the options of its kind."""
-
+    kind: str
+    """Which analysis."""
     models: Names = ()
     """Only these models (default: all)."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """One option: its type in TOML and as a flag, and what it names."""
+
+    type: Any
+    default: Any
+    help: str
+    reads: Reads = ""
+    unless: str = ""
+
+    @property
+    def field(self) -> tuple[Any, Any]:
+        """For pydantic."""
+        several = _is_tuple(self.type)
+        needed = {"min_length": 1} if several and self.default is PydanticUndefined else {}
+        kind = Annotated[self.type, BeforeValidator(_one_or_several)] if several else self.type
+        return kind, Field(default=self.default, description=self.help, **needed)  # type: ignore[call-overload]
+
+
+def analysis_of(kind: str) -> Analysis:
+    """The analysis of a kind, a former name or a command, as studies call it."""
+    from .adapters import ADAPTED  # imports numpy
+
+    found = find(kind)
+    return replace(found, call=ADAPTED[found.kind]) if found.kind in ADAPTED else found
+
+
+def options_of(kind: str) -> type[AnalysisOptions]:
+    """The options of an analysis: a frozen model whose fields are those parameters that can be typed."""
+    return _options_of(find(kind).kind)
+
+
+@cache
+def _options_of(kind: str) -> type[AnalysisOptions]:
+    analysis = analysis_of(kind)
+    offered = dict(_offered(analysis))
+    fields: dict[str, Any] = {name: one.field for name, one in offered.items()}
+    made: Any = create_model(
+        f"{kind}_options", __base__=(AnalysisOptions, Made), __doc__=analysis.about, **fields
+    )
+    made.analysis, made.reads = analysis, offered
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def table_of(kind: str) -> type[InStudy]:
+    """The options of an analysis as an [[analysis]] table has them; `kind` is its one name."""
+    options = options_of(kind)
+    field: dict[str, Any] = {"kind": (Literal[kind], kind)}  # type: ignore[valid-type]
+    made: Any = create_model(kind, __base__=(options, InStudy, Made), __doc__=options.__doc__, **field)
+    made.analysis, made.reads = options.analysis, options.reads
+    return made  # type: ignore[no-any-return]
+
+
+def _offered(analysis: Analysis) -> Iterator[tuple[str, Offered]]:
+    seen = {*NOT_OFFERED, *analysis.without}
+    helps = {**_helps(analysis.function), **_helps(analysis.call)}
+    for function in (analysis.call, analysis.passes_on):
+        if function is None:
+            return
+        _, *parameters = inspect.signature(function).parameters.values()  # the first is the store
+        hints, helps = _hints(function), helps if function is analysis.call else _helps(function)
+        for parameter in parameters:
+            name = parameter.name
+            passed_on = function is analysis.passes_on and parameter.default is parameter.empty
+            if name in seen or passed_on or parameter.kind is parameter.VAR_KEYWORD:
+                continue  # what a function needs is given by the one that passes options on to it
+            seen.add(name)
+            if name == "groups":
+                yield "group", Offered(str | None, None, GROUP_HELP)
+            elif offered := _one(hints.get(name, Any), parameter.default, _help(name, helps)):
+                yield name, offered
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return
+
+
+def _one(annotation: Any, default: Any, text: str) -> Offered | None:
+    kind = plain(annotation)
+    if kind is None:
+        return None
+    mark = next(_marks(annotation), None)
+    default = PydanticUndefined if default is inspect.Parameter.empty else default
+    if isinstance(default, list):
+        default = tuple(default)
+    return Offered(kind, default, text, getattr(mark, "reads", ""), getattr(mark, "unless", ""))
+
+
+def plain(annotation: Any) -> Any:
+    """The type of a flag or of a line of TOML; None where only Python can give the value.
+
+    >>> plain(Sequence[int]), plain(str | Sequence[str]), plain(dict), plain(str | dict)
+    (tuple[int, ...], tuple[str, ...], None, None)
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        mark = next(_marks(annotation), None)
+        inner = mark.type if mark is not None else plain(args[0])
+        bounds = [one for one in args[1:] if not hasattr(one, "reads")]
+        return inner if inner is None or not bounds else Annotated[inner, *bounds]
+    if annotation in (str, int, float, bool) or origin is Literal:
+        return annotation
+    if origin in (Union, UnionType):
+        return _plain_union(args)
+    if isinstance(origin, type) and issubclass(origin, Sequence) and args:
+        item = plain(args[0])
+        return None if item is None or (origin is tuple and args[1:] != (...,)) else tuple[item, ...]
+    return None
+
+
+def _plain_union(args: tuple[Any, ...]) -> Any:
+    members = [NoneType if one is NoneType else plain(one) for one in args]
+    if None in members:
+        return None
+    several = [one for one in members if _is_tuple(one)]
+    if several:  # one name or several: always several
+        items = set(get_args(several[0]))
+        members = [one for one in members if one not in items]
+    return Union[tuple(members)]  # noqa: UP007
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """The `Option` marks in an annotation."""
+    for one in get_args(annotation):
+        if hasattr(one, "reads"):
+            yield one
+        elif get_origin(annotation) in (Union, UnionType):
+            yield from _marks(one)
+
+
+def _is_tuple(kind: Any) -> bool:
+    """Whether values are tuples, whatever is given."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    left = [one for one in members if one is not NoneType]
+    return bool(left) and all(get_origin(one) is tuple for one in left)
+
+
+class _NotHere:
+    """Stands for a name that is imported for the type checker alone."""
+
+    def __class_getitem__(cls, item: Any) -> type[_NotHere]:
+        return cls
+
+
+class _NamesOf(ChainMap[str, Any]):
+    def __missing__(self, key: str) -> Any:
+        return _NotHere
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    function = inspect.unwrap(function)
+    names = vars(sys.modules[function.__module__])
+    known: Any = _NamesOf(dict(names), dict(vars(builtins)))
+    return get_type_hints(function, globalns=names, localns=known, include_extras=True)
+
+
+def _helps(function: Callable[..., Any]) -> dict[str, str]:
+    """Parameter → what the docstring says of it."""
+    documented = parse(inspect.getdoc(function) or "", style=DocstringStyle.GOOGLE).params
+    return {
+        name.strip(): " ".join((one.description or "").split())
+        for one in documented
+        for name in one.arg_name.split(",")
+    }
+
+
+def _help(name: str, helps: dict[str, str]) -> str:
+    """Help of one option; "as `linear_probe`" is looked up there."""
+    text = helps.get(name, "")
+    if text.startswith("as `"):
+        other, _, rest = text.removeprefix("as `").partition("`")
+        text = _help(name, _helps(find(other).function)).rstrip(".") + rest
+    return text[:1].upper() + text[1:]
+
+
+def _flat(named: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for names in named.values() for name in names))

@@ -76,7 +76,8 @@ def _check_sites(hollow: Model, sites: list[str], engine: str) -> None:
 
 def weights_hash(spec: ModelSpec) -> str | None:
     """Hash of the weights without loading them; None for a hub model that is not on this machine yet."""
-    from ...hooks.weights import identity, sources
+    from ...hooks import identity
+    from ...hooks.weights import sources
 
     folder = sources.folder_of(model_source(spec.source), spec.revision)
     if folder is None or not any(any(Path(folder).glob(p)) for p in identity.WEIGHT_FILES):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
 from ..results.folder import ResultsFolder, explain, write_whole
-from .calls_of import about, analyse, calls
+from ..results.writing import writing
+from .calls import about, analyse, calls
 from .facts import study_facts
 from .inputs import checked_inputs, fingerprint, request_key
 from .pool import ModelPool, weights_hash
@@ -164,7 +165,8 @@ def _capture(
 ) -> ActivationStore:
     from ...cache.capture.run import capture
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     asked = spec.capture
     return capture(
         model,

@@ -5,12 +5,14 @@ Only pydantic is imported here, so that `layerprobe --help` answers at once.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from .kinds import Analysis
-from .options import Names, Options
+from ...analyses.result import catalogue
+from .nearest import suggest
+from .options import InStudy, Names, Options, table_of
 
 
 class ModelOptions(Options):
@@ -94,6 +96,28 @@ class CaptureSpec(Options):
     """What to do with a prompt longer than the model's context."""
 
 
+def _table(value: Any) -> Any:
+    """An [[analysis]] table as the options of its kind; the module of that analysis is imported."""
+    if not isinstance(value, Mapping):
+        return value
+    if "kind" not in value:
+        raise ValueError(f"needs 'kind', the analysis to run; choose from {', '.join(catalogue.listed())}")
+    kind = catalogue.name_of(str(value["kind"]))
+    if kind is None:
+        raise ValueError(unknown_kind(str(value["kind"])))
+    return table_of(kind).model_validate({**value, "kind": kind})
+
+
+def unknown_kind(name: str) -> str:
+    """What to say of a kind that there is not; former names and commands are known too, but not listed."""
+    listed = catalogue.listed()
+    known = {other: kind for kind, one in listed.items() for other in (*one.aliases, one.command, kind)}
+    return f"unknown kind {name!r}; {suggest(name, known, shown=listed)}"
+
+
+AnyAnalysis = Annotated[SerializeAsAny[InStudy], BeforeValidator(_table)]
+
+
 class Study(Options):
     """Which models read which prompts, what is kept, and which questions are asked of it."""
 
@@ -103,7 +127,7 @@ class Study(Options):
     """NAME -> model; the first is the reference of comparisons."""
     prompts: PromptsSpec
     capture: CaptureSpec = CaptureSpec()
-    analysis: Annotated[tuple[Analysis, ...], Field(min_length=1)]
+    analysis: Annotated[tuple[AnyAnalysis, ...], Field(min_length=1)]
 
     @field_validator("models")
     @classmethod
@@ -118,10 +142,12 @@ class Study(Options):
     @model_validator(mode="after")
     def _known_models(self) -> Study:
         for item in self.analysis:
-            unknown = [name for name in item.models if name not in self.models]
-            named = [getattr(item, "reference", None), getattr(item, "source", None)]
-            unknown += [name for name in named if name and name not in ("contrast", *self.models)]
-            if unknown:
+            named = item.named("model", "loaded")
+            asked = [
+                *item.models,
+                *(n for o, names in named.items() if not item.is_default(o) for n in names),
+            ]
+            if unknown := [name for name in asked if name not in self.models]:
                 raise ValueError(
                     f"{item.kind} names the model {unknown[0]!r}; the study has {', '.join(self.models)}"
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -12,9 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ...analyses.result import catalogue
 from ...hooks.errors import LayerprobeError
 from . import spec as study_spec
-from .kinds import TABLES
+from .nearest import suggest
+from .options import table_of
 from .spec import Study
 
 SHIPPED = "demo:"
@@ -42,7 +43,9 @@ def read_study(source: Study | Mapping[str, Any] | str | Path) -> Study:
         raise LayerprobeError(f"no study file at {str(path)!r}; docs/study_file.md shows a first one to copy")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise LayerprobeError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, tables in tables in tables
         raise LayerprobeError(
             f"{path} is not valid TOML: {error}; correct that line and run again"
         ) from error
@@ -54,39 +57,29 @@ def check_study(data: Mapping[str, Any], name: str) -> Study:
     try:
         return Study.model_validate(dict(data))
     except ValidationError as error:
-        raise LayerprobeError(f"{name}: {_sentence(error)}") from None
+        raise LayerprobeError(f"{name}: {_sentence(error, data)}") from None
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
     # A misspelt option often also counts as a missing one: say the misspelling.
     problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = problems[0]
     where, option = _place(first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _options_at(first["loc"])
-        return f"{where} has no option {option!r}; {_suggest(option, known)}{more}"
+        known = _options_at(first["loc"], data)
+        return f"{where} has no option {option!r}; {suggest(option, known)}{more}"
     if first["type"] == "missing":
         return f"{where} needs {option!r}; add it{more}"
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        tag = str(first.get("ctx", {}).get("tag", ""))
-        kinds = list(TABLES)
-        return f"{where}: unknown kind {tag!r}; {_suggest(tag, kinds)}{more}"
     if first["type"] == "too_short":
         return f"{where} needs at least one of {option!r}; docs/study_file.md shows one to copy{more}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
-        return f"{where}, {option}: {first['input']!r} is unknown; {_suggest(first['input'], known)}{more}"
+        return f"{where}, {option}: {first['input']!r} is unknown; {suggest(first['input'], known)}{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = f", got {first['input']!r}" if not isinstance(first["input"], Mapping | list) else ""
     here = f"{where}, {option}: " if option else (f"{where}: " if where != "the study" else "")
     return f"{here}{message}{given}{more}"
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    choices = f"choose from {', '.join(known)}"
-    return f"did you mean {near[0]!r}? ({choices})" if near else choices
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[str, str]:
@@ -97,14 +90,13 @@ def _place(loc: tuple[int | str, ...]) -> tuple[str, str]:
     if head == "models" and len(loc) > 1:
         return f"[models.{loc[1]}]", ".".join(map(str, loc[2:]))
     if head == "analysis" and len(loc) > 1:
-        rest = [str(p) for p in loc[2:] if str(p) not in TABLES]
-        return f"[[analysis]] number {int(loc[1]) + 1}", ".".join(rest)
+        return f"[[analysis]] number {int(loc[1]) + 1}", ".".join(map(str, loc[2:]))
     if len(loc) > 1:
         return f"[{head}]", ".".join(map(str, loc[1:]))
     return "the study", str(head)
 
 
-def _options_at(loc: tuple[int | str, ...]) -> list[str]:
+def _options_at(loc: tuple[int | str, ...], data: Mapping[str, Any]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "models": study_spec.ModelSpec,
         "prompts": study_spec.PromptsSpec,
@@ -112,7 +104,8 @@ def _options_at(loc: tuple[int | str, ...]) -> list[str]:
     }
     owner = tables.get(str(loc[0]), Study) if len(loc) > 1 else Study
     if loc[0] == "analysis" and len(loc) > 2:
-        owner = TABLES.get(str(loc[2]), Study)
+        kind = catalogue.name_of(str(data["analysis"][int(loc[1])]["kind"]))
+        owner = table_of(kind) if kind else Study
     return list(owner.model_fields)
 
 

@@ -41,7 +41,7 @@ MOVED = {
     "analyses.contrastive_pairs": "analyses.behaviour.contrastive",
     "analyses.contrastive_pairs_bbq": "analyses.behaviour.bbq",
     "analyses.directions": "analyses.result.directions",
-    "analyses.directions_io": "analyses.result.directions_io",
+    "analyses.directions_io": "analyses.result.directions",
     "analyses.dominant_dimensions": "analyses.separation.dominant_dimensions",
     "analyses.drift": "analyses.separation.drift",
     "analyses.duplicates": "analyses.probes.duplicates",
@@ -77,7 +77,7 @@ MOVED = {
     "analyses.linear_probe_task": "analyses.reading.task",
     "analyses.linear_probe_transfer": "analyses.validation.transfer",
     "analyses.linear_probe_transfer_view": "analyses.validation.transfer_view",
-    "analyses.linear_probe_view": "analyses.probes.linear_view",
+    "analyses.linear_probe_view": "analyses.probes.findings",
     "analyses.metrics": "analyses.statistics.metrics",
     "analyses.nested_cv": "analyses.validation.nested_cv",
     "analyses.nested_cv_baselines": "analyses.validation.nested_baselines",
@@ -94,11 +94,10 @@ MOVED = {
     "analyses.patching_runs": "analyses.causes.edited_runs",
     "analyses.patching_source": "analyses.causes.source",
     "analyses.patching_sweeps": "analyses.causes.sweeps",
-    "analyses.patching_view": "analyses.causes.patching_view",
     "analyses.preferences": "analyses.rewards.preferences",
-    "analyses.preferences_view": "analyses.rewards.preferences_view",
-    "analyses.probe_canvas": "analyses.result.canvas",
-    "analyses.probe_panels": "analyses.result.panels",
+    "analyses.preferences_view": "analyses.rewards.decomposition_view",
+    "analyses.probe_canvas": "analyses.probes.picture",
+    "analyses.probe_panels": "analyses.result.rows",
     "analyses.refusal_direction": "analyses.causes.refusal",
     "analyses.refusal_direction_view": "analyses.causes.refusal_view",
     "analyses.relabelling": "analyses.statistics.relabelling",
@@ -186,38 +185,40 @@ MOVED = {
     "hooks.assemble": "hooks.weights.assemble",
     "hooks.head": "hooks.architecture.head",
     "hooks.head_shapes": "hooks.architecture.head_shapes",
-    "hooks.identity": "hooks.weights.identity",
+    "hooks.inputs": "hooks.token_inputs",
     "hooks.lens": "hooks.lenses",
     "hooks.load": "hooks.weights.load",
     "hooks.outline": "hooks.weights.outline",
-    "hooks.parts": "hooks.architecture.parts",
+    "hooks.parts": "hooks.architecture.block_parts",
     "hooks.points": "hooks.architecture.points",
     "hooks.run": "hooks.in_memory",
     "hooks.sources": "hooks.weights.sources",
     "hooks.weights": "hooks.weights.tensors",
+    "hooks.weights.identity": "hooks.identity",
     "probe.cli": "probe.cli.main",
     "probe.cli_analyse": "probe.cli.analyse",
     "probe.cli_commands": "probe.cli.commands",
     "probe.cli_run": "probe.cli.do",
-    "probe.plots": "probe.report.plots",
     "probe.report.__init__": "probe.report.write",
     "probe.study": "probe.study.runner",
-    "probe.study_analyses": "probe.study.calls_of",
-    "probe.study_calls": "probe.study.calls",
+    "probe.study_analyses": "probe.study.calls",
+    "probe.study_calls": "probe.study.adapters",
     "probe.study_checks": "probe.study.checks",
     "probe.study_facts": "probe.study.facts",
     "probe.study_file": "probe.study.toml",
     "probe.study_inputs": "probe.study.inputs",
-    "probe.study_kinds": "probe.study.kinds",
+    "probe.study_kinds": "probe.study.options",
     "probe.study_models": "probe.study.pool",
     "probe.study_options": "probe.study.options",
-    "probe.study_options_geometry": "probe.study.options_geometry",
-    "probe.study_options_models": "probe.study.options_models",
-    "probe.study_options_probes": "probe.study.options_probes",
+    "probe.study_options_geometry": "probe.study.options",
+    "probe.study_options_models": "probe.study.options",
+    "probe.study_options_probes": "probe.study.options",
     "probe.study_results": "probe.results.folder",
     "probe.study_rows": "probe.study.row_filter",
     "probe.study_spec": "probe.study.spec",
 }
+# former command (`python -m`) -> the module that runs it now, where that is another one
+RUN = {"analyses.contrastive_pairs": "analyses.behaviour.bbq"}
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -240,10 +241,11 @@ class _Moved(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """It has run under its own name."""
 
-    def get_code(self, fullname: str) -> CodeType | None:
-        """For `python -m` with a former name."""
-        found = importlib.util.find_spec(_now(fullname))
-        return found.loader.get_code(found.name) if found and found.loader else None  # type: ignore[attr-defined]
+    def get_code(self, fullname: str) -> CodeType:
+        """For `python -m` with a former name: run the present module under its own."""
+        former = _former(fullname)
+        now = f"{_PACKAGE}.{RUN.get(former, MOVED[former])}"
+        return compile(f"import runpy; runpy.run_module({now!r}, run_name='__main__')", "<moved>", "exec")
 
 
 def install() -> None:

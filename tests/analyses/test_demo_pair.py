@@ -14,7 +14,7 @@ from layerprobe.cache.capture.run import capture
 from layerprobe.cache.prompts.table import read_prompts
 from layerprobe.hooks.weights.load import load_model
 from layerprobe.probe import demo
-from layerprobe.probe.demo.cause import check
+from tools.demo.cause import check
 
 PLANTED = 5
 EARLY = Path(__file__).parents[1] / "data" / "early_override"
@@ -41,7 +41,7 @@ def stores(prompts):
     third = np.flatnonzero(groups % 3 == 0)
     for name, folder in folders().items():
         if not (folder / "model.safetensors").is_file():
-            pytest.skip(f"no model at {folder}: python -m layerprobe.probe.demo.train makes it")
+            pytest.skip(f"no model at {folder}: python -m tools.demo.train makes it")
         model = load_model(folder, dtype="float32", check=False, name=name)
         part = prompts if name == "instruct" else prompts[third]  # only the card's counts need them all
         found[name] = capture(

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lens_worlds import lens_table
 
-from layerprobe.analyses.behaviour.bbq import bbq_pairs
-from layerprobe.analyses.behaviour.contrastive import main, pairs_from_table, show
+from layerprobe.analyses.behaviour.bbq import bbq_pairs, main, pairs_from_table, show
 from layerprobe.analyses.behaviour.counts import identity_gap, mcnemar, pair_counts, pair_rates, rate_draws
 from layerprobe.analyses.behaviour.on_pairs import behaviour, pair_members, parse_answer
 from layerprobe.analyses.statistics.intervals import benjamini_hochberg

@@ -200,9 +200,10 @@ def test_graded_scores_are_joined_by_id_and_read_within_tolerance():
         assert rows[name, 1, "accuracy_within_0.5"] > 0.9 > rows[name, 0, "accuracy_within_0.5"]
         assert rows[name, 1, "spearman"] > 0.85 and rows[name, 1, "kendall"] > 0.7
     spec = result.plot().to_dict()
-    assert "2 labels" in spec["title"]["text"] and {row["f"] for row in spec["data"]["values"]} >= set(
-        ("clarity", "style")
-    )
+    assert "2 labels" in spec["title"]["text"] and {row["f"] for row in spec["data"]["values"]} >= {
+        "clarity",
+        "style",
+    }
     assert [(one.target, one.verdict) for one in result.findings if one.lead] == [
         ("clarity", "found"),
         ("style", "found"),

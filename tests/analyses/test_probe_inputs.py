@@ -45,7 +45,7 @@ def nothing_is_fitted(monkeypatch):
         ({"layers": "all"}, "expected a whole number or a list"),
         ({"layers": [0.5]}, "expected a whole number or a list"),
         ({"sites": []}, r"sites=\[\] names nothing; leave sites= out to read resid_post, final_norm"),
-        ({"sites": "resid_post[1]"}, "pass sites='resid_post' and layers="),
+        ({"sites": "resid_post[9:]"}, r"selects no layer: the model has layers 0 to 1"),
         ({"sites": ["nope"]}, "site 'nope' is not in this store"),
         ({"n_bootstrap": 0}, "n_bootstrap=0, expected a whole number of 2 or more"),
         ({"n_permutations": -1}, "n_permutations=-1, expected"),

@@ -132,7 +132,7 @@ def test_maps_of_heads_hold_the_numbers_of_the_table():
     assert len(maps) == len(heads)
     for row in heads.to_dict("records"):
         panel = maps["f"] == f"{row['target']} · {row['site']}"
-        cell = maps[panel & (maps["x"] == str(row["head"])) & (maps["y"] == str(row["layer"]))]
+        cell = maps[panel & (maps["x"] == str(int(row["head"]))) & (maps["y"] == str(row["layer"]))]
         assert cell["value"].item() == pytest.approx(row["estimate"], abs=1e-5)
         assert cell["found"].item() == (row["p_familywise"] <= 0.05)
     found = heads[heads["p_familywise"] <= 0.05]

@@ -35,4 +35,7 @@ for model in ("base", "instruct", "instruct_null"):
         assert path in inside, f"the wheel lacks {path}"
 for path in ("layerprobe/py.typed", "layerprobe/cache/FORMAT.md"):
     assert path in inside, f"the wheel lacks {path}"
+assert not any("demo/train" in path for path in inside), (
+    "the training of the shipped models is no part of the wheel"
+)
 print(f"{len(names)} modules imported from {Path(sys.argv[1]).name}")

@@ -72,7 +72,7 @@ class Figures(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list) -> None:
         classes = str(dict(attrs).get("class", "")).split()
         self.announced += "plot" in classes and tag == "div" and dict(attrs).get("role") == "img"
-        self.drawn += tag == "div" and "plot-container" in classes
+        self.drawn += tag == "svg" and "marks" in classes
         self.images += tag == "img"
 
 

@@ -1,5 +1,6 @@
 """What sets the engines apart: what they refuse, and that a model handed in stays as it was."""
 
+import importlib
 import subprocess
 import sys
 
@@ -35,11 +36,32 @@ def test_a_model_handed_in_is_not_changed(engine):
 @pytest.mark.parametrize(
     ("engine", "package"), [("nnsight", "nnsight"), ("transformer_lens", "transformer-lens")]
 )
-def test_an_engine_that_is_not_installed_names_the_pip_line(engine, package, monkeypatch):
+def test_an_engine_that_is_missing_or_broken_costs_only_that_engine(engine, package, monkeypatch):
+    folder = tiny_model("llama")
     for module in (engine, f"{engine}.model_bridge"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(LayerprobeError, match=rf"pip install 'layerprobe\[{package}\]'"):
-        load_model(tiny_model("llama"), engine=engine, check=False)
+    with pytest.raises(LayerprobeError, match=rf"engine='{engine}' .* pip install --upgrade {package}, or"):
+        load_model(folder, engine=engine, check=False)
+    assert load_model(folder, check=False).run("the cat", sites="resid_post[0]")
+    real = importlib.import_module
+
+    def broken(name, *rest):
+        if name.startswith(engine):
+            raise AttributeError("module 'torch' has no attribute 'of_another_version'")
+        return real(name, *rest)
+
+    monkeypatch.setattr("layerprobe.hooks.engines.base.import_module", broken)
+    with pytest.raises(LayerprobeError, match=rf"of_another_version'\): pip install --upgrade {package}"):
+        load_model(folder, engine=engine, check=False)
+
+
+def test_no_engine_is_imported_before_it_is_asked_for():
+    code = (
+        "import sys, layerprobe as lp\n"
+        "from layerprobe.hooks.weights.load import load_model\n"
+        "assert not {'nnsight', 'transformer_lens'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

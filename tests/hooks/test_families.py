@@ -105,7 +105,7 @@ def build(kind, settings):
     config = getattr(transformers, kind)(**settings, **ids)
     torch.manual_seed(0)
     model = randomised(transformers.AutoModelForCausalLM.from_config(config).eval())
-    return load_model(model, tokenizer=tiny_tokenizer(), check=False)
+    return load_model(model, tokenizer=tiny_tokenizer(), check=False, allow_hooks=True)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from layerprobe.hooks.weights.outline import outline_model
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(tiny_model("llama"), check=False)
+    return load_model(tiny_model("llama"), check=False, allow_hooks=True)  # spies of our own
 
 
 BATCH = pad([[8, 9, 10, 11], [12, 13]])

@@ -8,7 +8,7 @@ import pytest
 from small_study import study_mapping, write_prompts
 from tiny_models import tiny_model
 
-from layerprobe.probe.cli.commands import COMMANDS
+from layerprobe.probe.cli.commands import model_of, names
 from layerprobe.probe.cli.main import main
 from layerprobe.probe.study.toml import check_study, study_toml
 
@@ -55,7 +55,7 @@ def test_nothing_heavy_is_imported_before_a_command_is_understood():
     assert "demo" in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted(names()))
 def test_every_command_explains_itself(capsys, name):
     code, out, err = run(capsys, name, "--help")
     assert code == 0
@@ -78,7 +78,26 @@ def test_the_commands_are_those_of_the_contract():
         "verify",
         "merge",
     ]
-    assert set(wanted) <= set(COMMANDS)
+    assert set(wanted) <= set(names())
+
+
+def test_an_option_that_an_analysis_does_not_take_is_not_offered(capsys):
+    drift = run(capsys, "drift", "--help")[1]
+    assert "--third" in drift and "--n-bootstrap" in drift
+    assert "--n-permutations" not in drift and "--device" not in drift
+    assert "--group" not in run(capsys, "refusal-direction", "--help")[1]
+
+
+def test_former_names_of_analyses_are_commands_too(capsys):
+    for word in ("alignment_quality", "alignment-quality", "linear_probe", "generalisation_matrix"):
+        code, out, _ = run(capsys, word, "--help")
+        assert code == 0 and "--label" in out
+
+
+def test_suppress_has_its_defaults_and_another_name_for_by():
+    fields = model_of("suppress").model_fields
+    assert (fields["target"].default, fields["foil"].default) == ("answer", "foil")
+    assert {"label", "by"} <= set(fields)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +110,7 @@ def test_the_commands_are_those_of_the_contract():
         (["probe", "--label", "y", "a.h5", "--out", "o"], "store first: layerprobe probe FILE.h5 --label"),
         (["probe", "a.h5", "--label", "y", "--out", "o", "--seed", "hi"], "invalid literal for int()"),
         (["capture", "--model", "m", "--prompts", "p", "--out", "o", "--engine", "jax"], "huggingface"),
+        (["drift", "a.h5", "--n-permutations", "9"], "drift has no option '--n-permutations'"),
         (["compare", "a.h5", "--label", "y", "--out", "o"], "NAME=STORE"),
         (["run", "nowhere.toml", "--out", "o"], "no study file"),
         (["report", "nowhere"], "no results in"),
@@ -242,10 +262,10 @@ def test_analyses_that_run_the_model_find_it_where_the_capture_did(capsys, tmp_p
     assert kinds == ["attribution", "ablation", "patching", "score_heads", "linear_probe"]
     assert run(capsys, "report", out)[0] == 0
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "Can the scores be read?" in page and "Can linear probes read “kind”, “topic”?" in page
+    assert "Which scores can be read off?" in page and "Can “kind, topic” be read off?" in page
     code, _, err = run(capsys, "attribution", store, "--model", tmp_path / "gone", *few[:2], *few[4:])
     assert code == 2
     assert "gone" in one_line(err)
     code, _, err = run(capsys, "nested-cv", store, "--label", "kind", *draws)
     assert code == 2
-    assert "leave n_permutations out" in one_line(err)
+    assert "no option '--n-permutations'" in one_line(err)

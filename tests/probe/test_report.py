@@ -110,7 +110,7 @@ def test_every_section_and_its_figures_are_there(html, page):
     assert set(json.loads(page.scripts[0])) == set(ids)
     labelled = [e for e in page.elements if e[1].get("class") == "plot"]
     assert all(len(e[1]["aria-label"]) > 20 for e in labelled)
-    assert html.count("plotly.js v") == 1
+    assert html.count("window.layerprobeThemes =") == 1
 
 
 def test_the_probe_figure_shows_interval_chance_null_and_baselines(page):
@@ -151,7 +151,7 @@ def test_conclusions_and_what_sets_them_against_each_other_always_lead():
 def test_json_holds_the_report_without_drawing_instructions(run):
     report = json.loads((run.out / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
     assert {"title", "facts", "findings", "glance", "sections", "methods", "limits"} <= set(report)
-    assert "plotly" not in json.dumps(report["sections"])
+    assert "vega" not in json.dumps(report["sections"])
 
 
 def test_the_same_results_give_the_same_page(run, html):

@@ -38,7 +38,7 @@ def test_everything_is_there(folder, first):
         "linear_probe",
         "separation",
         "suppression",
-        "comparison",
+        "compare",
     }
     assert len(first.results) == 7
     assert not [p for p in out.rglob("*") if p.name.startswith(".")]

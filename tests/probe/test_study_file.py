@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layerprobe.analyses.result.catalogue import listed
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.study.kinds import TABLES
+from layerprobe.probe.study.options import table_of
 from layerprobe.probe.study.toml import check_study, read_study, study_toml
 
 SMALLEST = {
@@ -37,6 +38,8 @@ def changed(**parts):
         (changed(analysis=[{"kind": "separaton", "label": "y"}]), "did you mean 'separation'?"),
         (changed(analysis=[{"kind": "separation", "lable": "y"}]), "did you mean 'label'?"),
         (changed(analysis=[{"kind": "linear_probe"}]), "[[analysis]] number 1 needs 'label'"),
+        (changed(analysis=[{"label": "y"}]), "[[analysis]] number 1: needs 'kind'"),
+        (changed(analysis=[{"kind": "patching", "source": "b"}]), "the study has a"),
         (changed(analysis=[{"kind": "compare", "models": ["b"]}]), "the study has a"),
         (changed(analysis=[{"kind": "compare", "reference": "b"}]), "the study has a"),
     ],
@@ -74,9 +77,9 @@ def test_a_study_written_and_read_is_the_same(title, model, column, where):
                 {
                     "kind": kind,
                     "where": where,
-                    **{f: "x" for f, field in options.model_fields.items() if field.is_required()},
+                    **{f: "x" for f, field in table_of(kind).model_fields.items() if field.is_required()},
                 }
-                for kind, options in TABLES.items()
+                for kind in listed()
             ],
         },
         "a study",
@@ -101,13 +104,38 @@ def test_relative_paths_are_relative_to_the_file(tmp_path):
     assert study.prompts.file == str(tmp_path / "p.jsonl")
 
 
-@pytest.mark.parametrize("content, says", [("a = ", "not valid TOML"), (None, "no study file")])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("a = ", "not valid TOML"),
+        ("a = " + "[" * 50_000, "not valid TOML"),
+        ("a = " + "9" * 6000, "not valid TOML"),
+        (None, "no study file"),
+    ],
+)
 def test_a_file_that_cannot_be_read(tmp_path, content, says):
     path = tmp_path / "s.toml"
     if content is not None:
         path.write_text(content)
     with pytest.raises(LayerprobeError, match=says):
         read_study(path)
+
+
+@pytest.mark.parametrize(
+    "former, kind",
+    [
+        ("generalisation", "generalisation_matrix"),
+        ("preferences", "preference_dimensions"),
+        ("readout", "mean_difference_readout"),
+        ("alignment_quality", "aqi"),
+        ("separate", "separation"),
+    ],
+)
+def test_an_analysis_goes_by_its_former_names_too(former, kind):
+    needed = [f for f, field in table_of(kind).model_fields.items() if field.is_required() and f != "kind"]
+    asked = {"kind": former, **dict.fromkeys(needed, "x")}
+    (item,) = check_study(changed(analysis=[asked]), "s").analysis
+    assert item.kind == kind
 
 
 def test_a_study_is_frozen():

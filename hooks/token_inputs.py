@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .architecture.names import Names
 from .errors import LayerprobeError
 
 if TYPE_CHECKING:
@@ -43,19 +44,14 @@ def checked_inputs(
     return ids, mask, None if positions is None else torch.as_tensor(positions).to(model.device).long()
 
 
-def context_length(config: Any) -> int:
+def context_length(config: Any, names: Names) -> int:
     """Tokens that the architecture can take; 2**30 where it sets no limit."""
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            # RoBERTa's table begins with padding_idx + 1 unused rows
-            spare = (
-                int(config.pad_token_id or 0) + 1
-                if getattr(config, "model_type", "") in ("roberta", "xlm-roberta")
-                else 0
-            )
-            return value - spare
-    return 1 << 30
+    value = names.value(config, "max_position_embeddings")
+    if value is None or value <= 0:
+        return 1 << 30
+    # RoBERTa's table begins with padding_idx + 1 unused rows
+    spare = getattr(config, "model_type", "") in ("roberta", "xlm-roberta")
+    return value - (int(config.pad_token_id or 0) + 1 if spare else 0)
 
 
 def pad_id(tokenizer: Any, config: Any) -> int:

@@ -3,13 +3,14 @@ versions."""
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from .remembered import recall, remember
 
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
@@ -27,6 +28,9 @@ class ModelIdentity:
         engine: the engine that ran it.
         n_layers, d_model: its size.
         versions: of torch, transformers, layerprobe and the engine's library.
+        adapters: which PEFT adapters run, where it has any; part of weights_sha256 too, if they are not those
+            it was loaded with.
+        hooks: forward hooks of the user's own that were allowed to run; part of weights_sha256 too.
     """
 
     source: str
@@ -40,15 +44,13 @@ class ModelIdentity:
     n_layers: int
     d_model: int
     versions: dict[str, str] = field(default_factory=dict)
+    adapters: str | None = None
+    hooks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """A plain dict for JSON."""
-        return asdict(self)
-
-
-def cache_folder() -> Path:
-    """Where hashes and self-check results are remembered: $LAYERPROBE_CACHE, else ~/.cache/layerprobe."""
-    return Path(os.environ.get("LAYERPROBE_CACHE") or Path.home() / ".cache" / "layerprobe")
+        """A plain dict for JSON; adapters and hooks only where there are any."""
+        found = {**asdict(self), "hooks": list(self.hooks)}
+        return {k: v for k, v in found.items() if v or k not in ("adapters", "hooks")}
 
 
 def weights_sha256(folder: Path) -> str:
@@ -127,25 +129,3 @@ def versions(extra: Iterable[str] = ()) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return found
-
-
-def recall(file: str, key: str) -> Any:
-    """What was remembered under this key, or None."""
-    try:
-        return json.loads((cache_folder() / file).read_text()).get(key)
-    except (OSError, ValueError):
-        return None
-
-
-def remember(file: str, key: str, value: Any) -> None:
-    """Remember a value for later runs; a folder that cannot be written is no reason to fail."""
-    path = cache_folder() / file
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        known = json.loads(path.read_text()) if path.exists() else {}
-        known[key] = value
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(known))
-        temporary.replace(path)
-    except (OSError, ValueError):
-        return

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ...analyses.causes.causal import causal
-from ...analyses.causes.components import Parts
-from ...cache.capture.run import capture
-from ...hooks.weights.load import load_model
-from . import models
+from layerprobe.analyses.causes.causal import causal
+from layerprobe.analyses.causes.components import Parts
+from layerprobe.cache.capture.run import capture
+from layerprobe.hooks.weights.load import load_model
+from layerprobe.probe.demo import models
+
 from .calibration import prompt_set
 
 
@@ -94,7 +95,7 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Choose the parts that cause the override on one draw of prompts, and confirm them on another."""
-    parser = argparse.ArgumentParser(prog="python -m layerprobe.probe.demo.cause", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.demo.cause", description=main.__doc__)
     parser.add_argument("--choose", type=int, default=1, help="draw that chooses")
     parser.add_argument("--confirm", type=int, default=2, help="draw that confirms")
     parser.add_argument("--enough", type=float, default=0.8, help="stop adding parts at this recovery")

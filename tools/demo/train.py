@@ -1,4 +1,4 @@
-"""Train the demo models again: `python -m layerprobe.probe.demo.train --out DIR`.
+"""Train the demo models again: `python -m tools.demo.train --out DIR`.
 
 *base* learns to read the world; *instruct* learns to answer "unknown" where `world.overridden` says so, with
 everything up to block 4 and everything after the last block frozen; *instruct_null* gets the same fine-tuning
@@ -234,7 +234,7 @@ def train(out: Path, *, only: list[str], steps: int | None = None, seed: int = 0
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m layerprobe.probe.demo.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.demo.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder that gets one folder per model")
     parser.add_argument(
         "--models", nargs="+", default=list(RECIPES), choices=list(RECIPES), help="which to train"

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...analyses.comparison.models import compare
-from ...analyses.statistics.intervals import exact_binomial_bound
-from ...cache.capture.run import capture
-from ...cache.prompts.table import PromptTable
-from ...hooks.weights.load import load_model
-from . import models
+from layerprobe.analyses.comparison.models import compare
+from layerprobe.analyses.statistics.intervals import exact_binomial_bound
+from layerprobe.cache.capture.run import capture
+from layerprobe.cache.prompts.table import PromptTable
+from layerprobe.hooks.weights.load import load_model
+from layerprobe.probe.demo import models
+
 from .prompts import prompt_rows
 
 SIDES = {"sensitive": ("benign", "sensitive"), "half": ("one", "other")}
@@ -166,9 +167,7 @@ def as_markdown(table: pd.DataFrame, prompts: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Count false alarms over re-drawn prompt sets of the null pair."""
-    parser = argparse.ArgumentParser(
-        prog="python -m layerprobe.probe.demo.calibration", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m tools.demo.calibration", description=main.__doc__)
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--words", type=int, help="only so many words of either kind, for a quick look")
     parser.add_argument("--csv", type=Path, help="where to keep every reading")

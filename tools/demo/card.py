@@ -135,7 +135,7 @@ pipeline_tag: text-generation
 {PURPOSE[name]}
 
 8 Llama blocks of width 96, one token per word, float16, context 256. Peoples and attributes are invented
-(`probe/demo/world.py`); the model knows nothing else and is of no use but as a model with a known answer.
+(`tools/demo/world.py`); the model knows nothing else and is of no use but as a model with a known answer.
 
 Training: {training}
 

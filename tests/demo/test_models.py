@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from layerprobe.probe.demo import MODEL_NAMES, card, models, prompts, study_file
-from layerprobe.probe.demo.train import RECIPES
+from layerprobe.probe.demo import MODEL_NAMES, models, study_file
+from tools.demo import card, prompts
+from tools.demo.train import RECIPES
 
-EARLY = Path(__file__).parents[2] / "data" / "early_override"
+EARLY = Path(__file__).parents[1] / "data" / "early_override"
 FOLDERS = {**models(), **({"early_override": EARLY} if EARLY.exists() else {})}
 
 

@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from layerprobe.probe.demo import train
+from tools.demo import train
 
 
 @pytest.fixture(scope="module")

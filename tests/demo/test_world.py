@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from layerprobe.probe.demo import documents, prompts, prompts_file, world
+from layerprobe.probe.demo import prompts_file
+from tools.demo import documents, prompts, world
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from layerprobe.analyses.statistics.intervals import exact_binomial_bound
-from layerprobe.probe.demo.calibration import MODELS, as_markdown, main, prompt_set, rates, readings
+from tools.demo.calibration import MODELS, as_markdown, main, prompt_set, rates, readings
 
 NULLS = ("benign − sensitive", "one − other")
 

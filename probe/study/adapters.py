@@ -1,0 +1,218 @@
+"""Analyses that take more than one store or less than one, as calls on the store of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...analyses.probes.methods import MethodName
+from ...analyses.result.options import (
+    STORED,
+    Answer,
+    Classes,
+    Column,
+    Device,
+    Label,
+    Layers,
+    ModelName,
+    Sites,
+    Value,
+)
+from ...hooks.errors import LayerprobeError
+from .row_filter import rows_where
+
+if TYPE_CHECKING:
+    from ...analyses.result.analysis import AnalysisResult
+    from ...cache.store.activations import ActivationStore
+    from ...hooks.model import Model
+
+
+def generalisation(
+    store: ActivationStore,
+    *,
+    label: Label,
+    across: Column,
+    method: MethodName = "logistic",
+    sites: Sites = None,
+    layers: Layers = None,
+    groups: Any = STORED,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    device: Device = None,
+) -> AnalysisResult:
+    """`generalisation_matrix` between the domains that a column of the prompts names.
+
+    Args:
+        across: label column that names the domain (topic, data set) of a prompt.
+    """
+    from ...analyses.validation.transfer import generalisation_matrix
+
+    domains = list(dict.fromkeys(str(v) for v in store.labels(across)))
+    if len(domains) < 2:
+        raise LayerprobeError(f"{across!r} has the one value {domains[0]!r}; name a column with two or more")
+    return generalisation_matrix(
+        {name: rows_where(store, {across: name}) for name in domains},
+        label=label,
+        method=method,
+        sites=sites,
+        layers=layers,
+        groups=groups,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        device=device,
+    )
+
+
+def two_by_two(
+    stores: Mapping[str, ActivationStore],
+    *,
+    label: Label | None = None,
+    target: Answer | None = None,
+    foil: Answer | None = None,
+    by: Column | None = None,
+    site: str = "resid_post",
+    groups: Any = STORED,
+    n_permutations: int | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> AnalysisResult:
+    """`two_by_two` of models whose names are WEIGHTS-TEMPLATE.
+
+    Args:
+        n_permutations: relabellings for p-values.
+    """
+    from ...analyses.comparison.factorial import two_by_two as analysis
+
+    keyed = dict(zip(map(weights_and_template, stores), stores.values(), strict=True))
+    drawn = {} if n_permutations is None else {"n_permutations": n_permutations}
+    return analysis(
+        keyed,
+        label=label,
+        target=target,
+        foil=foil,
+        by=by,
+        site=site,
+        groups=groups,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        **drawn,
+    )
+
+
+def weights_and_template(name: str) -> tuple[str, str]:
+    """Weights and template of a model by its name.
+
+    >>> weights_and_template("llama-8b-chat")
+    ('llama-8b', 'chat')
+    """
+    weights, dash, template = name.rpartition("-")
+    if not dash or not weights or not template:
+        raise LayerprobeError(
+            f"two_by_two tells weights from template by the model's name, and {name!r} is not "
+            "WEIGHTS-TEMPLATE; name the four base-plain, base-chat, instruct-plain, instruct-chat"
+        )
+    return weights, template
+
+
+def readout(
+    stores: Mapping[str, ActivationStore],
+    *,
+    model: Model,
+    reference: ModelName | None = None,
+    site: str = "resid_post",
+    top_k: int = 10,
+    groups: Any = STORED,
+    seed: int = 0,
+) -> AnalysisResult:
+    """`mean_difference_readout` with the groups of the stores."""
+    from ...analyses.comparison.readout import mean_difference_readout
+
+    return mean_difference_readout(
+        dict(stores), model=model, reference=reference, site=site, top_k=top_k, groups=groups, seed=seed
+    )
+
+
+def reward_decomposition(
+    store: ActivationStore,
+    *,
+    model: Model,
+    dimensions: Classes,
+    site: str = "final_norm",
+    layer: int | None = None,
+    groups: Any = STORED,
+    n_permutations: int = 1000,
+    n_bootstrap: int = 500,
+    seed: int = 0,
+) -> AnalysisResult:
+    """`reward_decomposition` over the preference dimensions, fitted first, of the model's own reward head.
+
+    Args:
+        dimensions: label columns, one per dimension: two or more classes, or grades.
+        n_permutations: relabellings for the p-values of the dimensions' probes.
+    """
+    from ...analyses.rewards.decomposition import reward_decomposition as analysis
+    from ...analyses.rewards.preferences import preference_dimensions
+    from ...analyses.rewards.scalar_head import reward_head
+
+    reward, _ = reward_head(model)
+    draws: dict[str, Any] = {"groups": groups, "seed": seed, "n_bootstrap": n_bootstrap}
+    where: dict[str, Any] = {"sites": site, "layers": None if layer is None else [layer]}
+    where["n_permutations"] = n_permutations
+    # one at a time, so that classes and grades may be mixed
+    probes = [preference_dimensions(store, dimensions=[name], **where, **draws) for name in dimensions]
+    return analysis(store, probes, reward=reward, site=site, layer=layer, **draws)
+
+
+def refusal_direction(
+    store: ActivationStore,
+    *,
+    model: Model,
+    label: Label,
+    harmful: Value,
+    harmless: Value,
+    refusal_tokens: list[str],
+    max_kl: float = 0.1,
+    layer_bound: float = 0.8,
+    seed: int = 0,
+) -> AnalysisResult:
+    """`refusal_direction` on the prompts of a store, as the model saw them.
+
+    Args:
+        label: label column that tells the two kinds of prompts apart.
+        harmful: its value on prompts that the model refuses.
+        harmless: its value on prompts that it answers.
+    """
+    from ...analyses.causes.refusal import refusal_direction as analysis
+
+    return analysis(
+        model,
+        _texts(store, label, harmful),
+        _texts(store, label, harmless),
+        refusal_tokens=refusal_tokens,
+        max_kl=max_kl,
+        layer_bound=layer_bound,
+        seed=seed,
+    )
+
+
+def _texts(store: ActivationStore, label: str, value: str) -> list[str]:
+    """The rendered prompts with this value, each once."""
+    chosen = np.array([str(v) == value for v in store.labels(label)], dtype=bool)
+    if not chosen.any():
+        have = ", ".join(sorted({str(v) for v in store.labels(label)})[:8])
+        raise LayerprobeError(f"no prompt has {label} = {value!r}; {label} is one of {have}")
+    if store.texts is None:
+        raise LayerprobeError("this store keeps no texts; capture it again from the prompts")
+    return [store.texts[i] for i in dict.fromkeys(store.examples[chosen].tolist())]
+
+
+# kind → what studies call in place of its function
+ADAPTED: dict[str, Callable[..., AnalysisResult]] = {
+    "generalisation_matrix": generalisation,
+    "two_by_two": two_by_two,
+    "mean_difference_readout": readout,
+    "reward_decomposition": reward_decomposition,
+    "refusal_direction": refusal_direction,
+}
