@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from planted_probes import values_of
 from tiny_models import WORDS, tiny_model, tiny_reward_model, tiny_tokenizer
 
 import layerprobe as lp
@@ -199,11 +200,9 @@ def test_graded_scores_are_joined_by_id_and_read_within_tolerance():
         assert rows[name, 1, "r2"] > 0.8 and rows[name, 0, "r2"] < 0.2
         assert rows[name, 1, "accuracy_within_0.5"] > 0.9 > rows[name, 0, "accuracy_within_0.5"]
         assert rows[name, 1, "spearman"] > 0.85 and rows[name, 1, "kendall"] > 0.7
-    spec = result.plot().to_dict()
-    assert "2 labels" in spec["title"]["text"] and {row["f"] for row in spec["data"]["values"]} >= {
-        "clarity",
-        "style",
-    }
+    chart = result.plot()
+    assert "2 labels" in chart.to_dict()["title"]["text"]
+    assert {row["f"] for row in values_of(chart)[0]} >= {"clarity", "style"}
     assert [(one.target, one.verdict) for one in result.findings if one.lead] == [
         ("clarity", "found"),
         ("style", "found"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from planted_probes import values_of
 
 import layerprobe as lp
 from layerprobe.analyses.result.analysis import AnalysisResult, joined, tidy
@@ -108,14 +109,6 @@ def test_every_kind_of_site_can_be_told_and_drawn(sites, verb, tmp_path):
         assert "head 2 of head_out[1]" in text
     if "final_norm" in sites:
         assert "final_norm" in text and "final_norm[" not in text
-
-
-def values_of(chart):
-    """All rows of data of a chart, whatever it is made of."""
-    spec = chart.to_dict()
-    parts = spec.get("vconcat", [spec])
-    named = spec.get("datasets", {})
-    return [named.get(part["data"].get("name"), part["data"].get("values")) for part in parts]
 
 
 def test_maps_of_heads_hold_the_numbers_of_the_table():

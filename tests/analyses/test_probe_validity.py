@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted_probes import planted_store
+from planted_probes import planted_store, values_of
 
 import layerprobe as lp
 from layerprobe.analyses.probes.selectivity import selectivity
@@ -59,7 +59,7 @@ def test_leaving_a_domain_out():
     (lead,) = [finding for finding in result.findings if finding.lead]
     assert lead.subset == "domain=c" and lead.estimate == rows.loc["domain=c", "estimate"]
     assert lead.verdict == "not_tested" and "below chance" in " ".join(lead.caveats)
-    assert {row["f"] for row in result.plot().to_dict()["data"]["values"]} >= set("abc")
+    assert {row["f"] for row in values_of(result.plot())[0]} >= set("abc")
 
 
 def test_memorised_words_are_not_selective():
