@@ -82,11 +82,26 @@ def module_sha256(model: nn.Module) -> str:
     import torch
 
     total = hashlib.sha256()
+    elsewhere = _offloaded(model)
     for name, tensor in sorted(model.state_dict().items()):
-        value = torch.as_tensor(tensor).detach().cpu().contiguous()
+        value = torch.as_tensor(elsewhere.get(name, tensor)).detach().cpu().contiguous()
         total.update(f"{name}:{tuple(value.shape)}:{value.dtype}\n".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def _offloaded(model: nn.Module) -> dict[str, Any]:
+    """Weights that accelerate keeps elsewhere while they rest."""
+    found: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        hook = getattr(module, "_hf_hook", None)
+        kept = getattr(hook, "weights_map", None)
+        if kept is None:
+            continue
+        for name, tensor in module.state_dict().items():
+            if "." not in name and tensor.is_meta:
+                found[f"{path}.{name}" if path else name] = kept[name]
+    return found
 
 
 def text_sha256(text: str | None) -> str | None:

@@ -35,6 +35,8 @@ class Model(ModelFacts):
         lock: held while the model runs or is being edited, so that several threads may share it; one per
             module, whatever the number of `Model`s around it.
         allow_hooks: run with hooks that were put on the model by hand.
+        unavailable: what failed the self-check, with the reason: sites, and "generate" for texts of unequal
+            length.
     """
 
     _edits: tuple[Intervention, ...] = ()
@@ -102,6 +104,7 @@ class Model(ModelFacts):
         Returns:
             [B, T, vocabulary]; [B, vocabulary] for positions [B]; [B, P, vocabulary] for [B, P].
         """
+        self._need("lens")  # what is wrong with the one is wrong with the other
         ids, mask, where = checked_inputs(self, input_ids, attention_mask, position_ids)
         edit_rules.check_start(self, start, ids)
         wanted = None if positions is None else torch.as_tensor(positions).to(ids.device).long()
@@ -164,6 +167,8 @@ class Model(ModelFacts):
             raise LayerprobeError(
                 "generation needs left padding: the last column of attention_mask must be all ones"
             )
+        if not bool(torch.as_tensor(attention_mask).all()):
+            self._need("generate")
         fill = {"pad_token_id": pad_id(self.tokenizer, self.config)}
         chosen = {"do_sample": False, **fill, **options, "max_new_tokens": max_new_tokens}
         ids, mask, _ = checked_inputs(self, input_ids, attention_mask, None)
@@ -214,14 +219,14 @@ class Model(ModelFacts):
         edit_texts.check_texts(self.edits, lengths, what)
 
     def check(self, *, again: bool = False) -> CheckReport:
-        """Compare this model's hooks with its own outputs; the result is remembered by weights, engine and
-        versions.
+        """Compare this model's hooks with its own outputs, site by site; the result is remembered by weights,
+        engine and versions. A site that fails is not available from then on (`model.sites` says why).
 
         Args:
             again: run it even if it is remembered.
 
         Raises:
-            LayerprobeError: naming the site that is off and by how much.
+            LayerprobeError: where the stream itself is off, padding changes it, or edits change nothing.
         """
         return check(self, again=again)
 

@@ -15,7 +15,7 @@ from .engines.base import Engine
 from .errors import LayerprobeError
 from .identity import ModelIdentity
 from .lenses import Lens
-from .sites import SiteAt, parse_sites, site_info
+from .sites import SITES, SiteAt, Sites, parse_sites, site_info
 from .token_inputs import context_length
 from .tokens import Encoding, check_tokenizer, encode
 
@@ -47,6 +47,7 @@ class ModelFacts:
         self._identify = identity
         self.allow_hooks = allow_hooks
         self.lenses: dict[str, Lens] = {}
+        self.unavailable: dict[str, str] = {}
         self.lock = _LOCKS.setdefault(hf, RLock())
 
     @property
@@ -107,7 +108,15 @@ class ModelFacts:
         adapter, or hooks put on by hand give another one."""
         return self._identify()
 
-    @cached_property
+    def _need(self, what: str) -> None:
+        """Refuse what failed the self-check: a site, or "generate"."""
+        if what in self.unavailable:
+            raise LayerprobeError(
+                f"{self.name}, engine {self.engine.name}: {what} is not available, since its self-check "
+                f"failed: {self.unavailable[what]}"
+            )
+
+    @property
     def lens(self) -> Lens:
         """The logit lens.
 
@@ -119,6 +128,7 @@ class ModelFacts:
             raise LayerprobeError(
                 f"{self.name} has no unembedding, hence no lens: load a causal language model"
             )
+        self._need("lens")
         return Lens(head, device=self.device, n_layers=self.n_layers)
 
     def get_lens(self, name: str = "logit") -> Lens:
@@ -136,9 +146,10 @@ class ModelFacts:
         return self.lenses[name]
 
     def __repr__(self) -> str:
+        without = f", without {', '.join(self.unavailable)}" if self.unavailable else ""
         return (
             f"Model({self.name!r}: {self.n_layers} layers x {self.d_model}, {self.n_heads} heads, "
-            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name})"
+            f"{str(self.dtype).removeprefix('torch.')}, {self.device}, engine {self.engine.name}{without})"
         )
 
     def parse_sites(self, sites: Sequence[str | SiteAt] | str) -> tuple[SiteAt, ...]:
@@ -158,9 +169,28 @@ class ModelFacts:
                 raise LayerprobeError(
                     f"{at} is out of range: {self.name} has layers 0 to {self.n_layers - 1}"
                 )
-            reason = self.engine.available(at)
+            reason = self.why_not(at)
             if reason is not None:
                 raise LayerprobeError(f"{self.name}, engine {self.engine.name}: {reason}")
+
+    def why_not(self, at: SiteAt) -> str | None:
+        """None where a site can be read; else why not: it is lacking, or its self-check failed."""
+        failed = self.unavailable.get(at.site)
+        if failed is not None:
+            return f"{at} is not available, since its self-check failed: {failed}"
+        return self.engine.available(at)
+
+    @property
+    def sites(self) -> Sites:
+        """Every site, with the layers that have it or the reason why none has; shows itself as a table."""
+        found: dict[str, tuple[int, ...] | str] = {}
+        for name, info in SITES.items():
+            layers: Sequence[int | None] = range(self.n_layers) if info.layered else (None,)
+            reasons = {layer: self.why_not(SiteAt(name, layer)) for layer in layers}
+            held = tuple(layer for layer, reason in reasons.items() if reason is None and layer is not None)
+            whole = not info.layered and reasons[None] is None
+            found[name] = held if held or whole else str(next(iter(reasons.values())))
+        return Sites(found)
 
     def site_shape(self, site: str | SiteAt) -> tuple[int, ...]:
         """Per-token shape of a site: (d_model,), (heads, d_head), (d_ff,); -1 for the keys of an attention

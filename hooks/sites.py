@@ -3,7 +3,7 @@ selection."""
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,14 @@ _ROWS = (
         "what attention adds to the stream, after a post-norm or a scale of its own",
         "blocks.{l}.attn.o.hook_out (ln1_post.hook_out)",
         "output of the attention module (of its post-norm)",
+    ),
+    (
+        "mixer_out",
+        True,
+        "d_model",
+        "what a mixer that is no attention (Mamba, linear attention, convolution) adds to the stream",
+        "none",
+        "output of the mixer",
     ),
     (
         "mlp_out",
@@ -171,6 +179,36 @@ class SiteAt:
 
     def __str__(self) -> str:
         return self.site if self.layer is None else f"{self.site}[{self.layer}]"
+
+
+class Sites(Mapping[str, "tuple[int, ...] | str"]):
+    """The sites of a model: the layers that have each, () for one without layers, or why there is none."""
+
+    def __init__(self, found: Mapping[str, "tuple[int, ...] | str"]) -> None:
+        self._found = dict(found)
+
+    def __getitem__(self, name: str) -> "tuple[int, ...] | str":
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._found))
+        return "\n".join(f"{name:{width}}  {_said(found)}" for name, found in self._found.items())
+
+
+def _said(found: "tuple[int, ...] | str") -> str:
+    if isinstance(found, str):
+        return f"- {found}"
+    if not found:
+        return "available"
+    whole = found == tuple(range(found[0], found[-1] + 1))
+    listed = f"{found[0]}-{found[-1]}" if whole and len(found) > 1 else ", ".join(map(str, found))
+    return f"layers {listed}" if len(found) > 1 else f"layer {listed}"
 
 
 def parse_sites(selections: Sequence[str | SiteAt] | str, n_layers: int) -> tuple[SiteAt, ...]:

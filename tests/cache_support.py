@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import signal
+from contextlib import contextmanager
 
 import h5py
 import torch
@@ -115,3 +116,29 @@ def fill_the_disk(source, path, room):
         code = 0 if "no room for" in str(error) else 2
     finally:
         os._exit(code)  # not by way of HDF5's own end, which tries to flush again
+
+
+def flip(path, offset, bit):
+    """Change one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ (1 << bit)]))
+
+
+@contextmanager
+def stopped(after):
+    """Captures end, as by Ctrl-C, when they would write block `after`."""
+    original = writer.StoreWriter.write
+
+    def write(self, block, buffers):
+        if block == after:
+            raise KeyboardInterrupt
+        original(self, block, buffers)
+
+    writer.StoreWriter.write = write
+    try:
+        yield
+    finally:
+        writer.StoreWriter.write = original

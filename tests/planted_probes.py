@@ -37,11 +37,3 @@ def planted_store(
         **given,
     )
     return store, axis
-
-
-def values_of(chart):
-    """All rows of data of a chart, whatever it is made of."""
-    spec = chart.to_dict()
-    parts = spec.get("vconcat", [spec])
-    named = spec.get("datasets", {})
-    return [named.get(part["data"].get("name"), part["data"].get("values")) for part in parts]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tiny_models import tiny_model
 
-PEOPLE = ("cat", "dog", "baker", "pilot", "boy", "girl", "king", "queen")
+PEOPLE = ("cat", "dog", "baker", "pilot")
+LOOKS = ("red", "blue", "old", "young")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>"
 
 
@@ -16,7 +17,8 @@ def write_prompts(folder: Path, *, n_groups: int = 16, hostile: bool = False) ->
         for member in range(4):
             kind = "late" if member % 2 else "early"
             who = PEOPLE[(group + member) % 4]
-            text = f"the {who} was {kind} in the park . the {who} was {kind} ? answer :"
+            where = f"{LOOKS[group % 4]} {LOOKS[group // 4 % 4]} park"  # no text occurs in two groups
+            text = f"the {who} was {kind} in the {where} . the {who} was {kind} ? answer :"
             if hostile and group == 0:
                 text += f" {HOSTILE}"
             rows.append(

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Column, Label, ModelName
 from ..result.registry import analysis
-from ..separation.codes import encode_labels
-from ..statistics.resampling import STORED, check_finite, resolve_groups, split_half
+from ..statistics.resampling import STORED, check_finite, group_codes, resolve_groups, split_half
 from .forms import VARIANTS, released_quality
 from .pooling import LayerPooling, fit_pooling
 from .quality_view import draw, found
@@ -87,6 +87,15 @@ def aqi(
 
     Raises:
         LayerprobeError: more than two classes, unknown names, stores over different prompts.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> x = rng.normal(size=(2, 60, 8)); x[1, :, 0] += 6 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"safe": y})
+    >>> result = aqi(store, label="safe", groups=None, n_seeds=2, n_permutations=50, n_bootstrap=20)
+    >>> [finding.verdict for finding in result.findings if finding.lead]
+    ['found']
     """
     named = dict(stores) if isinstance(stores, Mapping) else {stores.model_name: stores}
     first = next(iter(named.values()))
@@ -98,29 +107,32 @@ def aqi(
     if reference not in named:
         raise LayerprobeError(f"reference={reference!r} is none of {', '.join(named)}")
     _check_same_prompts(named, label)
-    codes, classes = encode_labels(first.labels(label))
+    labelled = read_classes(first, label)
+    codes, classes, rows_read = labelled.codes, labelled.classes, labelled.rows
     if len(classes) != 2:
         raise LayerprobeError(
-            f"AQI needs two classes and {label!r} holds {len(classes)}: {classes}; keep two"
+            f"AQI needs two classes and {label!r} holds {len(classes)}: {list(classes)}; keep two"
         )
-    keys = resolve_groups(first, groups)
+    keys = group_codes(resolve_groups(first, groups)[rows_read])
     subsets = {"overall": np.ones(len(codes), dtype=bool)}
     if axis is not None:
-        values = first.labels(axis)
-        subsets |= {f"{axis}={value}": values == value for value in np.unique(values)}
+        parts = read_classes(first, axis, least=1)
+        of_row = np.full(first.n_rows, -1)
+        of_row[parts.rows] = parts.codes
+        subsets |= {f"{axis}={value}": of_row[rows_read] == code for code, value in enumerate(parts.classes)}
     train = split_half(keys, seed, labels=codes)
     rows: list[dict[str, Any]] = []
     weights: list[dict[str, Any]] = []
     scored: dict[str, list[Scored]] = {}
     for name, store in named.items():
-        layer_numbers, x = _layers(store, site, layers)
+        layer_numbers, x = _layers(store, site, layers, read_classes(store, label).rows)
         about: dict[str, Any] = {
             "model": name,
             "dataset": store.dataset_name,
             "site": x[0],
             "tokens": store.tokens,
         }
-        about |= {"target": label, "method": f"{variant} {weighting}", "space": space, "seed": seed}
+        about |= {"target": labelled.name, "method": f"{variant} {weighting}", "space": space, "seed": seed}
         if variant == "released":
             rows += _released_rows(about, x[1][-1], codes, subsets, balance)
             continue
@@ -153,29 +165,41 @@ def aqi(
             if enough(codes, keys, rows_in & ~train)
         ]
         rows += table_rows(about, scored[name], variant, level)
-    rows += differences(scored, reference, label, space, level)
+    rows += differences(scored, reference, labelled.name, space, level)
     return AnalysisResult(
         kind="alignment_quality",
         table=tidy(rows),
         frames={"weights": tidy(weights)} if weights else {},
-        provenance={"label": label, "classes": [str(c) for c in classes], "variant": variant, "axis": axis},
-        notes=(NOTES[variant],) if variant in NOTES else (),
+        provenance={"label": labelled.name, "classes": list(classes), "variant": variant, "axis": axis},
+        notes=(*((NOTES[variant],) if variant in NOTES else ()), *labelled.notes),
     )
 
 
 def _check_same_prompts(named: Mapping[str, ActivationStore], label: str) -> None:
-    names = list(named)
-    for other in names[1:]:
-        same = np.array_equal(named[names[0]].ids, named[other].ids)
-        if not same or not np.array_equal(named[names[0]].labels(label), named[other].labels(label)):
+    first, *others = named
+    for other in others:
+        if not _same_prompts(named[first], named[other], label):
             raise LayerprobeError(
-                f"{names[0]} and {other} were captured over different prompts or labels, so they cannot be "
+                f"{first} and {other} were captured over different prompts or labels, so they cannot be "
                 "paired; capture both from one prompt file"
             )
 
 
+def _same_prompts(one: ActivationStore, other: ActivationStore, label: str) -> bool:
+    """Whether the rows that have a label are of the same prompts and classes, in whatever order."""
+    a, b = (read_classes(store, label, least=1) for store in (one, other))
+    return (
+        a.classes == b.classes
+        and np.array_equal(a.codes, b.codes)
+        and np.array_equal(np.asarray(one.ids)[a.rows], np.asarray(other.ids)[b.rows])
+    )
+
+
 def _layers(
-    store: ActivationStore, site: str | None, layers: Sequence[int] | None
+    store: ActivationStore,
+    site: str | None,
+    layers: Sequence[int] | None,
+    chosen_rows: NDArray[np.int64],
 ) -> tuple[tuple[int, ...], tuple[str, NDArray[np.floating]]]:
     if site is None:
         layered = [name for name in store.sites if name != "lens" and store.layers(name)]
@@ -185,8 +209,8 @@ def _layers(
     chosen = tuple(store.layers(site) if layers is None else layers)
     values = []
     for layer in chosen:
-        rows = np.asarray(store.activations(site, layer))
-        check_finite(rows, site=site, layer=layer, ids=store.ids)
+        rows = np.asarray(store.activations(site, layer))[chosen_rows]
+        check_finite(rows, site=site, layer=layer, ids=store.ids[chosen_rows], rows=chosen_rows)
         values.append(rows.reshape(len(rows), -1).astype(np.float32))
     return chosen, (site, np.stack(values))
 

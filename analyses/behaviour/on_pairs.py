@@ -19,12 +19,12 @@ from ..result.words import p_value
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
-    bootstrap_interval,
-    cluster_bootstrap_weights,
     group_codes,
     resolve_groups,
 )
-from .counts import PairCounts, mcnemar, pair_counts, pair_rates, rate_draws
+from ..statistics.same_prompts import merge_codes
+from ..statistics.shares import share_interval
+from .counts import PairCounts, mcnemar, pair_counts, rate_parts
 
 
 def parse_answer(text: str, options: Sequence[str]) -> str | None:
@@ -78,8 +78,8 @@ def behaviour(
         variants: surface variants of an answer by `max` or `logsumexp`.
         right_when: `beats_foil` (the answer's logit is larger), or `top` (the answer is the likeliest of all
             tokens).
-        n_bootstrap: cluster-bootstrap draws over groups of pairs.
-        seed: of the draws.
+        n_bootstrap: takes no effect: intervals of shares need no draws.
+        seed: takes no effect either.
 
     Returns:
         kind `behaviour`; one row per model × method × subset × metric. Counts a, b, c, d have no interval.
@@ -104,7 +104,7 @@ def behaviour(
         if name in texts:
             right["generated"] = generated_right(store, texts[name], target, foil)
         members = pair_members(store, role)
-        codes = group_codes(resolve_groups(store, groups)[members[:, 0]])
+        codes = pair_groups(resolve_groups(store, groups), members)
         cells = _subsets(store, members, by)
         for method, correct in right.items():
             correct_target, correct_contrast = correct[members[:, 0]], correct[members[:, 1]]
@@ -127,9 +127,7 @@ def behaviour(
                     "subset": subset,
                     "seed": seed,
                 }
-                rows += rate_rows(
-                    fields, correct_target[mask], correct_contrast[mask], codes[mask], n_bootstrap, seed
-                )
+                rows += rate_rows(fields, correct_target[mask], correct_contrast[mask], codes[mask])
     tests = [row for row in rows if row["metric"] == "mcnemar"]
     for row, q in zip(tests, benjamini_hochberg([row["p"] for row in tests]), strict=True):
         row["q"] = float(q)
@@ -199,34 +197,17 @@ def rate_rows(
     target_right: ArrayLike,
     contrast_right: ArrayLike,
     groups: NDArray[np.int64],
-    n_bootstrap: int,
-    seed: int,
 ) -> list[dict[str, Any]]:
-    """Counts, rates with cluster-bootstrap intervals, and McNemar's test of one set of pairs."""
+    """Counts, rates with intervals that own up to groups, and McNemar's test of one set of pairs."""
     counts = pair_counts(target_right, contrast_right)
     size = {"n": int(counts.n), "n_groups": len(np.unique(groups))}
     rows = [{**fields, **size, "metric": name, "estimate": getattr(counts, name)} for name in "abcd"]
     for row in rows:
         row["note"] = "a count of pairs"
-    weights = cluster_bootstrap_weights(groups, n_bootstrap, seed).astype(np.float64)
-    draws = rate_draws(target_right, contrast_right, weights)
-    for metric, value in pair_rates(counts).items():
-        known = np.isfinite(draws[metric])
-        row = {
-            **fields,
-            **size,
-            "metric": metric,
-            "estimate": value,
-            "ci_method": "cluster bootstrap, percentile",
-        }
-        if size["n_groups"] > 1 and known.mean() > 0.95:
-            lo, hi = bootstrap_interval(draws[metric])
-            row |= {"lo": float(lo), "hi": float(hi)}
-        else:
-            row["note"] = "no interval: " + (
-                "one group" if size["n_groups"] < 2 else "undefined in some bootstrap draws"
-            )
-        rows.append(row)
+    rows += [
+        {**fields, **size, "metric": metric, **share_interval(hits, groups, trials=among).row}
+        for metric, (hits, among) in rate_parts(target_right, contrast_right).items()
+    ]
     rows.append(
         {
             **fields,
@@ -238,6 +219,11 @@ def rate_rows(
         }
     )
     return rows
+
+
+def pair_groups(groups: NDArray[np.int64], members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[pairs] group of each pair: those of its two members are one."""
+    return group_codes(merge_codes(groups, groups[members])[members[:, 0]])
 
 
 def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[str, NDArray[np.bool_]]:

@@ -71,6 +71,20 @@ def ablation(
 
     Raises:
         LayerprobeError: an unknown `how`, or a store that this model did not make.
+
+    Source: Michel, Levy & Neubig 2019 (1905.10650); mean and resample ablation: Wang et al. (2211.00593).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> result = lp.ablation(store, model=model, n_bootstrap=20, n_permutations=20)
+    >>> len(result.table.query("metric == 'effect'"))  # 8 layers of 4 heads and an MLP
+    40
     """
     if how not in HOW:
         raise LayerprobeError(f"how={how!r}, expected one of {', '.join(HOW)}")

@@ -11,10 +11,13 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .answer_task import AnswerTask, answer_task
 from .component_views import attribution_drawn, attribution_found
 from .components import Component, all_components
 from .written_parts import attribute
+
+METRIC = "direct_logit_attribution"
 
 
 @analysis(
@@ -60,6 +63,21 @@ def attribution(
 
     Raises:
         LayerprobeError: a model whose blocks are not additive, or whose sums do not check.
+
+    Source: Elhage et al. 2021, “A mathematical framework for transformer circuits”.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> table = lp.attribution(store, model=model, n_bootstrap=20).table.set_index("component")
+    >>> parts = table.drop(index=[name for name in table.index if name.startswith(("attention ", "total"))])
+    >>> bool(abs(parts["estimate"].sum() - table.loc["total", "estimate"]) < 1e-3)
+    True
     """
     task = answer_task(
         store, model, target=target, foil=foil, groups=groups, rows=rows, limit=limit, seed=seed
@@ -77,14 +95,14 @@ def attribution(
         table += _rows(names, draws[subset], subset, mask, task)
     if len(draws) == 2:
         (first, one), (second, two) = draws.items()
-        gap = _rows(names, one - two, first, np.ones(len(task), bool), task)
-        table += [{**row, "minus": second} for row in gap]
+        every = np.ones(len(task), bool)
+        table += [{**row, "minus": second} for row in _rows(names, one - two, first, every, task)]
     result = tidy(
         {
             "model": store.model_name,
             "dataset": store.dataset_name,
             "target": f"{target} − {foil}",
-            "metric": "direct_logit_attribution",
+            "metric": METRIC,
             "seed": seed,
             **row,
         }
@@ -163,6 +181,6 @@ def _rows(
                 "layer": int(layer) if layer else None,
                 "site": "attn_out" if head == "attention" else None,
             }
-        row = {**size, **fields, "estimate": draws[0, column], "lo": lo[column], "hi": hi[column]}
+        row = {**size, **fields, **bounded(METRIC, draws[0, column], lo[column], hi[column])}
         rows.append(row if several else {**row, "note": "no interval: one group"})
     return rows

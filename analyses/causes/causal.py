@@ -17,6 +17,7 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
 from .causal_view import draw, found
 from .choice import Patcher, choose, random_sets
@@ -98,6 +99,22 @@ def causal(
 
     Raises:
         LayerprobeError: runs that cannot be aligned, prompts that are to choose and confirm both.
+
+    Source: greedy choice as in Conmy et al. 2023 (2304.14997), confirmed on prompts that did not choose.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> base = lp.load_model(demo.models()["base"])
+    >>> few = {"n_bootstrap": 20, "n_permutations": 20, "n_random": 2, "most": 2}
+    >>> result = lp.causal(store, model=model, source=base, **few)
+    >>> "recovery_of_set" in set(result.table["metric"])
+    True
     """
 
     def patcher_of(some: Any, chosen_rows: NDArray[Any] | None) -> tuple[Patcher, int]:
@@ -143,7 +160,7 @@ def causal(
     moved = scoring.random_directions(chosen, n_random, seed) - corrupt[:, None]
     lo, hi = bootstrap_interval(sets[1:, 0])
     table: list[dict[str, Any]] = [
-        {**size, "metric": "recovery_of_set", "estimate": sets[0, 0], "lo": float(lo), "hi": float(hi)},
+        {**size, "metric": "recovery_of_set", **bounded("recovery_of_set", sets[0, 0], lo, hi)},
         random_row("recovery_of_random_sets", sets[:, 1:], size, f"of {len(differing)} parts that differ"),
         random_row(
             "recovery_of_random_directions",

@@ -23,6 +23,7 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
+from ..statistics.rows import bounded
 from .answer_task import AnswerTask, answer_task
 from .component_views import patching_drawn, patching_found
 from .components import Component, all_components
@@ -90,6 +91,21 @@ def patching(
 
     Raises:
         LayerprobeError: runs that cannot be aligned token by token.
+
+    Source: Vig et al. (2004.12265); Zhang & Nanda (2309.16042); paths: Wang et al. (2211.00593).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> labels = ["sensitive", "answer", "foil", "role"]
+    >>> columns = {"text": "prompt", "labels": labels, "group": "group", "pair": "pair"}
+    >>> prompts = lp.read_prompts(demo.prompts_file(), **columns)[:16]
+    >>> options = {"lens_tokens": ["answer", "foil"], "chat_template": True, "progress": False}
+    >>> store = lp.capture(model, prompts, sites=["lens"], **options)
+    >>> base = lp.load_model(demo.models()["base"])
+    >>> result = lp.patching(store, model=model, source=base, n_bootstrap=20, n_permutations=20)
+    >>> sorted(result.frames)
+    ['map', 'positions']
     """
     task, origin, left_out = prepare(
         store,
@@ -215,7 +231,8 @@ def end_rows(corrupt: Floats, clean: Floats, weights: Floats, size: dict[str, An
     for name, values in (("corrupt", corrupt), ("clean", clean)):
         draws = weights @ values / weights.sum(axis=1)
         lo, hi = (float(end) for end in bootstrap_interval(draws[1:]))
-        rows.append({**size, "metric": f"{name}_logit_difference", "estimate": draws[0], "lo": lo, "hi": hi})
+        metric = f"{name}_logit_difference"
+        rows.append({**size, "metric": metric, **bounded(metric, draws[0], lo, hi)})
     return rows
 
 
@@ -251,9 +268,7 @@ def effect_rows(
                 **size,
                 **name.fields(),
                 "metric": metric,
-                "estimate": draws[0, i],
-                "lo": lo[i],
-                "hi": hi[i],
+                **bounded(metric, draws[0, i], lo[i], hi[i]),
                 "p": p[i],
                 "p_familywise": family[i],
             }

@@ -20,6 +20,7 @@ from ...hooks.sites import SiteAt
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
 from ..result.registry import analysis
+from .refusal_on_store import refusal_direction_on_store
 from .refusal_view import draw, found
 
 Prompts = Sequence[Any]
@@ -31,6 +32,7 @@ Prompts = Sequence[Any]
     guide="base_vs_instruct",
     findings=found,
     picture=draw,
+    call=refusal_direction_on_store,
 )
 def refusal_direction(
     model: Any,
@@ -71,6 +73,17 @@ def refusal_direction(
 
     Raises:
         LayerprobeError: fewer than 5 prompts of a kind, unknown tokens, or no admissible candidate.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["instruct"])
+    >>> asked = lp.read_prompts(demo.prompts_file(), text="prompt", labels=["sensitive"])
+    >>> kinds = asked.labels["sensitive"]
+    >>> harmful, harmless = ([asked.prompts[i] for i in np.flatnonzero(kinds == kind)[:12]]
+    ...                      for kind in ("sensitive", "benign"))
+    >>> result = lp.refusal_direction(model, harmful, harmless, refusal_tokens=["unknown"], max_kl=10.0)
+    >>> list(result.directions)[0][0]
+    'resid_pre'
     """
     for name, prompts in (("harmful", harmful), ("harmless", harmless)):
         if len(prompts) < 6:

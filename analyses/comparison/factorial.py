@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..lens.suppression import subsets_of, trajectory_of
-from ..lens.suppression_index import CI, Draws, bounds, read_subset
+from ..lens.suppression_index import CI, Draws, read_subset
 from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
+from ..statistics.rows import from_draws
 from .alikeness import group_jackknife
 from .geometry import JACKKNIFE, crossfit_norm, halves, triple
 from .models import compare, lens_columns
@@ -231,7 +232,7 @@ def shift_interaction(
                 "ci_method": JACKKNIFE,
                 "n": len(groups),
                 "n_groups": int(groups.max()) + 1,
-                **triple(group_jackknife(length, groups, seed=seed)),
+                **triple("mean_shift", group_jackknife(length, groups, seed=seed)),
             }
         )
     return rows
@@ -259,15 +260,12 @@ def index_interaction(
             ).index
             for name, sign in signs
         )
-        lo, hi = bounds(total)
         rows.append(
             {
                 "metric": "suppression_index",
                 "site": "lens",
                 "subset": subset,
-                "estimate": float(np.asarray(total)[0]),
-                "lo": lo,
-                "hi": hi,
+                **from_draws("suppression_index", total, difference=True),
                 "ci_method": CI,
                 "n": int(chosen.sum()),
                 "n_groups": draws.n_groups(chosen),

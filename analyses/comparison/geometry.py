@@ -15,10 +15,13 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
+from ..statistics.rows import bounded, null_fields
 from .alikeness import (
+    LEAST_GROUPS,
     _hollow,
     cka_of_grams,
     effective_rank,
+    exchanged_groups,
     group_jackknife,
     jackknife_interval,
     jackknife_values,
@@ -29,6 +32,7 @@ from .alikeness import (
 
 JACKKNIFE = "group jackknife, t"
 BLOCKS = 10
+NULL_DRAWS = 100
 Floats = NDArray[np.float64]
 
 
@@ -70,7 +74,7 @@ def geometry_rows(
         common = {"model": name, "site": site, "layer": layer, "ci_method": JACKKNIFE, "seed": seed}
         yield {
             **common,
-            **triple(jackknife_interval(*ranks[name])),
+            **triple("effective_rank", jackknife_interval(*ranks[name])),
             "metric": "effective_rank",
             "space": "raw",
             **size(groups, rows),
@@ -107,7 +111,10 @@ def geometry_rows(
             "metric": "effective_rank_difference",
             "space": "raw",
             **size(groups, rows),
-            **triple(jackknife_interval(ranks[name][0] - top[0], ranks[name][1] - top[1])),
+            **triple(
+                "effective_rank_difference",
+                jackknife_interval(ranks[name][0] - top[0], ranks[name][1] - top[1]),
+            ),
         }
         yield {
             **common,
@@ -126,8 +133,8 @@ def size(groups: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[str, int]:
     return {"n": len(rows), "n_groups": len(np.unique(groups[rows]))}
 
 
-def triple(parts: tuple[Floats, Floats, Floats]) -> dict[str, float]:
-    return dict(zip(("estimate", "lo", "hi"), map(float, parts), strict=True))
+def triple(metric: str, parts: tuple[Floats, Floats, Floats]) -> dict[str, float]:
+    return bounded(metric, *map(float, parts))
 
 
 def rank_values(x: Floats, groups: NDArray[np.int64], seed: int) -> tuple[Floats, Floats]:
@@ -135,34 +142,40 @@ def rank_values(x: Floats, groups: NDArray[np.int64], seed: int) -> tuple[Floats
     return jackknife_values(lambda mask: effective_rank(x[mask]), groups, n_blocks=BLOCKS, seed=seed)
 
 
-def rsa_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, float]:
+def rsa_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, Any]:
     """RSA with its jackknife interval."""
-    return triple(
-        group_jackknife(lambda mask: rsa_spearman(x[mask], y[mask]), groups, n_blocks=BLOCKS, seed=seed)
-    )
+
+    def similarity(mask: NDArray[np.bool_]) -> float:
+        return rsa_spearman(x[mask], y[mask], groups=groups[mask])
+
+    row = triple("rsa_spearman", group_jackknife(similarity, groups, n_blocks=BLOCKS, seed=seed))
+    return row | _why(row, groups)
+
+
+def _why(row: dict[str, float], groups: NDArray[np.int64]) -> dict[str, Any]:
+    """A note where a similarity of pairs is not defined."""
+    if not np.isnan(row["estimate"]):
+        return {}
+    few = len(np.unique(groups)) < LEAST_GROUPS
+    return {"note": f"fewer than {LEAST_GROUPS} groups" if few else "one of the two does not vary"}
 
 
 def cka_row(
     one: Floats, two: Floats, groups: NDArray[np.int64], n_permutations: int, seed: int
-) -> dict[str, float]:
-    """Debiased CKA; its null pairs the rows of one model with those of other prompts of the other."""
+) -> dict[str, Any]:
+    """Debiased CKA; its null pairs the groups of one model with other groups of the other."""
     k, m = _hollow(one - one.mean(axis=0)), _hollow(two - two.mean(axis=0))
-    row = triple(
-        group_jackknife(
-            lambda mask: cka_of_grams(k[np.ix_(mask, mask)], m[np.ix_(mask, mask)]),
-            codes(groups),
-            n_blocks=BLOCKS,
-            seed=seed,
-        )
-    )
-    rng = np.random.default_rng(seed)
-    null = []
-    for _ in range(min(n_permutations, 20)):
-        shuffled = rng.permutation(len(k))
-        null.append(cka_of_grams(k, m[np.ix_(shuffled, shuffled)]))
-    if null:
-        row |= {"null_mean": float(np.mean(null)), "null_sd": float(np.std(null))}
-    return row
+    group = codes(groups)
+
+    def similarity(mask: NDArray[np.bool_]) -> float:
+        return cka_of_grams(k[np.ix_(mask, mask)], m[np.ix_(mask, mask)], group[mask])
+
+    row = triple("cka_debiased", group_jackknife(similarity, group, n_blocks=BLOCKS, seed=seed))
+    rng, null = np.random.default_rng(seed), []
+    for _ in range(min(n_permutations, NULL_DRAWS)):
+        own, other = exchanged_groups(group, rng)
+        null.append(cka_of_grams(k[np.ix_(own, own)], m[np.ix_(other, other)], group[own]))
+    return row | null_fields(null, ddof=0) | _why(row, group)
 
 
 def procrustes_row(
@@ -181,9 +194,7 @@ def procrustes_row(
     weights = cluster_bootstrap_weights(groups, n_bootstrap, seed)
     lo, hi = bootstrap_interval(1 - (weights @ residual) / (weights @ total))
     return {
-        "estimate": float(1 - residual.sum() / total.sum()),
-        "lo": float(lo),
-        "hi": float(hi),
+        **bounded("procrustes_r2", 1 - residual.sum() / total.sum(), float(lo), float(hi)),
         "ci_method": "cluster bootstrap of held-out groups",
     }
 
@@ -203,7 +214,7 @@ def shift_row(difference: Floats, base: Floats, groups: NDArray[np.int64], seed:
         means = np.stack([difference[mask & side].mean(axis=0) for side in (half, ~half)])
         return crossfit_norm(means) / scale if scale > 0 else float("nan")
 
-    return triple(group_jackknife(length, codes(groups), seed=seed))
+    return triple("mean_shift", group_jackknife(length, codes(groups), seed=seed))
 
 
 def halves(groups: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
@@ -267,9 +278,8 @@ def did_rows(
             "seed": seed,
             "n": len(labels),
             "n_groups": int(groups.max()) + 1,
-            **triple(group_jackknife(ratio, groups, seed=seed)),
+            **triple("class_difference_change", group_jackknife(ratio, groups, seed=seed)),
             "p": float(p[number]),
             "p_familywise": float(family[number]),
-            "null_mean": float(null[:, number].mean() / scale),
-            "null_sd": float(null[:, number].std() / scale),
+            **null_fields(null[:, number] / scale, ddof=0),
         }

@@ -17,6 +17,7 @@ from ..result.options import Answer, Column, Label, ModelName, Permute, Sites
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, cluster_bootstrap_weights, resolve_groups
 from .geometry import did_rows, geometry_rows
+from .models_view import draw, found
 from .through_lens import lens_kl_rows, lens_rows
 from .transfer_of_directions import direction_rows
 
@@ -27,6 +28,9 @@ from .transfer_of_directions import direction_rows
     guide="base_vs_instruct",
     on="stores",
     least=2,
+    without=("models",),
+    findings=found,
+    picture=draw,
     aliases=("comparison",),
 )
 def compare(
@@ -133,7 +137,7 @@ def compare(
     store = paired.stores[paired.reference]
     table = tidy({**row, "dataset": store.dataset_name, "tokens": store.tokens} for row in rows)
     return AnalysisResult(
-        kind="comparison",
+        kind="compare",
         table=table,
         frames=frames,
         provenance={

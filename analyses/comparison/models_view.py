@@ -1,189 +1,220 @@
-"""A comparison of models in sentences and in a figure."""
+"""A comparison of models in findings and in a picture: differences only, never what a model is by itself."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from ..lens.suppression_view import (
-    COLOURS,
-    add_band,
-    in_one_order,
-    interval,
-    on_prompts,
-    records,
-    verdict_sentence,
-)
-from ..result.words import bounds, p_value, place
+from ..lens.contrasts import difference, in_one_order, is_contrast
+from ..result.findings import ALPHA, Claim, Finding, Number, Test, found_layers, p_of
+from ..result.rows import column, extreme, records
+from ..result.words import layer_ranges, missing, on_prompts, place, subset_words
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
     from ..result.analysis import AnalysisResult
 
-SIMILARITIES = {
-    "cka_debiased": "debiased CKA",
-    "procrustes_r2": "held-out Procrustes R²",
-    "rsa_spearman": "RSA",
-    "direction_cosine_ratio": "direction cosine over its ceiling",
-}
+SUPPRESSED = Claim(
+    "suppression differs",
+    found="the models differ",
+    not_found="no evidence that the models differ",
+)
+DEPENDS = Claim(
+    "change depends on the prompts",
+    found="the change depends on the kind of prompts",
+    not_found="no evidence that the change depends on the kind of prompts",
+)
+CLASSES = Claim(
+    "class difference changed",
+    found="the class difference changed",
+    not_found="no evidence that the class difference changed",
+    not_tested="it could not be estimated",
+)
+ALIKE = Claim("least alike", found="", not_found="", not_tested="where the models are least alike")
+TRANSFERS = Claim(
+    "direction transfers",
+    found="the reference's direction reads the label in every layer that can be judged",
+    not_found="no evidence that the reference's direction reads the label in any layer that can be judged",
+    not_tested="whether the reference's direction still reads the label cannot be judged",
+)
+SIMILARITIES = ("cka_debiased", "procrustes_r2", "rsa_spearman", "direction_cosine_ratio")
+Row = dict[str, Any]
 
 
-def summarise(result: "AnalysisResult") -> list[str]:
-    """Suppression of each model, differences from the reference, and where the activations part most."""
-    sentences = []
-    for _, row in result.frames.get("verdicts", pd.DataFrame()).iterrows():
-        sentences.append(verdict_sentence(row, row["model"]))
-    table = result.table
-    if "reference" not in table:
-        return sentences
-    table = _with_layer(table)
-    differences = table[table["reference"].notna()]
-    index = differences[differences["metric"] == "suppression_index"]
-    gaps = records(index)
-    crossed = [gap for gap in gaps if " − " in gap["subset"]]
-    for gap in [*(gap for gap in gaps if gap not in crossed), *in_one_order(crossed)]:
-        sentences.append(
-            f"{gap['model']} minus {gap['reference']}{on_prompts(gap['subset'])}: suppression index "
-            f"{gap['estimate']:+.2f}{interval(gap)}; the interval "
-            f"{'excludes' if gap['lo'] > 0 or gap['hi'] < 0 else 'covers'} zero."
-        )
-    for (model, metric), part in differences.groupby(["model", "metric"], sort=False):
-        if metric == "transfer_auroc":
-            sentences.append(_transfer(str(model), differences[differences["model"] == model]))
-        elif metric in SIMILARITIES:
-            sentences.append(_extreme(str(model), str(metric), part))
-    changes = differences[differences["metric"] == "class_difference_change"]
-    for model, part in changes.groupby("model", sort=False):
-        sentences.append(_class_change(str(model), part))
-    return sentences
+def found(result: "AnalysisResult") -> list[Finding]:
+    """Per model against its reference: suppression, class difference, probe transfer, similarities.
+
+    The change of suppression that depends on the kind of prompts leads; else the first finding.
+    """
+    table = against(result.table)
+    index = table[table["metric"] == "suppression_index"]
+    crossed = in_one_order(records(index[is_contrast(index)]))
+    widest = max(crossed, key=lambda row: row["estimate"], default={})
+    out = []
+    for model, mine in table.groupby("model", sort=False):
+        plain = records(index[(index["model"] == model) & ~is_contrast(index)])
+        told = [difference(row, SUPPRESSED, looks=len(plain)) for row in plain]
+        here = [row for row in crossed if row["model"] == model]
+        told += [difference(row, DEPENDS, looks=len(here)) for row in here]
+        told += _class_change(mine) + _transfer(mine)
+        told += [one for metric in SIMILARITIES for one in _least(mine[mine["metric"] == metric])]
+        pairs = [(finding.subset, finding.minus) for finding in told]
+        lead = (widest.get("subset"), widest.get("minus"))
+        chosen = pairs.index(lead) if widest and lead in pairs else 0
+        out += [replace(finding, lead=i == chosen) for i, finding in enumerate(told)]
+    return out
 
 
-def _with_layer(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column `layer`, which one of only sites without layers, such as final_norm, lacks."""
-    if "layer" in table:
-        return table
-    return table.assign(layer=pd.Series(pd.NA, index=table.index, dtype="Int64"))
+def against(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that set a model against its reference, with a column `layer`."""
+    rows = table[table["reference"].notna()] if "reference" in table else table.iloc[:0]
+    return rows if "layer" in rows else rows.assign(layer=pd.Series(pd.NA, index=rows.index, dtype="Int64"))
 
 
-def _extreme(model: str, metric: str, part: pd.DataFrame) -> str:
-    if "space" in part and (part["space"] == "zscored").any():
-        part = part[part["space"] == "zscored"]
-    known = part[part["estimate"].notna()]
+def _class_change(table: pd.DataFrame) -> list[Finding]:
+    """Where the difference of the class means changed most."""
+    rows = table[table["metric"] == "class_difference_change"]
+    if rows.empty:
+        return []
+    top = extreme(rows, "estimate")
+    if missing(top["estimate"]):
+        return [Finding.of(top, CLASSES, "not_tested", test=None, estimate=None, site=None, layer=None)]
+    more: Row = {"layers": found_layers(rows), "looked": len(rows), "space": None}
+    # the null is of plain lengths and the estimate is cross-fitted, so they are not set side by side
+    return [Finding.of(top, CLASSES, test=Test(p=top["p_familywise"], looks=len(rows)), **more)]
+
+
+def _least(rows: pd.DataFrame) -> list[Finding]:
+    """Where a similarity is lowest; it is described and not tested."""
+    if "space" in rows and (rows["space"] == "zscored").any():
+        rows = rows[rows["space"] == "zscored"]
+    if rows.empty:
+        return []
+    low = extreme(rows, "estimate", least=True)
+    known = rows[rows["estimate"].notna()]
     if known.empty:
-        why = part["note"].dropna().iloc[0] if "note" in part and part["note"].notna().any() else "undefined"
-        return f"{model}: {SIMILARITIES[metric]} could be estimated at 0 of {len(part)} layers ({why})."
-    missing = ""
-    if len(known) < len(part):
-        why = part.loc[part["estimate"].isna(), "note"].dropna() if "note" in part else part["note"]
-        missing = f"; it could be estimated at {len(known)} of {len(part)} layers" + (
-            f" ({why.iloc[0]})" if len(why) else ""
-        )
-    part = known
-    low = part.iloc[int(part["estimate"].to_numpy(dtype=float).argmin())]
-    first = part.sort_values("layer").iloc[0]
-    where, value = place(low), f"{low['estimate']:.3f}{bounds(low)}"
-    if len(part) == 1:
-        return f"{model} against {low['reference']}: {SIMILARITIES[metric]} is {value} at {where}{missing}."
-    start = "" if place(first) == where else f" (at {_layer(first)} it is {first['estimate']:.3f})"
-    return (
-        f"{model} against {low['reference']}: {SIMILARITIES[metric]} is lowest at {where}, "
-        f"{value}{start}{missing}."
+        claim = replace(ALIKE, not_tested="it could not be estimated in any layer")
+        return [Finding.of(low, claim, "not_tested", test=None, estimate=None, site=None, layer=None)]
+    first = records(known.sort_values("layer"))[0]
+    numbers = [Number("at the first layer", first["estimate"])] if place(first) != place(low) else []
+    caveats = []
+    if len(known) < len(rows):
+        why = column(rows, "note")[rows["estimate"].isna()].dropna()
+        reason = f": {why.iloc[0]}" if len(why) else ""
+        caveats.append(f"It could be estimated at {len(known)} of {len(rows)} layers{reason}.")
+    claim = (
+        ALIKE if len(known) > 1 else replace(ALIKE, not_tested="the only layer where it could be estimated")
+    )
+    more: Row = {"numbers": tuple(numbers), "caveats": tuple(caveats), "method": None, "why": ""}
+    if low.get("space") == "raw":
+        more["space"] = None
+    return [Finding.of(low, claim, "not_tested", test=None, **more)]
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """Transfer at the places where the reference's own direction reads the label in the reference at all."""
+    moved, home = (table[table["metric"] == name] for name in ("transfer_auroc", "reference_auroc"))
+    keys = ["model", "site", "layer"]
+    tests = home.groupby("model")["p"].transform("size") if len(home) else 1
+    readable = home[home["p"].astype(float) * tests <= ALPHA]  # Bonferroni
+    return moved.merge(readable[keys], on=keys, how="inner")
+
+
+def _transfer(table: pd.DataFrame) -> list[Finding]:
+    """Transfer at its worst among the layers where it can be judged."""
+    moved = table[table["metric"] == "transfer_auroc"]
+    if moved.empty:
+        return []
+    rows = judged(table)
+    home = table[table["metric"] == "reference_auroc"]
+    if rows.empty:
+        best = float(home["estimate"].max())
+        why = f"the reference's own direction is at chance in it, with a held-out AUROC of at most {best:.3f}"
+        more: Row = {"estimate": None, "lo": None, "hi": None, "site": None, "layer": None, "test": None}
+        claim = replace(TRANSFERS, not_tested=f"{TRANSFERS.not_tested}: {why}")
+        return [Finding.of(records(moved)[0], claim, "not_tested", why="", **more)]
+    low = extreme(rows, "estimate", least=True)
+    reads = rows[rows["p"].astype(float) * len(rows) <= ALPHA]
+    verdict, why = "found", ""
+    if reads.empty:
+        verdict = "not_found"
+    elif len(reads) < len(rows):
+        layers = layer_ranges(int(layer) for layer in reads["layer"].dropna())
+        verdict = "undecided"
+        why = f"it does in layers {layers}, {len(reads)} of the {len(rows)} that can be judged"
+    numbers = []
+    for metric, name in (("reference_auroc", "at home"), ("own_auroc", "of the model's own direction")):
+        there = table[(table["metric"] == metric) & (table["site"] == low["site"])]
+        there = there[there["layer"].isna() if missing(low["layer"]) else there["layer"] == low["layer"]]
+        numbers += [Number(name, row["estimate"]) for row in records(there)]
+    p = p_of(low)
+    test = replace(p, p=min(1.0, p.p * len(rows)), looks=len(rows)) if p else None
+    more = {"numbers": tuple(numbers), "space": None, "method": None, "why": why, "test": test}
+    return [Finding.of(low, TRANSFERS, verdict, **more)]
+
+
+MEASURES = (
+    # metric, space, what the panel is called, the value that means "no difference"
+    ("logit_difference", None, "change of the lead (logits)", 0.0),
+    ("class_difference_change", None, "change of the class difference", 0.0),
+    ("transfer_auroc", None, "AUROC of the reference's direction", 0.5),
+    ("direction_cosine_ratio", None, "direction cosine / its ceiling", 1.0),
+    ("cka_debiased", "zscored", "debiased CKA", 1.0),
+    ("rsa_spearman", None, "RSA", 1.0),
+    ("procrustes_r2", None, "held-out Procrustes R²", 1.0),
+    ("effective_rank_difference", None, "difference of effective rank", 0.0),
+    ("lens_kl", None, "KL between lenses (nats)", 0.0),
+)
+
+
+def draw(result: "AnalysisResult") -> Any:
+    """A small panel for each measure: every model against its reference, by layer.
+
+    Probe transfer is drawn only where it can be judged.
+    """
+    from ..result.charts import Reference, layer_curves
+
+    table = against(result.table)
+    table = pd.concat([table[table["metric"] != "transfer_auroc"], judged(table)], ignore_index=True)
+    parts = [part for measure in MEASURES for part in _panels(table, *measure)]
+    rows = pd.concat(parts, ignore_index=True) if parts else table.iloc[:0].assign(panel="")
+    none = rows.drop_duplicates("panel")[["panel", "same"]].rename(columns={"same": "value"})
+    inside = rows[rows["site"] != "lens"]["site"].nunique()
+    pairs = ", ".join(
+        f"{m} against {r}" for m, r in rows.groupby("model", sort=False)["reference"].first().items()
+    )
+    tested = (rows["metric"] == "class_difference_change").any()
+    return layer_curves(
+        rows,
+        y_title="",
+        facet="panel",
+        names=result.provenance.get("models"),
+        dash="site" if inside > 1 else None,
+        references=[Reference(none)],
+        found="found" if tested else None,
+        found_text="change of the class difference, family-wise p ≤ 0.05; nothing else here is tested",
+        shared_y=False,
+        title="Models against their reference, on the same prompts",
+        subtitle=f"{pairs}. Dashed: no difference, or chance.",
     )
 
 
-def _layer(row: Any) -> str:
-    """ "layer 3", or the site where it has no layers."""
-    return place(row) if pd.isna(row["layer"]) else f"layer {row['layer']}"
-
-
-def _by_place(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    found = rows[rows["metric"] == metric]
-    return found.set_index(pd.Index([place(row) for row in found.to_dict("records")]))
-
-
-def _transfer(model: str, rows: pd.DataFrame) -> str:
-    """Transfer at its worst among the layers where the reference's own probe reads the label at all."""
-    moved, reference, own = (_by_place(rows, f"{name}_auroc") for name in ("transfer", "reference", "own"))
-    known = reference["p"].astype(float) * len(reference) <= 0.05 if len(reference) else None  # Bonferroni
-    readable = moved.index if known is None else reference.index[known]
-    name = moved["reference"].iloc[0]
-    if not len(readable):
-        return (
-            f"{model} against {name}: {name}'s own probe is at chance in every layer (held-out AUROC at most "
-            f"{reference['estimate'].max():.3f}), so it has no direction whose transfer could be judged."
-        )
-    judged = moved.loc[readable]
-    where = judged.index[int(judged["estimate"].to_numpy(dtype=float).argmin())]
-    low = judged.loc[where]
-    at_home = f"{reference.loc[where, 'estimate']:.3f}" if len(reference) else "an unknown AUROC"
-    return (
-        f"{model} against {name}: of the {len(readable)} of {len(moved)} layers where {name}'s own probe is "
-        f"above chance, its transfer AUROC is lowest at {where}, "
-        f"{low['estimate']:.3f}{bounds(low)} (there {name}'s probe has {at_home} in {name} itself, and "
-        f"{model}'s own {own.loc[where, 'estimate']:.3f} in {model})."
-    )
-
-
-def _class_change(model: str, part: pd.DataFrame) -> str:
-    if part["estimate"].isna().all():
-        return f"{model}: the change of the class difference could be estimated at 0 of {len(part)} layers."
-    top = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
-    clear = part[part["p_familywise"] <= 0.05]
-    found = (
-        "at no layer is it beyond chance"
-        if clear.empty
-        else f"it is beyond chance from {_layer(clear.iloc[int(clear['layer'].fillna(-1).argmin())])} on "
-        f"({len(clear)} of {len(part)} layers)"
-    )
-    return (
-        f"{model} against {top['reference']}: the class difference of {top['target']!r} changes most at "
-        f"{_layer(top)}, by {top['estimate']:.2f}{interval(top)} of its own length (family-wise p "
-        f"{p_value(top['p_familywise'])}); {found}."
-    )
-
-
-def draw(result: "AnalysisResult") -> "Figure":
-    """Left: LD of every model and subset. Right: similarity to the reference per layer."""
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(
-        rows=1, cols=2, subplot_titles=("Lead of the answer (logits)", "Similarity to the reference")
-    )
-    table = _with_layer(result.table)
-    blank = table["reference"].isna() if "reference" in table else pd.Series(True, index=table.index)
-    if "subset" in table:
-        own = table[
-            blank
-            & (table["metric"] == "logit_difference")
-            & ~table["subset"].astype(str).str.contains(" − ", regex=False)
-        ]
-        for number, ((model, subset), part) in enumerate(own.groupby(["model", "subset"], sort=False)):
-            add_band(Panel(figure, 1), part, f"{model}, {subset}", COLOURS[number % len(COLOURS)])
-    similar = table[
-        ~blank
-        & table["metric"].isin(["cka_debiased", "procrustes_r2", "direction_cosine_ratio"])
-        & table["layer"].notna()
-    ]
-    similar = similar[similar["space"] != "zscored"] if "space" in similar else similar
-    for number, ((model, metric), part) in enumerate(similar.groupby(["model", "metric"], sort=False)):
-        add_band(
-            Panel(figure, 2),
-            part,
-            f"{model}: {SIMILARITIES[str(metric)]}",
-            COLOURS[number % len(COLOURS)],
-            dash="dot",
-        )
-    figure.update_layout(template="plotly_white")
-    figure.update_xaxes(title="layer")
-    return figure
-
-
-class Panel:
-    """One cell of a figure with subplots, where curves are added as to a plain figure."""
-
-    def __init__(self, figure: Any, column: int) -> None:
-        self.figure, self.column = figure, column
-
-    def add_scatter(self, **options: Any) -> None:
-        self.figure.add_scatter(row=1, col=self.column, **options)
+def _panels(
+    table: pd.DataFrame, metric: str, space: str | None, title: str, same: float
+) -> list[pd.DataFrame]:
+    """The rows of one measure, a panel for each kind of prompts."""
+    rows = table[(table["metric"] == metric) & table["estimate"].notna() & ~is_contrast(table)]
+    if space is not None and "space" in rows and (rows["space"] == space).any():
+        rows = rows[rows["space"] == space]
+    drawn = []
+    for subset in dict.fromkeys(column(rows, "subset")):
+        chosen = rows[rows["subset"] == subset] if isinstance(subset, str) else rows
+        where = f", {subset_words(subset)}" if on_prompts(subset if isinstance(subset, str) else None) else ""
+        reads = column(chosen, "p_familywise").astype(float) <= ALPHA
+        more = {
+            "panel": f"{title}{where}",
+            "same": same,
+            "found": reads & (metric == "class_difference_change"),
+        }
+        # nulls of a cross-fitted length and of a similarity are on other scales than what is drawn
+        drawn.append(chosen.drop(columns=["null_mean", "null_sd"], errors="ignore").assign(**more))
+    return drawn

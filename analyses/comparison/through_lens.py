@@ -12,7 +12,6 @@ from ..lens.suppression_index import (
     CI,
     Draws,
     SubsetReading,
-    estimated,
     gap_null,
     read_subset,
     sign_flip_null,
@@ -21,6 +20,7 @@ from ..lens.suppression_index import (
 from ..lens.suppression_rows import add_index_p, contrast_rows, gap_p, paired_rows, subset_rows, verdict
 from ..lens.trajectories import Trajectory
 from ..reading.pairing import Paired
+from ..statistics.rows import from_draws
 
 Floats = NDArray[np.float64]
 
@@ -112,9 +112,10 @@ def _interaction(
     row = {
         "model": name,
         "reference": reference,
-        "subset": f"{subset} − {other}",
+        "subset": subset,
+        "minus": other,
         "metric": "suppression_index",
-        **estimated(values),
+        **from_draws("suppression_index", values, difference=True),
         "n": int(both.sum()),
         "n_groups": draws.n_groups(both),
         "ci_method": CI,
@@ -159,7 +160,7 @@ def lens_kl_rows(
                     "subset": subset,
                     "layer": int(layer),
                     "metric": "lens_kl",
-                    **estimated(means[:, position]),
+                    **from_draws("lens_kl", means[:, position]),
                     "ci_method": CI,
                     "n": int(mask.sum()),
                     "n_groups": draws.n_groups(mask),

@@ -1,189 +1,221 @@
-"""A suppression result in sentences and in a figure."""
+"""A suppression result in findings and in a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from ..result.words import p_value
+from ..result.findings import ALPHA, Claim, Finding, Number, Verdict, p_of
+from ..result.rows import extreme, records
+from ..result.words import bounds, missing, number, on_prompts, subset_words
+from .contrasts import UNSAID, difference, in_one_order, is_contrast
+from .trajectories import middle_layers
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
     from ..result.analysis import AnalysisResult
 
 SMALL = 0.1
 """Share of a lead whose loss is nothing to speak of: models without an override lose a few hundredths."""
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
-
-
-def interval(row: Any) -> str:
-    """ "[lo, hi]" of a row; empty where there is none."""
-    return "" if pd.isna(row["lo"]) else f" [{row['lo']:.2f}, {row['hi']:.2f}]"
-
-
-def subset_words(subset: str) -> str:
-    """`sensitive=sensitive` reads better as `sensitive`.
-
-    >>> subset_words("sensitive=benign"), subset_words("all prompts"), subset_words("evidence=True")
-    ('benign', 'all prompts', 'evidence = True')
-    """
-    column, equals, value = subset.partition("=")
-    if not equals:
-        return subset
-    bare = not value or value.lower() in ("true", "false", "yes", "no") or value.replace(".", "").isdigit()
-    return f"{column} = {value}" if bare else value
-
-
-def on_prompts(subset: str) -> str:
-    """Where a number holds, as the tail of a phrase.
-
-    >>> on_prompts("kind=benign"), on_prompts("kind=a − kind=b"), on_prompts("all")
-    (' on benign prompts', ' on a minus b prompts', '')
-    """
-    if subset == "all":
-        return ""
-    return f" on {' minus '.join(subset_words(part) for part in subset.split(' − '))} prompts"
-
-
-def lost_in_part(row: Any) -> float:
-    """The share of the lead lost, where it is too small for a verdict and too large for none; else 0."""
-    lost = row["index"] / row["peak"] if row["peak"] > 0 else 0.0
-    counts = row["verdict"] == "none" and row["index_lo"] > 0 and lost >= SMALL
-    return float(lost) if counts else 0.0
-
-
-def verdict_sentence(row: Any, model: str) -> str:
-    """One verdict in words, with its numbers."""
-    where = on_prompts(row["subset"])
-    index = f"suppression index {row['index']:.2f} [{row['index_lo']:.2f}, {row['index_hi']:.2f}]"
-    leads = (
-        f"the answer's lead is {row['peak']:.2f} logits at layer {row['peak_layer']} "
-        f"and {row['final']:.2f} at the end"
-    )
-    if row["verdict"] == "none":
-        said = "no evidence of suppression"
-        if lost := lost_in_part(row):
-            said = f"below the threshold for a verdict ({lost:.0%} of the lead is lost; less than half)"
-        return f"{model}{where}: {said}; {leads} ({index}, handoff in {row['handoff_rate']:.0%} of prompts)."
-    span = "" if pd.isna(row["onset_lo"]) else f" [{row['onset_lo']:.0f}, {row['onset_hi']:.0f}]"
-    timing = "late" if row["late"] else "early, not late"
-    done = "overridden" if row["verdict"] == "override" else "weakened by half or more"
-    return (
-        f"{model}{where}: the answer is represented and then {done}; {leads} ({index}, family-wise "
-        f"p {p_value(row['p_familywise'])}, handoff in {row['handoff_rate']:.0%} of prompts). "
-        f"The lead is lost at layer {row['onset_layer']:.0f}{span}: {timing}."
-    )
-
-
-def summarise(result: "AnalysisResult") -> list[str]:
-    """One sentence per subset, and one per difference between subsets."""
-    sentences = [verdict_sentence(row, row["model"]) for _, row in result.frames["verdicts"].iterrows()]
-    table = result.table
-    gaps = table[(table["metric"] == "suppression_index") & table["subset"].str.contains(" − ", regex=False)]
-    for row in in_one_order(records(gaps)):
-        where = on_prompts(row["subset"])
-        sentences.append(
-            f"{row['model']}{where}: the index differs by {row['estimate']:+.2f}{interval(row)}; "
-            f"the interval {'excludes' if row['lo'] > 0 or row['hi'] < 0 else 'covers'} zero."
-        )
-    if "method" in table and (table["method"] == "tuned_lens").any():
-        sentences.append(TUNED)
-    return sentences
-
-
+NOTHING = "no evidence of suppression"
+CLAIMS = {
+    ("override", True): "the answer is represented and then overridden",
+    ("override", False): "the answer leads and is then overtaken by the foil",
+    ("weakened", True): "the answer is represented and then loses half of its lead or more",
+    ("weakened", False): "the answer leads and then loses half of its lead or more",
+}
+"""(verdict, whether the answer was shown to be represented) → what is claimed; a lead alone shows less."""
+DIFFERS = Claim(
+    "suppression differs",
+    found="the kinds of prompts differ",
+    not_found="no evidence that the kinds of prompts differ",
+)
 TUNED = (
     "Read through a tuned lens, which is fitted to its model's own output: trained where an override acts, "
     "it learns the override into earlier layers, and a small index says little. Compare the logit "
     "lens, or a lens trained on text where the override does not act."
 )
+Row = dict[str, Any]
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def in_one_order(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Differences of two subsets, each pair of subsets in one order for all models, once per model.
-
-    The order is that in which the largest difference is positive.
-
-    >>> rows = [{"model": m, "subset": s, "estimate": e, "lo": e - 1, "hi": e + 1}
-    ...         for m, s, e in (("base", "a − b", 0.5), ("it", "a − b", -9.0), ("it", "b − a", 9.0))]
-    >>> [(row["model"], row["subset"], row["estimate"]) for row in in_one_order(rows)]
-    [('base', 'b − a', -0.5), ('it', 'b − a', 9.0)]
-    """
-    order: dict[frozenset[str], tuple[float, str]] = {}
-    for row in rows:
-        pair = frozenset(row["subset"].split(" − "))
-        told = row["subset"] if row["estimate"] >= 0 else _turned(row)["subset"]
-        order[pair] = max(order.get(pair, (-1.0, "")), (abs(row["estimate"]), told))
-    seen, out = set(), []
-    for row in rows:
-        pair = frozenset(row["subset"].split(" − "))
-        if (row["model"], pair) not in seen:
-            seen.add((row["model"], pair))
-            out.append(dict(row) if row["subset"] == order[pair][1] else _turned(row))
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per subset and per contrast of subsets; the largest contrast leads, or the only subset."""
+    table = result.table
+    index = table[(table["metric"] == "suppression_index") & is_contrast(table)]
+    gaps = in_one_order(records(index))
+    widest = max(gaps, key=lambda row: row["estimate"], default={})
+    verdicts = result.frames["verdicts"]
+    out = []
+    for model, mine in table.groupby("model", sort=False):
+        own = mine[~is_contrast(mine)]
+        judged = records(verdicts[verdicts["model"] == model])
+        told = [_of_subset(own[own["subset"] == row["subset"]], row, len(judged)) for row in judged]
+        here = [row for row in gaps if row["model"] == model]
+        told += [_of_contrast(row, mine, len(here)) for row in here]
+        pairs = [(finding.subset, finding.minus) for finding in told]
+        lead = (widest.get("subset"), widest.get("minus"))
+        chosen = pairs.index(lead) if lead in pairs else 0
+        tuned = "method" in mine and (mine["method"] == "tuned_lens").any()
+        told[chosen] = replace(told[chosen], lead=True, caveats=(TUNED,) if tuned else ())
+        out += told
     return out
 
 
-def _turned(row: Mapping[str, Any]) -> dict[str, Any]:
-    one, two = row["subset"].split(" − ")
-    turned = {"subset": f"{two} − {one}", "estimate": -row["estimate"], "lo": -row["hi"], "hi": -row["lo"]}
-    return {**row, **turned}
-
-
-def draw(result: "AnalysisResult") -> "Figure":
-    """LD per layer with its interval, one line per subset (and model)."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    curves = result.table[
-        (result.table["metric"] == "logit_difference")
-        & ~result.table["subset"].str.contains(" − ", regex=False)
+def _of_subset(own: pd.DataFrame, verdict: Row, looks: int) -> Finding:
+    """What is claimed of one kind of prompts, with the numbers that carry it."""
+    scalars = {row["metric"]: row for row in records(own[own["metric"].isin(SCALARS)])}
+    index = scalars["suppression_index"]
+    said, why = judge(scalars, verdict, own[own["metric"] == "logit_difference"])
+    numbers = [
+        _number("lead at the peak", scalars["peak_logit_difference"], "logits"),
+        _number("lead at the output", scalars["final_logit_difference"], "logits"),
+        _number("handoff rate", scalars["handoff_rate"], "share"),
     ]
-    if "reference" in curves:
-        curves = curves[curves["reference"].isna()]
-    for number, ((model, subset), part) in enumerate(curves.groupby(["model", "subset"], sort=False)):
-        add_band(figure, part, f"{model}, {subset}", COLOURS[number % len(COLOURS)])
-    grey_untrusted(figure, result)
-    figure.add_hline(y=0, line={"color": "black", "width": 1})
-    figure.update_layout(
-        title="Lead of the answer over the foil, read through the lens",
-        template="plotly_white",
-        xaxis_title="layer",
-        yaxis_title="logit difference (answer − foil)",
+    if verdict["verdict"] == "none":
+        if scalars["peak_logit_difference"]["lo"] > 0:
+            numbers.insert(2, _number("share of the lead lost", scalars["lost_share"], "share"))
+    else:
+        when = "late" if verdict["late"] else "early, not late"
+        numbers.append(_number(f"lead lost {when}, at layer", scalars["onset_layer"], "layers"))
+    kind = (str(verdict["verdict"]), not missing(verdict.get("represented")))
+    claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=NOTHING)
+    test = p_of(index, looks=looks)
+    return Finding.of(
+        index, claim, said, test=test, numbers=tuple(numbers), **UNSAID, **({"why": why} if why else {})
     )
-    return figure
 
 
-def grey_untrusted(figure: Any, result: "AnalysisResult") -> None:
-    """Shade the layers whose lens is not to be trusted."""
+SCALARS = (
+    *("suppression_index", "peak_logit_difference", "final_logit_difference", "lost_share"),
+    *("handoff_rate", "onset_layer"),
+)
+
+
+def judge(scalars: Mapping[str, Row], verdict: Row, curve: pd.DataFrame) -> tuple[Verdict, str]:
+    """What the numbers of one subset carry, and why it is undecided.
+
+    Args:
+        scalars: metric → row of the table.
+        verdict: its row of the frame `verdicts`.
+        curve: its logit differences by layer.
+    """
+    index, peak, share = (
+        scalars[name] for name in ("suppression_index", "peak_logit_difference", "lost_share")
+    )
+    if verdict["verdict"] != "none":
+        known = verdict.get("represented")
+        if missing(known) or known:
+            return "found", ""
+        return "undecided", "the answer leads, but at its peak it is no likelier than random answers"
+    if early := lost_before_the_middle(curve, peak):
+        return "undecided", early
+    if not (index["lo"] > 0 and peak["estimate"] > 0):
+        return "not_found", ""
+    if not peak["lo"] > 0:
+        return "undecided", "at its peak the lead itself may be zero"
+    if not index["p_familywise"] <= ALPHA:
+        return "undecided", "the interval excludes zero and the sign flips do not"
+    if share["estimate"] < SMALL:
+        return "not_found", ""
+    sure = "is" if share["hi"] < 0.5 else "may be"
+    return "undecided", f"less than half of the lead {sure} lost"
+
+
+def lost_before_the_middle(curve: pd.DataFrame, peak: Mapping[str, Any]) -> str:
+    """Where a lead was lost before L/4, where no peak is looked for; empty where none was.
+
+    Args:
+        curve: rows of one subset's logit differences, up to the last layer.
+        peak: the row of its lead at the peak of the middle layers.
+    """
+    rows = curve.sort_values("layer")
+    depth = int(rows["layer"].max()) + 1
+    early = rows[rows["layer"] < depth / 4]
+    if early.empty:
+        return ""
+    top = extreme(early, "estimate")
+    half = top["estimate"] / 2
+    below = rows[(rows["layer"] > top["layer"]) & (rows["estimate"] < half)]
+    if not top["lo"] > 0 or below.empty or peak["estimate"] >= half or rows["estimate"].iloc[-1] >= half:
+        return ""
+    middle = rows["layer"][middle_layers(rows["layer"], depth)]
+    return (
+        f"the answer leads by {number(top['estimate'])}{bounds(top)} logits at layer {top['layer']} and has "
+        f"lost half of that by layer {below['layer'].iloc[0]}, while a peak is looked for in layers "
+        f"{middle.min()}–{middle.max()} only"
+    )
+
+
+def _of_contrast(row: Row, table: pd.DataFrame, looks: int) -> Finding:
+    """Whether one kind of prompts loses more than another."""
+    apart = table[(table["metric"] == "divergence_layer") & is_contrast(table)]
+    apart = apart[apart["estimate"].notna() & (apart["subset"].isin([row["subset"], row["minus"]]))]
+    numbers = [_number("curves apart from layer", one, "layers") for one in records(apart[:1])]
+    return difference(row, DIFFERS, looks=looks, numbers=tuple(numbers))
+
+
+def draw(result: "AnalysisResult") -> Any:
+    """The answer's lead by layer, a panel for each kind of prompts; below it the index and its differences.
+
+    Several models differ by colour; of one model, the kinds of prompts do, in one panel.
+    """
+    from ..result.charts import Reference, forest, layer_curves
+
+    own = result.table[~is_contrast(result.table)]
+    curves = own[own["metric"] == "logit_difference"]
+    curves = curves.assign(prompts=curves["subset"].map(_prompts))
+    models = list(dict.fromkeys(curves["model"]))
+    one = len(models) == 1
     trust = result.frames.get("trust")
-    if trust is None:
-        return
-    for layer in trust.loc[~trust["trusted"].astype(bool), "layer"]:
-        figure.add_vrect(
-            x0=float(layer) - 0.5, x1=float(layer) + 0.5, fillcolor="grey", opacity=0.15, line_width=0
-        )
+    doubted = trust[~trust["trusted"].astype(bool)].drop_duplicates("layer") if trust is not None else None
+    depth = int(curves["layer"].max()) + 1
+    middle = curves["layer"][middle_layers(curves["layer"], depth)]
+    same_depth = curves.groupby("model")["layer"].max().nunique() == 1
+    looked = f"The peak is looked for in layers {middle.min()} to {middle.max()}." if same_depth else ""
+    above = layer_curves(
+        curves,
+        y_title="logit of answer − foil",
+        colour="prompts" if one else "model",
+        facet=None if one else "prompts",
+        references=[Reference(0.0, "answer = foil")],
+        untrusted=None if doubted is None else doubted[["layer"]],
+        untrusted_text="the lens is far from the output" + ("" if one else " in some model"),
+        zero=True,
+        title="Lead of the answer over the foil, read through the lens",
+        subtitle=looked,
+    )
+    told = pd.DataFrame(
+        {
+            "model": finding.model,
+            "prompts": _prompts(str(finding.subset), finding.minus),
+            "estimate": finding.estimate,
+            "lo": finding.lo,
+            "hi": finding.hi,
+            "found": finding.verdict == "found",
+        }
+        for finding in found(result)
+    )
+    below = forest(
+        told,
+        y="prompts",
+        x_title="suppression index: lead at the peak − at the output (logits)",
+        colour=None if one else "model",
+        found="found",
+        found_text="found, by interval and test",
+        title="What of the lead is lost",
+    )
+    both = (above & below).resolve_scale(color="independent")
+    return both.properties(description=f"{above.description} {below.description}")
 
 
-def add_band(figure: Any, part: pd.DataFrame, name: str, colour: str, *, dash: str = "solid") -> None:
-    """A line with its interval as a shaded band."""
-    part = part.sort_values("layer")
-    x, lo, hi = (np.asarray(part[column], dtype=float) for column in ("layer", "lo", "hi"))
-    figure.add_scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([hi, lo[::-1]]),
-        fill="toself",
-        fillcolor=colour,
-        opacity=0.18,
-        line={"width": 0},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    figure.add_scatter(
-        x=x, y=part["estimate"], mode="lines+markers", name=name, line={"color": colour, "dash": dash}
-    )
+def _prompts(subset: str, minus: str | None = None) -> str:
+    """A kind of prompts, as a panel and a row are called."""
+    if minus:
+        return on_prompts(subset, minus).removeprefix(" on ").removesuffix(" prompts")
+    return "all prompts" if subset == "all" else subset_words(subset)
+
+
+def _number(name: str, row: Mapping[str, Any], unit: str) -> Number:
+    """A further number with its interval."""
+    lo, hi = (None if missing(row[end]) else row[end] for end in ("lo", "hi"))
+    return Number(name=name, value=row["estimate"], lo=lo, hi=hi, unit=unit)

@@ -220,7 +220,7 @@ def _result(store: Any, name: str, places: list[Place], probed: list[Probed], se
         notes += [*one.base.missing, *one.inference.notes, *one.task.notes]
     add_p_values(rows)
     tasks = [one.task for one in probed]
-    notes += near_duplicate_notes(store, tasks)
+    notes = [*near_duplicate_notes(store, tasks), *notes]
     frames = {"best_layer": tidy(best), "against_baselines": tidy(leads)}
     texts = texts_frame(store, tasks)
     if texts is not None:

@@ -1,6 +1,6 @@
 """The picture of a probe result: curves over layers for whole sites, maps of layer × head for the others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -27,6 +27,8 @@ def draw(result: "AnalysisResult", *, scored_on: str = "held-out groups") -> "Ch
         result: of `linear_probe` or its kin, of one model or several.
         scored_on: said in the title.
     """
+    from ..result.charts import stacked
+
     rows = first_metric(result.table)
     rows = rows[rows["estimate"].notna()]
     methods = ", ".join(column(rows, "method").dropna().unique())
@@ -34,22 +36,12 @@ def draw(result: "AnalysisResult", *, scored_on: str = "held-out groups") -> "Ch
     shown = f"“{targets[0]}”" if len(targets) == 1 else f"{len(targets)} labels"
     title = f"{shown}: {methods} probe on {scored_on}"
     by_head = column(rows, "head").notna()
-    charts = []
+    charts: list[Any] = []
     if (~by_head).any():
         charts.append(curves(rows[~by_head], title))
     if by_head.any():
         charts.append(head_maps(rows[by_head], title if not charts else f"{title}, by head"))
     return stacked(charts)
-
-
-def stacked(charts: Sequence[Any]) -> Any:
-    """Charts of different kinds below one another, each with its own colours."""
-    if len(charts) == 1:
-        return charts[0]
-    import altair as alt
-
-    told = " ".join(str(chart.description) for chart in charts)
-    return alt.vconcat(*charts, description=told).resolve_scale(color="independent", y="independent")
 
 
 def curves(rows: pd.DataFrame, title: str) -> Any:

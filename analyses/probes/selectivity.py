@@ -20,6 +20,7 @@ from ..result.options import Count, HeldOut, Label
 from ..result.registry import analysis
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .linear import linear_probe
 from .selectivity_view import draw, found
 
@@ -119,8 +120,8 @@ def selectivity(
     common |= {"held_out": same_rows, "n_permutations": 0, "baselines": False}
     real = linear_probe(store, label=label, n_bootstrap=n_bootstrap, **common)
     hits = [_held_out_hits(real)]
-    for number in range(n_controls):
-        control = control_labels(kinds, labels, seed + number)
+    for k in range(n_controls):
+        control = control_labels(kinds, labels, seed + k)
         # their own intervals are of no use, and an analysis wants a few draws
         hits.append(_held_out_hits(linear_probe(store, label=control, n_bootstrap=20, **common)))
     weights = cluster_bootstrap_weights(task.groups[task.test], n_bootstrap, seed + 3)
@@ -179,7 +180,8 @@ def _difference(scored: list[Scored], weights: NDArray[Any], task: Task) -> dict
     )
     if half == 0:
         return found | {"note": "no interval: all predictions are alike, or all are right, in every draw"}
-    bounds = {"lo": found["estimate"] - half, "hi": found["estimate"] + half, "ci_method": CI_METHOD}
+    gap = found["estimate"]
+    bounds = {**bounded("selectivity", gap, gap - half, gap + half), "ci_method": CI_METHOD}
     return found | bounds | {"control_sd": between, "note": None}
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 from ..result.findings import Claim, Finding, Number, decide_interval
 from ..result.rows import column, rows_like
 from .findings import leading
-from .picture import head_maps, stacked, with_panels
 
 if TYPE_CHECKING:
     from altair import Chart
@@ -46,43 +45,60 @@ def found(result: "AnalysisResult") -> list[Finding]:
 
 
 def draw(result: "AnalysisResult") -> "Chart":
-    """Accuracy on the label and on random labels of word types; the gap between them is the selectivity.
+    """Accuracy on the label and on random labels per word type: the gap is the selectivity.
 
-    For sites read by heads a map of the selectivity.
+    A panel per site, a colour per model; for sites read by heads, a map of the selectivity.
     """
-    from ..result.charts import layer_curves
+    from ..result.charts import layer_curves, layer_map, stacked
 
-    rows = result.table
-    title = f"“{rows['target'].iloc[0]}”: selectivity of the probe"
-    by_head = column(rows, "head").notna()
+    table = result.table
+    by_head = column(table, "head").notna()
+    title = f"“{table['target'].iloc[0]}”: selectivity"
     charts = []
     if (~by_head).any():
-        both = _both(with_panels(rows[~by_head]))
         charts.append(
             layer_curves(
-                both,
+                _both(table[~by_head]),
                 y_title="balanced accuracy",
-                dash="labels",
-                facet="panel" if both["panel"].nunique() > 1 else None,
-                interval_text="95 % interval of the gap to the random labels",
+                dash="read from",
+                facet="site" if _apart(table[~by_head]) else None,
+                interval_text="95 % interval of the gap, set on the lower curve",
                 title=title,
             )
         )
     if by_head.any():
-        charts.append(head_maps(rows[by_head], title))
+        maps = _named_panels(table[by_head])
+        charts.append(
+            layer_map(
+                maps,
+                x="head",
+                y="layer",
+                value_title="selectivity",
+                facet="panel" if maps["panel"].nunique() > 1 else None,
+                title=f"{title}, by head",
+            )
+        )
     return stacked(charts)
 
 
 def _both(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each place twice: with the accuracy, which carries the gap's interval, and with the controls'."""
-    shift = rows["accuracy"] - rows["estimate"]
-    real = rows.assign(
-        labels="as labelled",
-        estimate=rows["accuracy"],
-        lo=column(rows, "lo").astype(float) + shift,
-        hi=column(rows, "hi").astype(float) + shift,
-    )
-    control = rows.assign(
-        labels="random per word type", estimate=rows["control"], lo=float("nan"), hi=float("nan")
-    )
-    return pd.concat([real, control], ignore_index=True)
+    """Each row twice: its accuracy with the interval of the gap above the control, and the control."""
+    label = rows.assign(estimate=rows["accuracy"], **{"read from": "on the label"})
+    for end in ("lo", "hi"):
+        if end in rows:
+            label[end] = rows["control"] + rows[end]
+    control = rows.drop(columns=[end for end in ("lo", "hi") if end in rows])
+    control = control.assign(estimate=rows["control"], **{"read from": "on random labels per word type"})
+    return pd.concat([label, control], ignore_index=True)
+
+
+def _apart(rows: pd.DataFrame) -> bool:
+    """Whether sites need panels of their own: more than one of them has layers."""
+    return rows.loc[column(rows, "layer").notna(), "site"].nunique() > 1
+
+
+def _named_panels(rows: pd.DataFrame) -> pd.DataFrame:
+    names = rows["site"].astype(str)
+    if column(rows, "model").nunique() > 1:
+        names = rows["model"].astype(str) + " · " + names
+    return rows.assign(panel=names, head=rows["head"].astype(int))

@@ -1,6 +1,7 @@
 """Reading a label: which rows have it, whether it makes classes or values, what its classes are called."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..statistics.row_order import canonical_order
 
 KINDS = ("binary", "multinomial", "regression")
 GRADES = 5
@@ -119,10 +121,7 @@ def encode(name: str, values: NDArray[Any], kind: str, positive: Any) -> tuple[N
     _check_infinite(name, values)
     if kind == "regression":
         return _numbers(name, values, positive), ()
-    texts = np.array([class_name(value) for value in values], dtype=object)
-    classes = sorted(
-        set(texts), key=lambda text: (not _is_number(text), float(text) if _is_number(text) else text)
-    )
+    texts, classes = _class_names(values)
     if len(classes) < 2:
         raise LayerprobeError(
             f"label {name!r} has one class only ({classes[0]!r}); a probe needs two: pass another label"
@@ -148,8 +147,83 @@ def encode(name: str, values: NDArray[Any], kind: str, positive: Any) -> tuple[N
                 f"positive={positive!r} is not one of the two classes of {name!r}: {classes}"
             )
         classes = [*(c for c in classes if c != wanted), wanted]
+    return _codes(texts, classes), tuple(classes)
+
+
+def _class_names(values: NDArray[Any]) -> tuple[NDArray[Any], list[str]]:
+    """[rows] name of each row's class, and the classes: numbers first, in their order, then words.
+
+    "1" and "1.0" are two names of one number; their spelling, not a process's hash seed, says which is first.
+    """
+    texts = np.array([class_name(value) for value in values], dtype=object)
+    return texts, sorted(
+        set(texts), key=lambda text: (not _is_number(text), float(text) if _is_number(text) else 0.0, text)
+    )
+
+
+def _codes(texts: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
     code = {text: index for index, text in enumerate(classes)}
-    return np.array([code[text] for text in texts], dtype=np.int64), tuple(classes)
+    return np.array([code[text] for text in texts], dtype=np.int64)
+
+
+def missing(values: ArrayLike) -> NDArray[np.bool_]:
+    """[rows] where a label has no value: None, NaN or pandas' NA, in columns of words as of numbers."""
+    return np.asarray(pd.isna(np.asarray(values)), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The rows of a store that have a label, and the class of each."""
+
+    name: str
+    """The label's column."""
+    rows: NDArray[np.int64]
+    """Store rows, in the order of their ids: nothing depends on the order in the store."""
+    codes: NDArray[np.int64]
+    """[rows] class of each, 0 … K − 1."""
+    classes: tuple[str, ...]
+    """Names of the classes."""
+    dropped: int
+    """Rows without a value."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a result should say of the rows without a value."""
+        return (left_out_note(self.dropped, self.name),) if self.dropped else ()
+
+
+def left_out_note(count: int, name: str) -> str:
+    """For rows without a value of a label."""
+    return f"{count} rows without a value of {name!r} were left out."
+
+
+def read_classes(
+    store: Any, label: str | ArrayLike, *, which: NDArray[np.bool_] | None = None, least: int = 2
+) -> Labelled:
+    """Read a label as names of classes; rows without a value are left out.
+
+    Args:
+        store: an activation store.
+        label: name of a label column, or one value per row.
+        which: [store rows] rows to look at; default: all.
+        least: classes that there must be.
+
+    Raises:
+        LayerprobeError: unknown column, or fewer classes.
+    """
+    name, values = label_values(store, label)
+    gaps = missing(values)
+    have = ~gaps if which is None else ~gaps & which
+    rows = np.flatnonzero(have)
+    rows = rows[canonical_order(store, rows)]
+    texts, classes = _class_names(values[rows])
+    if len(classes) < least:
+        raise LayerprobeError(
+            f"label {name!r} has {len(classes)} classes ({', '.join(map(repr, classes)) or 'no values'}) in "
+            f"{len(rows)} rows, expected {least} or more clusters; check the label column"
+        )
+    dropped = int((gaps if which is None else gaps & which).sum())
+    return Labelled(name, rows, _codes(texts, classes), tuple(classes), dropped)
 
 
 def _numbers(name: str, values: NDArray[Any], positive: Any) -> NDArray[np.float64]:

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..statistics.held_out_split import held_out_rows
-from ..statistics.resampling import group_codes, grouped_folds, label_structure, resolve_groups
-from .labels import GRADES, encode, kind_of, label_values, read_kind
+from ..statistics.resampling import given_groups, group_codes, grouped_folds, label_structure, resolve_groups
+from ..statistics.row_order import canonical_order
+from .labels import GRADES, encode, kind_of, label_values, left_out_note, missing, read_kind
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,15 @@ def make_task(
     kind = kind_of(kind, label, [label])
     name, values = label_values(store, label)
     codes = resolve_groups(store, groups)
-    rows = np.flatnonzero(~pd.isna(values))
-    rows = rows[_canonical_order(store, rows)]
+    joined = int(given_groups(store, groups).max()) - int(codes.max())
+    rows = np.flatnonzero(~missing(values))
+    rows = rows[canonical_order(store, rows)]
     kind, notes = (kind, ()) if kind else read_kind(name, values[rows])
     y, classes = encode(name, values[rows], kind, positive)
     if len(rows) < len(values):
-        notes = (*notes, f"{len(values) - len(rows)} rows without a value of {name!r} were left out.")
+        notes = (*notes, left_out_note(len(values) - len(rows), name))
+    if joined:
+        notes = (*notes, f"{joined} groups hold the same prompts as others and count as one with them.")
     g = group_codes(codes[rows])
     test, fold = np.zeros(len(rows), dtype=bool), np.full(len(rows), -1)
     if held_out is None:
@@ -123,11 +126,6 @@ def make_task(
         dropped=len(values) - len(rows),
         notes=notes,
     )
-
-
-def _canonical_order(store: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    ids = np.asarray(store.examples if store.ids is None else store.ids)[rows]
-    return np.lexsort((np.asarray(store.positions)[rows], group_codes(ids)))
 
 
 def _held_out(store, rows, groups, y, classes, name, held_out, n_folds, seed):  # type: ignore[no-untyped-def]

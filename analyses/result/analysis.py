@@ -51,6 +51,8 @@ COLUMNS = (
         "n_groups",
         "null_mean",
         "null_sd",
+        "null_lo",
+        "null_hi",
     ),
     *("p", "p_familywise", "q", "baseline_majority", "baseline_text", "baseline_length", "converged", "seed"),
     "note",
@@ -303,10 +305,8 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 _VIEWS = {
     "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "compare": "comparison.models_view",
     "two_by_two": "comparison.factorial_view",
     "mean_difference_readout": "comparison.readout",
-    "suppression": "lens.suppression_view",
 }
 
 

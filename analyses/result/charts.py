@@ -31,6 +31,7 @@ __all__ = [
     "notebook_bundle",
     "save_figure",
     "scatter",
+    "stacked",
     "to_svg",
 ]
 
@@ -120,6 +121,22 @@ def forest(
     )
 
 
+def stacked(charts: Sequence[Any], *, title: str | None = None) -> Any:
+    """Charts of different kinds below one another, each with its own scales, as one picture.
+
+    Args:
+        charts: from top to bottom; a single one comes back as it is.
+        title: of the whole.
+    """
+    import altair as alt
+
+    if len(charts) == 1:
+        return charts[0]
+    described = " ".join(str(chart.to_dict(validate=False).get("description", "")) for chart in charts)
+    whole = alt.vconcat(*charts).resolve_scale(color="independent", strokeDash="independent")
+    return whole.properties(**heading(title, None, SINGLE[0]), description=described)
+
+
 def scatter(
     frame: pd.DataFrame,
     *,
@@ -170,6 +187,9 @@ def scatter(
     )
     scale = alt.Scale(domain=series, range=[palette[name] for name in series])
     legend = alt.Legend(orient="top", symbolSize=80) if len(series) > 1 else None
+    painted: Any = alt.Color("s:N", title=None, scale=scale, legend=legend)
+    if not any(series):  # no column of colours; a scale over an empty name paints nothing
+        painted = alt.value(palette[series[0]])
     axis = alt.Axis() if axes else alt.Axis(labels=False, ticks=False, grid=False)
     nearest = alt.Scale(zero=False, nice=True)
     tips = tooltips(alt, {f"h{i}": name for i, name in enumerate(hover)})
@@ -179,7 +199,7 @@ def scatter(
         .encode(
             x=alt.X("x:Q", title=x_title, scale=nearest, axis=axis),
             y=alt.Y("y:Q", title=y_title, scale=nearest, axis=axis),
-            color=alt.Color("s:N", title=None, scale=scale, legend=legend),
+            color=painted,
             tooltip=tips,
         )
         .properties(width=PANEL[0] if facet else SINGLE[0], height=PANEL[1] if facet else SINGLE[1])

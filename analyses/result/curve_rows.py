@@ -308,6 +308,7 @@ class Curves:
             for name in self.series:
                 mine = self.rows[(self.rows["s"] == name) & self.rows["y"].notna()]
                 mine = mine[mine["role"] == mine["role"].min()]  # the end of the curve before lone sites
+                mine = mine[mine["d"] == next((d for d in self.dashes if d in set(mine["d"])), "")]
                 if len(mine):
                     ends.append({"role": "name", "s": name, "t": name, "y": float(mine.iloc[-1]["y"])})
         for i, label in self._labels.items():

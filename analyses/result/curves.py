@@ -65,6 +65,7 @@ def layer_curves(
     untrusted: pd.DataFrame | None = None,
     untrusted_text: str = "not to be quoted",
     interval_text: str = "95 % interval",
+    bands: bool = True,
     zero: bool = False,
     log: bool = False,
     log_x: bool = False,
@@ -97,6 +98,7 @@ def layer_curves(
         untrusted: rows whose `layer` (and facet, where the frame has it) lie on grey.
         untrusted_text: what the grey means.
         interval_text: what the bands are.
+        bands: whether intervals are drawn; with many curves in one panel they hide one another.
         zero: whether the vertical axis must hold zero.
         log: whether the vertical axis is logarithmic.
         log_x: whether the horizontal axis is logarithmic.
@@ -118,6 +120,7 @@ def layer_curves(
     rows = Curves(frame, axis, colour=colour, dash=dash, facet=facet, titles=titles, found=found, log=log)
     rows.add_references(references)
     rows.add_untrusted(untrusted)
+    rows.has_interval &= bands
     faceted = len(rows.facets) > 1
     size = SINGLE if not faceted else (320, 210) if len(rows.facets) == 2 else PANEL
     numbered = rows.numbered

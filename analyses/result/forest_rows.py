@@ -76,12 +76,10 @@ def forest_layers(
     if len(series) > 1:
         row["yOffset"] = alt.YOffset("s:N", sort=list(series), scale=alt.Scale(paddingInner=0.2))
     shown = alt.Legend(orient="top", symbolType="circle", symbolSize=70) if len(series) > 1 else None
-    painted = alt.Color(
-        "s:N",
-        title=None,
-        legend=shown,
-        scale=alt.Scale(domain=list(series), range=[palette[name] for name in series]),
-    )
+    scale_of = alt.Scale(domain=list(series), range=[palette[name] for name in series])
+    painted = alt.Color("s:N", title=None, legend=shown, scale=scale_of)
+    if not any(series):  # no column of colours; a scale over an empty name paints nothing
+        painted = alt.value(palette[series[0]])
     tips = tooltips(alt, {"y": "row", **({"s": "series"} if len(series) > 1 else {}), "v": x_title})
     base = alt.Chart()
     layers = []

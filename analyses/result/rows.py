@@ -19,14 +19,14 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def extreme(frame: pd.DataFrame, column: str, *, least: bool = False) -> dict[str, Any]:
-    """The row with the largest value of a column, or the smallest; NaN never wins.
+    """The row with the largest value of a column, or the smallest; NaN never wins where there is a number.
 
     >>> extreme(pd.DataFrame({"layer": [0, 1, 2], "estimate": [0.5, 0.9, float("nan")]}), "estimate")["layer"]
     1
     """
     values = frame[column].astype(float)
     known = frame[values.notna()] if values.notna().any() else frame
-    values = known[column].astype(float)
+    values = known[column].astype(float).to_numpy()
     return records(known.iloc[[int(values.argmin() if least else values.argmax())]])[0]
 
 

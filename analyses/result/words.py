@@ -9,6 +9,8 @@ from ..statistics.quantities import QUANTITIES
 from .findings import Finding, Number, Test
 
 MINUS = "−"
+_COUNTED = ("layers", "count")
+"""Units of whole numbers, which are written bare: what they count stands in the name."""
 
 
 def number(value: Any, unit: str = "") -> str:
@@ -17,8 +19,8 @@ def number(value: Any, unit: str = "") -> str:
 
     >>> [number(x) for x in (0.98765, -0.0001, 14.5234, 431.27, 12345.6, 0.00004, -3e-8, 0.0, None)]
     ['0.988', '−0.0001', '14.52', '431.3', '12,346', '0.00004', '0.000', '0.000', '–']
-    >>> number(0.0214, "share"), number(1.0, "share"), number(0.5, "logits")
-    ('2.1 %', '100 %', '0.500 logits')
+    >>> number(0.0214, "share"), number(1.0, "share"), number(0.5, "logits"), number(5.0, "layers")
+    ('2.1 %', '100 %', '0.500 logits', '5')
     """
     if missing(value):
         return "–"
@@ -27,6 +29,8 @@ def number(value: Any, unit: str = "") -> str:
         percent = 100 * value
         places = 0 if abs(percent) >= 99.95 or percent == 0 else 1
         return f"{percent:.{places}f} %".replace("-", MINUS)
+    if unit in _COUNTED:
+        return f"{value:,.{0 if value == round(value) else 1}f}".replace("-", MINUS)
     size = abs(value)
     places = 3 if size < 9.9995 else 2 if size < 99.995 else 1 if size < 999.95 else 0
     if places and round(value, places) == 0 and round(value, 5) != 0:
@@ -44,7 +48,7 @@ def bounds(row: Any, unit: str = "") -> str:
     lo, hi = row.get("lo"), row.get("hi")
     if missing(lo) or missing(hi):
         return ""
-    unit = unit if unit == "share" else ""  # other units follow the estimate
+    unit = unit if unit == "share" or unit in _COUNTED else ""  # other units follow the estimate
     return f" [{number(lo, unit)}, {number(hi, unit)}]"
 
 
@@ -129,9 +133,13 @@ def on_prompts(subset: str | None, minus: str | None = None) -> str:
 
     >>> on_prompts("kind=benign"), on_prompts("kind=a", "kind=b"), on_prompts("all"), on_prompts(None)
     (' on benign prompts', ' on a minus b prompts', '', '')
+    >>> on_prompts("kind=a", "rest")
+    ' on a prompts minus all others'
     """
     if subset in (None, "", "all", "all prompts"):
         return ""
+    if minus == "rest":
+        return f" on {subset_words(str(subset))} prompts minus all others"
     less = f" minus {subset_words(minus)}" if minus else ""
     return f" on {subset_words(str(subset))}{less} prompts"
 
@@ -170,14 +178,18 @@ def sentence(finding: Finding) -> str:
 
 
 def subject(finding: Finding) -> str:
-    """Whose finding it is: the model, and what was subtracted.
+    """Whose finding it is: the model, and what it was compared with.
 
     >>> from .findings import Claim
-    >>> subject(Finding(claim=Claim("", "", ""), verdict="found", quantity="", model="it", reference="base"))
-    'it minus base'
+    >>> both = {"claim": Claim("", "", ""), "verdict": "found", "model": "it", "reference": "base"}
+    >>> subject(Finding(quantity="auroc", **both)), subject(Finding(quantity="rsa_spearman", **both))
+    ('it minus base', 'it against base')
     """
     who = finding.model or ""
-    return f"{who} minus {finding.reference}" if who and finding.reference else who
+    if not who or not finding.reference:
+        return who
+    metric = QUANTITIES.get(finding.quantity)
+    return f"{who} {'against' if metric and metric.relates else 'minus'} {finding.reference}"
 
 
 def measured(finding: Finding) -> str:
@@ -246,7 +258,8 @@ def cell(finding: Finding) -> str:
         return said
     unit = unit_of(finding.quantity)
     at = f" at {place(vars(finding))}" if finding.site else ""
-    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}: {said}"
+    where = on_prompts(finding.subset, finding.minus)
+    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}{where}: {said}"
 
 
 def title_of(name: str) -> str:

@@ -17,6 +17,7 @@ from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import select_held
 from ..reading.device import find_device
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Permute
 from ..result.registry import analysis
@@ -24,10 +25,12 @@ from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
     check_finite,
+    group_codes,
     max_t,
     permutation_p,
     resolve_groups,
 )
+from ..statistics.rows import bounded, null_fields
 from .clusters_view import draw, found
 from .design import Design, design
 from .dominant_dimensions import leave_out
@@ -98,6 +101,8 @@ def separation(
     Raises:
         LayerprobeError: unknown column, index, space, site or layer; one cluster; no groups; NaN rows.
 
+    Source: Davies & Bouldin 1979; Dunn 1974; Xie & Beni 1991; Caliński & Harabasz 1974; Rousseeuw 1987.
+
     >>> from layerprobe.cache.store.memory import from_arrays
     >>> rng = np.random.default_rng(0)
     >>> y = np.arange(60) % 2
@@ -111,9 +116,11 @@ def separation(
     check_names(indices, spaces)
     where = find_device(device) or torch.device("cpu")
     places = site_layers(store, sites, layers)
+    labelled = read_classes(store, label)
     plan = design(
-        store.labels(label),
-        resolve_groups(store, groups),
+        labelled.codes,
+        group_codes(resolve_groups(store, groups)[labelled.rows]),
+        names=labelled.classes,
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
         seed=seed,
@@ -124,7 +131,7 @@ def separation(
     nulls: list[NDArray[np.float64]] = []
     dropped: list[dict[str, Any]] = []
     for site, layer in _bar(places, progress):
-        x = layer_rows(store, site, layer, where)
+        x = layer_rows(store, site, layer, where, labelled.rows)
         for space in spaces:
             found, null = layer_separation(to_space(x, space), plan, indices, level=level)
             place = {"site": site, "layer": layer, "space": space}
@@ -136,7 +143,7 @@ def separation(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
         "n": len(plan.codes),
         "n_groups": plan.n_groups,
         "seed": seed,
@@ -150,8 +157,9 @@ def separation(
             "classes": [str(name) for name in plan.classes],
             "n_permutations": n_permutations,
             "n_bootstrap": n_bootstrap,
-            "label": label,
+            "label": labelled.name,
         },
+        notes=labelled.notes,
     )
 
 
@@ -179,10 +187,16 @@ def site_layers(
     return [(at.site, at.layer) for at in found]
 
 
-def layer_rows(store: ActivationStore, site: str, layer: int | None, device: str | torch.device) -> Tensor:
-    """[rows, width] of one layer, checked to be finite; heads are laid side by side."""
-    values = store.activations(site, layer)
-    check_finite(values, site=site, layer=layer, ids=store.ids)
+def layer_rows(
+    store: ActivationStore,
+    site: str,
+    layer: int | None,
+    device: str | torch.device,
+    rows: NDArray[np.int64],
+) -> Tensor:
+    """[rows, width] of some rows of one layer, checked to be finite; heads are laid side by side."""
+    values = np.asarray(store.activations(site, layer))[rows]
+    check_finite(values, site=site, layer=layer, ids=store.ids[rows], rows=rows)
     return torch.from_numpy(np.array(values).reshape(len(values), -1)).to(device)
 
 
@@ -209,9 +223,10 @@ def layer_separation(
             values = null[name].cpu().numpy()
             signed = signed_statistic(name, values)
             statistics.append(signed)
-            row |= {"null_mean": _mean(values[1:]), "null_sd": _sd(values[1:]), "z": _z(signed)}
+            row |= {**null_fields(values[1:]), "z": _z(signed)}
         if boot is not None and name in WEIGHTED:
-            row["lo"], row["hi"] = centred_interval(name, exact[name], boot[name].cpu().numpy(), level)
+            lo, hi = centred_interval(name, exact[name], boot[name].cpu().numpy(), level)
+            row |= bounded(name, exact[name], lo, hi)
             row["ci_method"] = CI_METHOD
         elif name not in WEIGHTED:
             row["note"] = NO_INTERVAL

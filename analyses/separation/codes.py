@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -32,8 +33,9 @@ def encode_labels(labels: Any, classes: Sequence[Any] | None = None) -> tuple[np
         LayerprobeError: a missing label, fewer than two clusters, or a named class without rows.
     """
     values = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels).reshape(-1)
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        raise LayerprobeError(f"{int(np.isnan(values).sum())} labels are missing; leave those rows out")
+    gaps = np.asarray(pd.isna(values))
+    if gaps.any():
+        raise LayerprobeError(f"{int(gaps.sum())} labels are missing; leave those rows out")
     if values.dtype == object:
         values = np.array([str(value) for value in values])
     found, codes = np.unique(values, return_inverse=True)

@@ -1,5 +1,6 @@
 """Labels, groups, permutations and bootstrap draws that a whole call shares, so that layers are paired."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,7 @@ def design(
     seed: int,
     device: str | torch.device,
     permute: str = "auto",
+    names: Sequence[Any] | None = None,
 ) -> Design:
     """Permutations and bootstrap weights, drawn once.
 
@@ -57,8 +59,10 @@ def design(
         seed: of both.
         device: where draws live.
         permute: `auto`, `between` or `within`, as `group_permutations` has it.
+        names: what the labels stand for, where they are codes 0 … K − 1.
     """
     codes, classes = encode_labels(labels)
+    classes = classes if names is None else list(names)
     group_codes = torch.from_numpy(groups).to(device)
     permutations = bootstrap = None
     if n_permutations:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import class_name, read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Value
 from ..result.registry import analysis
@@ -20,9 +22,12 @@ from ..statistics.resampling import (
     STORED,
     check_finite,
     cluster_bootstrap_weights,
+    group_codes,
     resolve_groups,
     split_half,
 )
+from ..statistics.rows import bounded
+from ..statistics.shares import share_interval
 from .drift_view import draw, found
 
 
@@ -69,11 +74,24 @@ def drift(
 
     Raises:
         LayerprobeError: a value without rows, or too few groups of it to split.
+
+    Source: drift of jailbroken prompts after Borah et al. 2025 (2506.13901); the axis is cross-fitted here.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 3
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += np.array([0.0, 10.0, 8.0])[y]
+    >>> store = from_arrays({"resid_post": x}, labels={"kind": np.array(["safe", "unsafe", "jailbroken"])[y]})
+    >>> where = {"start": "safe", "end": "unsafe", "third": "jailbroken"}
+    >>> result = drift(store, label="kind", groups=None, n_bootstrap=20, **where)
+    >>> round(float(result.table.query("metric == 'drift_position'")["estimate"].iloc[0]), 1)
+    0.8
     """
     from .clusters import site_layers
 
-    values = np.asarray(store.labels(label)).astype(str)
-    names = [str(start), str(end), str(third)]
+    labelled = read_classes(store, label, least=1)
+    values = np.array(labelled.classes, dtype=object)[labelled.codes]
+    names = [class_name(start), class_name(end), class_name(third)]
     if len(set(names)) < 3:
         raise LayerprobeError(
             f"drift needs three different values of {label!r}, got start={names[0]!r}, end={names[1]!r}, "
@@ -81,18 +99,20 @@ def drift(
         )
     for name in names:
         if not (values == name).any():
-            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(np.unique(values))}")
-    rows = np.isin(values, names)
-    keys = resolve_groups(store, groups)[rows]
-    codes = np.array([names.index(value) for value in values[rows]])
+            raise LayerprobeError(f"{label!r} has no rows {name!r}; it holds {', '.join(labelled.classes)}")
+    chosen = np.isin(values, names)
+    rows = labelled.rows[chosen]
+    keys = group_codes(resolve_groups(store, groups)[rows])
+    codes = np.array([names.index(value) for value in values[chosen]])
     fit = split_half(keys, seed, labels=codes)
     weights = cluster_bootstrap_weights(keys, n_bootstrap, seed).astype(np.float64)
     weights = np.concatenate([np.ones((1, len(codes))), weights])
     table = []
     for site, layer in site_layers(store, sites, layers):
         x = np.asarray(store.activations(site, layer))[rows]
-        check_finite(x, site=site, layer=layer)
-        draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        check_finite(x, site=site, layer=layer, ids=store.ids[rows], rows=rows)
+        draws, nearer = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        share = share_interval(nearer, keys[codes == 2], level=level)
         for metric, values in draws.items():
             spread = values[1:][np.isfinite(values[1:])]
             lo, hi = (
@@ -100,6 +120,8 @@ def drift(
                 if len(spread) > 9
                 else (np.nan, np.nan)
             )
+            if metric == "drift_share_end":  # draws of few rows that agree do not vary
+                lo, hi = np.nanmin([lo, share.lo]), np.nanmax([hi, share.hi])
             table.append(
                 {
                     "model": store.model_name,
@@ -108,24 +130,44 @@ def drift(
                     "site": site,
                     "layer": layer,
                     "tokens": store.tokens,
-                    "target": label,
+                    "target": labelled.name,
                     "metric": metric,
-                    "estimate": values[0],
-                    "lo": lo,
-                    "hi": hi,
+                    **bounded(metric, values[0], lo, hi),
                     "ci_method": "cluster bootstrap, percentile",
                     "n": int((codes == 2).sum()),
                     "n_groups": len(np.unique(keys[codes == 2])),
                     "seed": seed,
                 }
             )
-    return AnalysisResult(kind="drift", table=tidy(table), provenance={"label": label, "values": names})
+    return AnalysisResult(
+        kind="drift",
+        table=tidy(table),
+        frames={"closest": closest_layers(table)},
+        provenance={"label": labelled.name, "values": names},
+        notes=labelled.notes,
+    )
+
+
+def closest_layers(table: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per site: the layer at which the third set lies closest to the end.
+
+    Closest is the least distance of its position from 1, on either side: a set that overshoots lies far away.
+    """
+    positions = pd.DataFrame([row for row in table if row["metric"] == "drift_position"])
+    positions["distance"] = (positions["estimate"] - 1).abs()
+    known = positions[positions["distance"].notna()]
+    best = known.loc[known.groupby("site", sort=False)["distance"].idxmin()]
+    return best[["model", "site", "layer", "estimate", "lo", "hi", "distance"]].reset_index(drop=True)
 
 
 def _place(
     x: NDArray[np.float64], codes: NDArray[np.int64], fit: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
-    """[draws] of each metric; the two halves take turns as the one that finds the axis."""
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """[draws] of each metric, and [third rows] whether each is nearer to the end.
+
+    The two halves take turns as the one that finds the axis.
+    """
+    nearer = np.zeros(len(x), dtype=bool)
     found: dict[str, list[NDArray[np.float64]]] = {
         "drift_position": [],
         "drift_share_end": [],
@@ -139,6 +181,7 @@ def _place(
         position = ((third - start) * axis).sum(axis=1) / span
         rows = ~half & (codes == 2)
         along = (x[rows] @ axis.T - (start * axis).sum(axis=1)) / span
+        nearer[rows] = along[:, 0] > 0.5
         share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
         # off the axis: what of third − start the step along end − start does not explain
         off = third - start - position[:, None] * (end - start)
@@ -148,7 +191,7 @@ def _place(
             strict=True,
         ):
             found[name].append(value)
-    return {name: np.mean(parts, axis=0) for name, parts in found.items()}
+    return {name: np.mean(parts, axis=0) for name, parts in found.items()}, nearer[codes == 2]
 
 
 def _means(

@@ -87,11 +87,21 @@ def principal_scores(x: Rows, n: int) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def clusters(x: Rows, k: int, method: str, seed: int) -> NDArray[np.int64]:
-    """[rows] clusters found without labels: `kmeans`, or `gmm` (diagonal Gaussians on 20 principal axes)."""
+    """[rows] clusters found without labels: `kmeans`, or `gmm` (diagonal Gaussians on 20 principal axes).
+
+    Starts are drawn from the rows in an order of their values, so that the order given decides nothing.
+    """
+    order = np.lexsort(np.asarray(x).T[::-1])
+    found = np.empty(len(x), dtype=np.int64)
+    found[order] = _clusters(np.asarray(x, dtype=np.float64)[order], k, method, seed)
+    return found
+
+
+def _clusters(x: NDArray[np.float64], k: int, method: str, seed: int) -> NDArray[np.int64]:
     if method == "kmeans":
         from sklearn.cluster import KMeans
 
-        return np.asarray(KMeans(k, n_init=5, random_state=seed).fit_predict(np.asarray(x, dtype=np.float64)))
+        return np.asarray(KMeans(k, n_init=5, random_state=seed).fit_predict(x))
     from sklearn.mixture import GaussianMixture
 
     scores, _ = principal_scores(x, min(20, x.shape[1], len(x) - 1))

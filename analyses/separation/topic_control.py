@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
-from .codes import encode_labels
+from ..statistics.rows import bounded, null_fields
 from .draws import Draws, drawn_indices
 from .spaces import to_space
 from .topic_view import draw, found
@@ -69,13 +70,27 @@ def topic_control(
 
     Raises:
         LayerprobeError: no texts, more than two classes, or fewer than ten pairs.
+
+    Source: optimal one-to-one matching as in Rosenbaum 1989; tf-idf cosine as in Salton & Buckley 1988.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> texts = [f"about topic {i // 2 % 10} item {i // 20}" for i in range(60)]  # the same for both classes
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += 4 * y
+    >>> texts = [f"{text} {c}" for text, c in zip(texts, y)]
+    >>> store = from_arrays({"resid_post": x}, labels={"safe": y}, texts=texts)
+    >>> result = topic_control(store, label="safe", groups=None, n_draws=20)
+    >>> sorted(result.frames)
+    ['pairs', 'words']
     """
     from .clusters import layer_rows, site_layers
 
-    codes, classes = encode_labels(store.labels(label))
+    labelled = read_classes(store, label)
+    codes, classes = labelled.codes, labelled.classes
     if len(classes) != 2:
         raise LayerprobeError(
-            f"topic_control needs two classes and {label!r} holds {len(classes)}: {classes}"
+            f"topic_control needs two classes and {label!r} holds {len(classes)}: {list(classes)}"
         )
     if store.texts is None:
         raise LayerprobeError(
@@ -85,8 +100,8 @@ def topic_control(
         raise LayerprobeError(
             f"topic_control needs one row per prompt, and tokens={store.tokens!r} gives several"
         )
-    keys = resolve_groups(store, groups)
-    texts = [store.texts[i] for i in store.examples]
+    keys = resolve_groups(store, groups)[labelled.rows]
+    texts = [store.texts[i] for i in np.asarray(store.examples)[labelled.rows]]
     pairs, similarity = match_by_words(texts, codes, min_similarity=min_similarity)
     apart = keys[pairs[:, 0]] != keys[pairs[:, 1]]
     pairs, similarity = pairs[apart], similarity[apart]
@@ -102,10 +117,10 @@ def topic_control(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
     }
     for site, layer in site_layers(store, sites, layers):
-        x = to_space(layer_rows(store, site, layer, "cpu"), space)
+        x = to_space(layer_rows(store, site, layer, "cpu", labelled.rows), space)
         place = {**about, "site": site, "layer": layer, "space": space, "seed": seed}
         found, null = _layer(x, matched, draws, level)
         rows += [{**place, "n": 2 * len(pairs), "n_groups": len(pairs), **row} for row in found]
@@ -133,7 +148,8 @@ def topic_control(
             ).sort_values("similarity", ascending=False, ignore_index=True),
             "words": pd.DataFrame({"subset": list(words), "auroc": list(words.values())}),
         },
-        provenance={"label": label, "classes": [str(c) for c in classes], "n_pairs": len(pairs)},
+        provenance={"label": labelled.name, "classes": list(classes), "n_pairs": len(pairs)},
+        notes=labelled.notes,
     )
 
 
@@ -182,43 +198,31 @@ def _layer(
     }
     for metric, (chance, spread, everyone) in scored.items():
         lo, hi = np.nanquantile(spread - np.nanmean(spread), tail) + chance[0]
-        tests = {"null_mean": chance[1:].mean(), "null_sd": chance[1:].std(ddof=1)}
+        tests = null_fields(chance[1:])
         how = {"ci_method": "bootstrap of pairs, centred"}
         rows.append(
             {
                 "subset": "topic-matched",
                 "metric": metric,
-                "estimate": chance[0],
-                "lo": lo,
-                "hi": hi,
+                **bounded(metric, chance[0], lo, hi),
                 **how,
                 **tests,
             }
         )
         low, high = np.quantile(everyone, tail)
         how = {"ci_method": "subsets of equal size"}
-        rows.append(
-            {
-                "subset": "unmatched",
-                "metric": metric,
-                "estimate": everyone.mean(),
-                "lo": low,
-                "hi": high,
-                **how,
-            }
-        )
-        if metric == "aqi_debiased":
-            typical = everyone.mean()
-            if typical > 0:
-                share = {"estimate": chance[0] / typical, "lo": lo / typical, "hi": hi / typical}
-                rows.append(
-                    {
-                        "subset": "topic-matched",
-                        "metric": "surviving_share",
-                        **share,
-                        "ci_method": "bootstrap of pairs, centred",
-                    }
-                )
+        typical = everyone.mean()
+        rows.append({"subset": "unmatched", "metric": metric, **bounded(metric, typical, low, high), **how})
+        if metric == "aqi_debiased" and typical > 0:
+            share = bounded("surviving_share", chance[0] / typical, lo / typical, hi / typical)
+            rows.append(
+                {
+                    "subset": "topic-matched",
+                    "metric": "surviving_share",
+                    **share,
+                    "ci_method": "bootstrap of pairs, centred",
+                }
+            )
     return rows, null["silhouette"].numpy()
 
 

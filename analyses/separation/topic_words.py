@@ -1,11 +1,16 @@
 """Prompts of two classes matched by their words, and how well words alone tell the classes apart."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hooks.errors import LayerprobeError
 from ..statistics.resampling import grouped_folds
+
+WORD = r"(?u)\b\w+\b"
+"""One letter is a word too."""
 
 
 def match_by_words(
@@ -29,7 +34,12 @@ def match_by_words(
     from scipy.optimize import linear_sum_assignment
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts)
+    if not any(re.search(WORD, text) for text in texts):
+        raise LayerprobeError(
+            "the texts hold no words, so prompts cannot be matched by them; topic_control needs texts= with "
+            "letters or digits"
+        )
+    vectors = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD).fit_transform(texts)
     first, second = np.flatnonzero(codes == 0), np.flatnonzero(codes == 1)
     similarity = (vectors[first] @ vectors[second].T).toarray()
     i, j = linear_sum_assignment(-similarity)
@@ -51,7 +61,9 @@ def words_auroc(
     scores = []
     for fold in range(5):
         out = folds == fold
-        model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, max_iter=1000))
+        model = make_pipeline(
+            TfidfVectorizer(sublinear_tf=True, token_pattern=WORD), LogisticRegression(C=10, max_iter=1000)
+        )
         model.fit(words[~out], codes[~out])
         scores.append(roc_auc_score(codes[out], model.predict_proba(words[out])[:, 1]))
     return float(np.mean(scores))

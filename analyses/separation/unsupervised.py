@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import Labelled, read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Permute
 from ..result.registry import analysis
 from ..statistics.resampling import (
     STORED,
     check_finite,
+    group_codes,
     group_permutations,
     max_t,
     permutation_p,
     resolve_groups,
 )
-from .codes import encode_labels
+from ..statistics.rows import null_fields
 from .structure import (
     anisotropy,
     clusters,
@@ -75,6 +77,17 @@ def unsupervised(
     Returns:
         kind `unsupervised`; metrics `adjusted_rand`, `adjusted_mutual_info` (with null, p and family-wise p),
         `two_nn`, `effective_rank`, `participation_ratio`, `anisotropy`; `frames["projection"]` for the eyes.
+
+    Source: ARI: Hubert & Arabie 1985; AMI: Vinh et al. 2010; TwoNN: Facco et al. 2017.
+
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(60) % 2
+    >>> x = rng.normal(size=(1, 60, 8)); x[0, :, 0] += 8 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"safe": y})
+    >>> result = unsupervised(store, label="safe", groups=None, methods=("kmeans",), space="raw")
+    >>> float(result.table.query("metric == 'adjusted_rand'")["estimate"].iloc[0])
+    1.0
     """
     import torch
 
@@ -84,22 +97,23 @@ def unsupervised(
     for method in methods:
         if method not in METHODS:
             raise LayerprobeError(f"no method {method!r}; use one of {', '.join(METHODS)}")
-    codes, classes = encode_labels(store.labels(label))
-    keys = resolve_groups(store, groups)
+    labelled = read_classes(store, label)
+    codes, classes = labelled.codes, labelled.classes
+    keys = group_codes(resolve_groups(store, groups)[labelled.rows])
     permuted = group_permutations(codes, keys, n_permutations, seed, how=permute)
     about: dict[str, Any] = {
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "target": label,
+        "target": labelled.name,
     }
     about |= {"n": len(codes), "n_groups": int(keys.max()) + 1, "seed": seed}
     rows: list[dict[str, Any]] = []
     nulls: list[NDArray[np.float64]] = []
     shown = []
     for site, layer in site_layers(store, sites, layers):
-        x = np.asarray(store.activations(site, layer))
-        check_finite(x, site=site, layer=layer, ids=store.ids)
+        x = np.asarray(store.activations(site, layer))[labelled.rows]
+        check_finite(x, site=site, layer=layer, ids=store.ids[labelled.rows], rows=labelled.rows)
         x = x.reshape(len(x), -1)
         place = {"site": site, "layer": layer}
         for method in methods:
@@ -108,11 +122,7 @@ def unsupervised(
                 clusters(rows_in, len(classes), method, seed), codes, permuted
             ).items():
                 nulls.append(values)
-                chance = (
-                    {"null_mean": values[1:].mean(), "null_sd": values[1:].std(ddof=1)}
-                    if len(values) > 2
-                    else {}
-                )
+                chance = null_fields(values[1:])
                 rows.append(
                     {
                         **about,
@@ -126,7 +136,7 @@ def unsupervised(
                 )
         for metric, measure in _MEASURES.items():
             rows.append({**about, **place, "space": "raw", "metric": metric, "estimate": measure(x)})
-        shown.append(_projection(store, x, place, np.asarray(store.labels(label))))
+        shown.append(_projection(store, x, place, labelled))
     if n_permutations and nulls:
         table = np.stack(nulls, axis=1)
         p, familywise = permutation_p(table[0], table[1:]), max_t(table[0], table[1:])
@@ -139,7 +149,8 @@ def unsupervised(
         kind="unsupervised",
         table=tidy(rows),
         frames={"projection": pd.concat(shown, ignore_index=True)},
-        provenance={"label": label, "classes": [str(name) for name in classes]},
+        provenance={"label": labelled.name, "classes": list(classes)},
+        notes=labelled.notes,
     )
 
 
@@ -183,20 +194,20 @@ def _agreement(
 
 
 def _projection(
-    store: ActivationStore, x: NDArray[np.floating], place: dict[str, Any], labels: NDArray[Any]
+    store: ActivationStore, x: NDArray[np.floating], place: dict[str, Any], labelled: Labelled
 ) -> Any:
     import pandas as pd
 
     scores, share = principal_scores(x, 2)
     if scores.shape[1] < 2:
         scores, share = np.pad(scores, ((0, 0), (0, 1))), np.pad(share, (0, 1))
-    texts = store.texts
+    texts, examples = store.texts, np.asarray(store.examples)[labelled.rows]
     return pd.DataFrame(
         {
             **place,
-            "id": store.ids,
-            "label": labels.astype(str),
-            "text": [""] * len(x) if texts is None else [texts[i][:300] for i in store.examples],
+            "id": store.ids[labelled.rows],
+            "label": np.array(labelled.classes, dtype=object)[labelled.codes],
+            "text": [""] * len(x) if texts is None else [texts[i][:300] for i in examples],
             "first": scores[:, 0],
             "second": scores[:, 1],
             "share_first": float(share[0]),

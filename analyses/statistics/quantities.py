@@ -4,7 +4,7 @@ One table, so that an interval's range, a picture's axis and a sentence's name c
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 INF = math.inf
@@ -29,6 +29,8 @@ class Quantity:
     """Which way is better, or more of what is asked about; `None` where neither is."""
     unit: str | None = None
     """`share` (written in per cent), `nats`, `bits`, `logits`, `layers`, …; `None` for plain numbers."""
+    relates: bool = False
+    """Whether it is of two models together (a similarity, a distance), not a number that each of them has."""
 
     def clip(self, value: float) -> float:
         """A bound cut to the range, since nothing beyond it can be true. NaN stays NaN."""
@@ -63,7 +65,8 @@ _PREDICTION = (
     Quantity("codelength", "online codelength", POSITIVE, "lower", "bits"),
     Quantity("selectivity", "selectivity", SIGNED, "higher"),
     Quantity("unique_r2", "R² of this dimension alone", (-INF, 1.0), "higher"),
-    Quantity("unexplained_norm", "share of the reward direction left unexplained", UNIT, "lower", "share"),
+    Quantity("unexplained_norm", "relative length of the reward direction's unexplained part", UNIT, "lower"),
+    Quantity("unexplained_share", "unexplained share of the reward direction", UNIT, "lower", "share"),
 )
 _SEPARATION = (
     Quantity("silhouette", "silhouette", SIGNED, "higher"),
@@ -96,7 +99,6 @@ _LENS = (
     Quantity("foil_log_probability", "log-probability of the foil", (-INF, 0.0), None, "nats"),
     Quantity("answer_rank", "rank of the answer", POSITIVE, "lower", "ranks"),
     Quantity("kl_to_final", "KL from lens to output", POSITIVE, "lower", "nats"),
-    Quantity("lens_kl", "KL between the models' lenses", POSITIVE, None, "nats"),
     Quantity("suppression_index", "suppression index", ANY, None, "logits"),
     Quantity("peak_logit_difference", "logit difference at the peak", ANY, None, "logits"),
     Quantity("final_logit_difference", "logit difference at the output", ANY, None, "logits"),
@@ -127,7 +129,9 @@ _COMPARISON = (
         "higher",
     ),
     Quantity("split_half_cosine", "cosine between halves", SIGNED, "higher"),
+    Quantity("lens_kl", "KL between the models' lenses", POSITIVE, None, "nats"),
 )
+_RELATIONS = tuple(replace(one, relates=True) for one in _COMPARISON)
 _CAUSES = (
     Quantity("direct_logit_attribution", "direct logit attribution", ANY, None, "logits"),
     Quantity("effect", "effect", ANY, None, "logits"),
@@ -164,7 +168,7 @@ _BEHAVIOUR = (
 
 QUANTITIES: dict[str, Quantity] = {
     one.name: one
-    for part in (_PREDICTION, _SEPARATION, _LENS, _COMPARISON, _CAUSES, _BEHAVIOUR)
+    for part in (_PREDICTION, _SEPARATION, _LENS, _RELATIONS, _CAUSES, _BEHAVIOUR)
     for one in part
 }
 """Metric name → what it is. Families with a parameter in their name are read by `quantity`."""

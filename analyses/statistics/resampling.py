@@ -4,8 +4,8 @@ Rows that belong together (paraphrases of one item, both members of a contrastiv
 are one *group*. Every fold, bootstrap draw and permutation below moves whole groups, because with 200 prompts
 in five paraphrases and *random* labels, shuffled folds report an AUROC of 0.998.
 
-All functions depend on the group *names*, not on the order of the rows, so that shuffling a store changes
-nothing.
+All functions depend on group *codes*, and those that `resolve_groups` gives on neither the order of the rows
+nor the groups' names, so that shuffling a store or renaming its groups changes nothing.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,8 @@ from .intervals import (
     permutation_p,
 )
 from .relabelling import group_permutations, label_structure, permute_unit
+from .row_order import by_first_row, canonical_order
+from .same_prompts import join_same, same_prompts
 
 __all__ = [
     "STORED",
@@ -64,30 +66,25 @@ def resolve_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
             entry per row, or `None`, said aloud: every prompt is a group of its own.
 
     Returns:
-        [rows] codes 0 … n_groups − 1, in the sorted order of the groups' names.
+        [rows] codes 0 … n_groups − 1, in the order of the groups' first ids, so that neither the order of the
+        rows nor the groups' names decide who is drawn. Groups that hold the same prompt are one, whatever was
+        given (`same_prompts`).
 
     Raises:
         LayerprobeError: the store has no groups, no such column, or the array has another length.
     """
-    if groups is STORED:
-        groups = store.groups
-        if groups is None:
-            raise LayerprobeError(
-                "this store has no groups, and without them paraphrases of one item may sit on both sides "
-                'of a split; pass groups="COLUMN" (rows that belong together), or groups=None to treat '
-                "each prompt as its own group"
-            )
-    elif groups is None:
-        groups = store.examples if store.ids is None else store.ids
-    elif isinstance(groups, str):
-        if groups not in store.label_names:
-            known = ", ".join(store.label_names) or "none"
-            raise LayerprobeError(
-                f"groups={groups!r} is not a column of this store (it has {known}); name one of them, "
-                "pass an array with one entry per row, or groups=None"
-            )
-        groups = store.labels(groups)
-    values = np.asarray(groups)
+    joined = join_same(given_groups(store, groups), same_prompts(store))
+    return by_first_row(joined, canonical_order(store))
+
+
+def given_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
+    """The same as they were given, rows of one prompt in as many groups as they were put."""
+    return group_codes(group_values(store, groups))
+
+
+def group_values(store: Any, groups: Any = STORED) -> NDArray[Any]:
+    """[rows] what tells the groups apart, as `resolve_groups` takes it."""
+    values = np.asarray(_named_groups(store, groups))
     without = int(pd.isna(values).sum()) if values.shape == (store.n_rows,) else 0
     if without:
         raise LayerprobeError(
@@ -100,7 +97,29 @@ def resolve_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
             f"groups has shape {values.shape}, expected one entry for each of the {store.n_rows} rows; "
             "pass an array of that length or the name of a label column"
         )
-    return group_codes(values)
+    return values
+
+
+def _named_groups(store: Any, groups: Any) -> Any:
+    if groups is STORED:
+        if store.groups is None:
+            raise LayerprobeError(
+                "this store has no groups, and without them paraphrases of one item may sit on both sides "
+                'of a split; pass groups="COLUMN" (rows that belong together), or groups=None to treat '
+                "each prompt as its own group"
+            )
+        return store.groups
+    if groups is None:
+        return store.examples if store.ids is None else store.ids
+    if isinstance(groups, str):
+        if groups not in store.label_names:
+            known = ", ".join(store.label_names) or "none"
+            raise LayerprobeError(
+                f"groups={groups!r} is not a column of this store (it has {known}); name one of them, "
+                "pass an array with one entry per row, or groups=None"
+            )
+        return store.labels(groups)
+    return groups
 
 
 def grouped_folds(

@@ -43,8 +43,8 @@ SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
     group="read",
     guide="probes",
     findings=found,
-    picture=draw,
     aliases=("linear_probe_curves",),
+    picture=draw,
 )
 def learning_curve(
     store: Any,
@@ -154,7 +154,7 @@ def learning_curve(
         kind="learning_curve",
         table=tidy(rows),
         provenance={"label": task.name},
-        notes=(*task.notes, *near_duplicate_notes(store, [task])),
+        notes=(*near_duplicate_notes(store, [task]), *task.notes),
     )
 
 

@@ -1,15 +1,14 @@
 """How much data a probe needs, in findings and as a picture."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..probes.findings import CHANCE, baseline_numbers
-from ..probes.picture import head_maps, stacked
 from ..result.findings import Claim, Finding, Number
 from ..result.rows import column, rows_like
-from ..result.words import listed, number, title_of, unit_of
+from ..result.words import title_of, unit_of
 from ..statistics.quantities import quantity
 
 if TYPE_CHECKING:
@@ -72,60 +71,74 @@ def _code(rows: pd.DataFrame) -> Iterator[Finding]:
 
 
 def draw(result: "AnalysisResult") -> "Chart":
-    """Held-out score against training rows, a panel for each model and site and a colour for each layer.
+    """Held-out score against training rows: a panel per site (and model), a shade per layer.
 
     For sites read by heads a map of layer × head at each share of the data.
     """
-    from ..result.charts import Reference, layer_curves
+    from ..result.charts import layer_curves, layer_map, stacked
 
-    rows = result.table[result.table["metric"] != "codelength"]
-    rows = rows[rows["estimate"].notna()]
-    metric = str(rows["metric"].iloc[0])
-    title = f"“{rows['target'].iloc[0]}”: learning curve on held-out groups"
-    by_head = column(rows, "head").notna()
-    charts = []
-    for layered, mine in _shapes(rows[~by_head]):
-        mine = _by_site(mine)
-        bare = "" if layered else f" ({listed(mine['site'].unique())})"
+    curve = result.table[result.table["metric"] != "codelength"]
+    by_head, layered = column(curve, "head").notna(), column(curve, "layer").notna()
+    metric = str(curve["metric"].iloc[0])
+    title = f"“{curve['target'].iloc[0]}”: learning curve on held-out groups"
+    charts: list[Any] = []
+    for rows, colour in ((curve[~by_head & layered], "layer"), (curve[~by_head & ~layered], "site")):
+        if not len(rows):
+            continue
+        rows, spread = _intervals(_panels(rows, by_site=colour == "layer"))
         charts.append(
             layer_curves(
-                mine,
+                rows,
                 x="n_train",
                 x_title="training rows",
                 y_title=title_of(metric),
-                colour="layer" if layered else "site",
-                facet="panel" if mine["panel"].nunique() > 1 else None,
-                references=[Reference(CHANCE[metric], label="chance")] if metric in CHANCE else [],
+                colour=colour,
+                facet="panel" if rows["panel"].nunique() > 1 else None,
+                bands=rows[colour].nunique() <= FEW,
+                interval_text=spread,
                 log_x=True,
-                title=title + bare,
+                title=title if not charts else None,
             )
         )
     if by_head.any():
-        mine = rows[by_head]
-        mine = mine.assign(subset=[f"{number(share, 'share')} of the data" for share in mine["share"]])
-        charts.append(head_maps(mine, title))
+        maps = _panels(curve[by_head], by_site=True)
+        maps["panel"] += ", " + maps["share"].map(_percent) + " of the data"
+        charts.append(
+            layer_map(
+                maps.assign(head=maps["head"].astype(int)),
+                x="head",
+                y="layer",
+                value_title=title_of(metric),
+                facet="panel",
+                diverging=metric in CHANCE,
+                centre=CHANCE.get(metric, 0.0),
+                title=f"{title}, by head",
+            )
+        )
     return stacked(charts)
 
 
-def _shapes(rows: pd.DataFrame) -> Iterator[tuple[bool, pd.DataFrame]]:
-    """Sites with layers, then those without."""
-    layered = column(rows, "layer").notna()
-    for flag, mine in ((True, rows[layered]), (False, rows[~layered])):
-        if len(mine):
-            yield flag, mine
+FEW = 4
+"""As many curves in a panel are drawn with their intervals."""
 
 
-def _by_site(rows: pd.DataFrame) -> pd.DataFrame:
-    """`panel` by model and site, whichever of them differ."""
-    names = [
-        column(rows, name).astype(str)
-        for name in ("model", "site")
-        if column(rows, name).nunique() > 1 and (name == "model" or column(rows, "layer").notna().any())
-    ]
-    panel = names[0] if names else pd.Series("", index=rows.index)
-    for name in names[1:]:
-        panel = panel + " · " + name
-    rows = rows.assign(panel=panel)
-    if "layer" in rows and rows["layer"].notna().any():
-        rows["layer"] = rows["layer"].astype(int)
-    return rows
+def _panels(rows: pd.DataFrame, *, by_site: bool) -> pd.DataFrame:
+    """Adds `panel`, named after what differs."""
+    parts = [rows[name].astype(str) for name in ("model", "site") if name in rows]
+    parts = [part for part in parts if part.nunique() > 1 and (by_site or part.name != "site")]
+    panel = parts[0] if parts else rows["site"].astype(str) if by_site else pd.Series("", index=rows.index)
+    for part in parts[1:]:
+        panel = panel + " · " + part
+    return rows.assign(panel=panel)
+
+
+def _intervals(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Rows with `lo` and `hi`; where there is no interval, the spread over draws stands in and is named."""
+    if ("lo" in rows and rows["lo"].notna().any()) or "sd" not in rows:
+        return rows, "95 % interval"
+    low, high = rows["estimate"] - rows["sd"], rows["estimate"] + rows["sd"]
+    return rows.assign(lo=low, hi=high), "± standard deviation over draws of the training rows"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

@@ -23,10 +23,12 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Count, Device, Label, Layers, Sites, Value
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
+from ..statistics.rows import bounded
 from .nested_baselines import nested_baselines
+from .nested_cv_view import draw, found
 from .nested_variance import METRICS, NestedScore, nested_score
-from .nested_view import draw, found
 
+BEYOND = "the correction for smaller training sets passed the range, and is cut to it"
 CI_METHOD = "nested cross-validation (Bates, Hastie & Tibshirani 2104.00673)"
 DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression": "mse"}
 
@@ -152,7 +154,7 @@ def nested_cv(
     return AnalysisResult(
         kind="nested_cv",
         table=tidy(rows),
-        notes=(*task.notes, *missing, *near_duplicate_notes(store, [undivided])),
+        notes=(*near_duplicate_notes(store, [undivided]), *task.notes, *missing),
         provenance={"label": task.name, "n_folds": n_folds, "repeats": repeats, "level": level},
     )
 
@@ -187,20 +189,20 @@ def _row(place: Place, score: NestedScore, metric: str, n_groups: int, level: fl
 
     half = float(stdtrit(n_groups - 1, (1 + level) / 2)) * score.error
     lo, hi = score.estimate - half, score.estimate + half
-    if metric in ("auroc", "balanced_accuracy", "accuracy"):
-        lo, hi = max(lo, 0.0), min(hi, 1.0)
+    if not score.error > 0:
+        lo = hi = np.nan
+    found = bounded(metric, score.estimate, lo, hi)
+    beyond = found["estimate"] != score.estimate and np.isfinite(score.estimate)
     return {
         "site": place.site,
         "layer": place.layer,
         "head": place.head,
-        "estimate": score.estimate,
-        "lo": lo if score.error > 0 else None,
-        "hi": hi if score.error > 0 else None,
+        **found,
         "ci_method": CI_METHOD if score.error > 0 else None,
         "standard_error": score.error,
         "naive_error": score.naive_error,
         "converged": score.converged,
-        "note": _why(score),
+        "note": BEYOND if beyond and score.error > 0 else _why(score),
     }
 
 

@@ -8,7 +8,7 @@ from ..probes.collect import directions_of, stack_directions
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import LayerFit, fit_layer
 from ..probes.methods import find_method
-from ..reading.common_split import common_held_out, group_names
+from ..reading.common_split import common_groups, common_held_out
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
@@ -51,8 +51,8 @@ def generalisation_matrix(
 ) -> AnalysisResult:
     """Fit on each dataset's training groups, score on every dataset's held-out groups.
 
-    All datasets are split by one grouping: a group's name means the same in each, so that an item whose
-    wording in one dataset was trained on is scored in no other.
+    All datasets are split by one grouping: a group's name means the same in each, and so does a prompt, so
+    that an item whose wording in one dataset was trained on is scored in no other.
 
     Args:
         stores: name → store of the same model, each with the label column. Classes must have the same names.
@@ -71,8 +71,9 @@ def generalisation_matrix(
         One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
         that a threshold that moved between datasets is not counted against a direction that holds.
         `baseline_*` are the same for what the prompts alone tell, fitted and scored on the same rows.
-        `left_out` counts held-out rows that are not scored because the fit has seen their text. Directions
-        are named by the dataset they were fitted on: `result.directions.of("cities")`.
+        `left_out` counts held-out rows that are not scored because the fit has seen their text: none, since
+        a prompt is one group. Directions are named by the dataset they were fitted on:
+        `result.directions.of("cities")`.
 
     Raises:
         LayerprobeError: stores of different width, or with other classes.
@@ -94,7 +95,7 @@ def generalisation_matrix(
     rows, notes, directions = [], [], []
     for source, store in stores.items():
         task = tasks[source]
-        notes += [f"{source}: {note}" for note in (*task.notes, *near_duplicate_notes(store, [task]))]
+        notes += [f"{source}: {note}" for note in (*near_duplicate_notes(store, [task]), *task.notes)]
 
         def work(place: Place, store: Any = store, task: Task = task) -> LayerFit:
             x = on_device(rows_at(store, place, task), where)
@@ -143,13 +144,16 @@ def generalisation_matrix(
 def _tasks(stores: Mapping[str, Any], label: str, groups: Any, seed: int) -> dict[str, Task]:
     """Every store's task, all split alike."""
 
-    def task(store: Any, held_out: Any) -> Task:
-        return make_task(store, label, groups=groups, held_out=held_out, n_folds=FOLDS, seed=seed)
+    common = common_groups(stores, groups)
 
-    whole = {name: task(store, None) for name, store in stores.items()}
-    names = {name: group_names(store, groups) for name, store in stores.items()}
-    held_out = common_held_out(names, whole, share=HELD_OUT, seed=seed)
-    return {name: task(store, held_out[name]) for name, store in stores.items()}
+    def task(name: str, held_out: Any) -> Task:
+        return make_task(
+            stores[name], label, groups=common[name], held_out=held_out, n_folds=FOLDS, seed=seed
+        )
+
+    whole = {name: task(name, None) for name in stores}
+    held_out = common_held_out(common, whole, share=HELD_OUT, seed=seed)
+    return {name: task(name, held_out[name]) for name in stores}
 
 
 def _check_alike(

@@ -74,16 +74,18 @@ class Target:
 def new_rows(store: Any, task: Task, other: Any, target: Task) -> Target:
     """Held-out rows of the other store's task whose text no fit on this one has seen."""
     test, left_out, alike = target.test.copy(), 0, 0
-    if store is not other and store.texts is not None and other.texts is not None:
+    if store.texts is not None and other.texts is not None:
         trained = np.unique(np.asarray(store.examples)[task.rows[task.train]])
         seen = [store.texts[example] for example in trained]
         known = set(seen)
         texts = [other.texts[example] for example in np.asarray(other.examples)[target.rows]]
-        new = np.array([text not in known for text in texts])
+        several = len(known.union(texts)) > 1  # else the text says nothing of the row
+        new = np.array([not several or text not in known for text in texts])
         left_out = int((test & ~new).sum())
         test &= new
         scored = dict.fromkeys(text for text, mine in zip(texts, test, strict=True) if mine)
-        alike = len(np.unique(alike_between(seen, list(scored))[:, 1]))
+        if store is not other:  # within one, near-duplicates are said of its split
+            alike = len(np.unique(alike_between(seen, list(scored))[:, 1]))
     return Target(test, target.y[test], target.groups[test], target.n_classes, left_out, alike)
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..file.batch_plan import Plan
-from ..file.disk_space import bytes_of, free_bytes
+from ..file.disk_space import bytes_of, free_bytes, human_bytes
 from ..file.layout import ArraySpec
-from ..store.info import human_bytes
 
 
 @dataclass(frozen=True)

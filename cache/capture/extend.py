@@ -9,20 +9,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
+
+import numpy as np
 
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import SiteAt
 from ..prompts.table import PromptTable
-from ..store.activations import ActivationStore, open_store
-from ..store.index import Part, is_index, open_part, read_manifest
-from ..store.index_file import write_index
+from ..store.activations import ActivationStore
+from ..store.index import Part, open_part
+from ..store.manifest import is_index, read_manifest, write_index
+from ..store.open import open_store
 from ..store.protocol import layer_ranges
 from ..store.sameness import check_same
-from .options import Options, capture_identity
-
-if TYPE_CHECKING:
-    from ...hooks.model import Model
+from .execute import run_job
+from .job import CaptureJob
+from .request import ResolvedRequest
 
 #: what may differ between a store and what extends it
 GROWING = (
@@ -36,74 +38,62 @@ GROWING = (
 )
 
 
-def extend(
-    model: Model,
-    table: PromptTable,
-    options: Options,
-    base: Path,
-    *,
-    batch_tokens: int | Literal["auto"],
-    progress: bool,
-) -> ActivationStore:
+def extend_store(job: CaptureJob, base: Path) -> ActivationStore:
     """Capture what a finished store lacks into siblings beside it, and open all as one.
 
     Args:
-        model: the same model.
-        table: the store's prompts, in order, and maybe more after them.
-        options: the whole request, sites already held included or not.
+        job: the same model; the store's prompts, in order, and maybe more after them; the whole request,
+            sites already held included or not.
         base: the store, or an index that an earlier extension made of it.
-        batch_tokens: as in `capture`.
-        progress: as in `capture`.
 
     Raises:
         LayerprobeError: the store is incomplete or holds something else; other prompts come first.
     """
-    from .run import capture_to
-
+    request, table = job.request, job.table
     index = base if is_index(base) else base.with_name(f"{base.stem}-index{base.suffix}")
-    groups = parts_of(index if index.exists() else base)
-    held = open_store(index if index.exists() else base)
-    ours, theirs = capture_identity(model, table, options), held.identity
-    check_same(base, _fixed(ours), _fixed(theirs))
-    count = held.n_prompts
-    if table[:count].sha256 != theirs["prompts"]:
-        raise LayerprobeError(
-            f"the first {count} prompts are not those of {base}: give its prompts, then the new ones, or "
-            "capture to "
-            f"another path"
-        )
-    _check_lens(base, options, held)
+    there = index if index.exists() else base
+    groups, held = parts_of(there), open_store(there)
+    _check_extension(job, base, held)
     present = _held_sites(held)
-    missing = tuple(at for at in options.sites if at not in present)
-    lens = options.lens_layers if held.lens is None else ()
-    everything = tuple(sorted({*present, *options.sites}, key=str))
-
-    def sibling(part: PromptTable, wanted: Options) -> Part:
-        chosen = [*map(str, wanted.sites), *(f"lens[{layer}]" for layer in wanted.lens_layers)]
-        name = hashlib.sha256(json.dumps([theirs, chosen, part.sha256], sort_keys=True).encode()).hexdigest()
-        path = base.with_name(f"{base.stem.removesuffix('-index')}-{name[:8]}{base.suffix}")
-        capture_to(model, part, wanted, path, batch_tokens=batch_tokens, progress=progress)
-        return open_part(path)
-
+    missing = tuple(at for at in request.sites if at not in present)
+    lens = request.lens_layers if not held.lens_layers else ()
+    everything = tuple(sorted({*present, *request.sites}, key=str))
     if missing or lens:
-        starts = [0]
-        for parts in groups:
-            starts.append(starts[-1] + parts[0].store.n_prompts)
+        wanted = request.narrowed(missing, lens, request.lens_tokens)
+        starts = np.cumsum([0, *(parts[0].store.n_prompts for parts in groups)]).tolist()
         for parts, start, stop in zip(groups, starts[:-1], starts[1:], strict=True):
-            parts.append(sibling(table[start:stop], _narrowed(options, missing, lens)))
-    if len(table) > count:
-        full = replace(options, sites=everything)
+            parts.append(_sibling(job, base, held, table[start:stop], wanted))
+    if len(table) > held.n_prompts:
+        full = request.narrowed(everything, request.lens_layers, request.lens_tokens)
         if held.lens is not None:
-            full = replace(full, lens_layers=held.lens.layers, lens_tokens=held.lens.columns)
-        groups.append([sibling(table[count:], full)])
-    identity = {
-        **theirs,
-        "prompts": table.sha256,
-        "n_prompts": len(table),
-        "sites": [str(at) for at in everything],
-    }
-    write_index(index, groups, identity)
+            full = request.narrowed(everything, held.lens.layers, held.lens.columns)
+        groups.append([_sibling(job, base, held, table[held.n_prompts :], full)])
+    sites = [str(at) for at in everything]
+    grown = {"prompts": table.sha256, "n_prompts": len(table), "sites": sites}
+    write_index(index, groups, {**held.identity, **grown})
     return open_store(index)
+
+
+def _sibling(
+    job: CaptureJob, base: Path, held: ActivationStore, part: PromptTable, wanted: ResolvedRequest
+) -> Part:
+    """Some prompts and sites, captured to a file beside the store that is named after what it holds."""
+    chosen = [*map(str, wanted.sites), *(f"lens[{layer}]" for layer in wanted.lens_layers)]
+    said = json.dumps([held.identity, chosen, part.sha256], sort_keys=True)
+    name = hashlib.sha256(said.encode()).hexdigest()
+    path = base.with_name(f"{base.stem.removesuffix('-index')}-{name[:8]}{base.suffix}")
+    run_job(replace(job, table=part, request=wanted, path=path))
+    return open_part(path)
+
+
+def _check_extension(job: CaptureJob, base: Path, held: ActivationStore) -> None:
+    check_same(base, _fixed(job.identity), _fixed(held.identity))
+    if job.table[: held.n_prompts].sha256 != held.identity["prompts"]:
+        raise LayerprobeError(
+            f"the first {held.n_prompts} prompts are not those of {base}: give its prompts, then the new "
+            f"ones, or capture to another path"
+        )
+    _check_lens(base, job.request, held)
 
 
 def parts_of(path: Path) -> list[list[Part]]:
@@ -118,21 +108,15 @@ def _held_sites(store: ActivationStore) -> set[SiteAt]:
     return {SiteAt(site, layer) for site in store.sites for layer in (store.layers(site) or (None,))}
 
 
-def _narrowed(options: Options, sites: tuple[SiteAt, ...], lens_layers: tuple[int, ...]) -> Options:
-    """The same request for fewer sites; answers are tokenised only where a lens reads them."""
-    answers = options.lens_tokens if lens_layers else ()
-    return replace(options, sites=sites, lens_layers=lens_layers, lens_tokens=answers)
-
-
-def _check_lens(base: Path, options: Options, held: ActivationStore) -> None:
+def _check_lens(base: Path, request: ResolvedRequest, held: ActivationStore) -> None:
     """A lens that is held does not grow."""
-    if held.lens is None or not options.lens_layers:
+    if held.lens is None or not request.lens_layers:
         return
     layers, columns = set(held.lens.layers), held.lens.columns
-    if not layers.issuperset(options.lens_layers) or options.lens_tokens != columns:
+    if not layers.issuperset(request.lens_layers) or request.lens_tokens != columns:
         raise LayerprobeError(
             f"{base} holds the lens of layers {layer_ranges(held.lens.layers)} with lens_tokens="
-            f"{list(columns)}, not of {layer_ranges(options.lens_layers)} with {list(options.lens_tokens)}: "
+            f"{list(columns)}, not of {layer_ranges(request.lens_layers)} with {list(request.lens_tokens)}: "
             f"a lens cannot be extended, capture it to another path"
         )
 

@@ -32,7 +32,7 @@ LENS_FIELDS = ("candidate_logits", "candidate_ranks", "logsumexp", "top_ids", "t
 
 
 @dataclass(frozen=True)
-class Request:
+class Reads:
     """What is taken from every batch."""
 
     sites: tuple[SiteAt, ...]
@@ -110,7 +110,7 @@ def make_batch(prepared: Prepared, prompts: np.ndarray) -> Batch:
     )
 
 
-def run_batch(model: Model, request: Request, batch: Batch) -> DeviceRows:
+def run_batch(model: Model, reads: Reads, batch: Batch) -> DeviceRows:
     """Run a batch and take its rows, in prompt order, still on the device, in the stored type.
 
     What `select` returns is gathered, hence a copy: no view keeps the batch's activations alive.
@@ -130,25 +130,25 @@ def run_batch(model: Model, request: Request, batch: Batch) -> DeviceRows:
         kept = model.forward(
             batch.input_ids,
             batch.attention_mask,
-            sites=request.run_sites,
+            sites=reads.run_sites,
             select=select,
             texts=batch.prompts.tolist() if model.edits else None,
         )
-        rows = _site_rows(request, kept)
-        if request.lens_layers:
-            rows |= _lens_rows(model, request, kept, batch.candidates)
+        rows = _site_rows(reads, kept)
+        if reads.lens_layers:
+            rows |= _lens_rows(model, reads, kept, batch.candidates)
     return rows
 
 
-def _site_rows(request: Request, kept: dict[SiteAt, Tensor]) -> DeviceRows:
+def _site_rows(reads: Reads, kept: dict[SiteAt, Tensor]) -> DeviceRows:
     rows: DeviceRows = {}
-    for spec in request.arrays:
+    for spec in reads.arrays:
         if not spec.key.startswith("activations/"):
             continue
         site = spec.key.removeprefix("activations/")
         rows[spec.key] = {
-            index: _padded(kept[SiteAt(site, layer)], spec, request.pad_keys)
-            .to(TORCH_TYPES[request.dtype])
+            index: _padded(kept[SiteAt(site, layer)], spec, reads.pad_keys)
+            .to(TORCH_TYPES[reads.dtype])
             .contiguous()
             for index, layer in enumerate(spec.layers or (None,))
         }
@@ -169,10 +169,10 @@ def _segment_means(picked: Tensor, segment: Tensor, n_rows: int) -> Tensor:
 
 
 def _lens_rows(
-    model: Model, request: Request, kept: dict[SiteAt, Tensor], candidates: Tensor | None
+    model: Model, reads: Reads, kept: dict[SiteAt, Tensor], candidates: Tensor | None
 ) -> DeviceRows:
-    streams = [kept[SiteAt("resid_post", layer)] for layer in request.lens_layers]
-    final = request.lens_layers[-1]
+    streams = [kept[SiteAt("resid_post", layer)] for layer in reads.lens_layers]
+    final = reads.lens_layers[-1]
     chunk = max(1, LENS_ELEMENTS // model.vocab_size)
     parts: list[list[dict[str, Any]]] = [[] for _ in streams]
     for start in range(0, len(streams[0]), chunk):
@@ -180,21 +180,21 @@ def _lens_rows(
         logits = model.lens.unembed(streams[-1][start : start + chunk], layer=final).float()
         final_log_probs = torch.log_softmax(logits, dim=-1)
         del logits
-        for index, (layer, stream) in enumerate(zip(request.lens_layers, streams, strict=True)):
+        for index, (layer, stream) in enumerate(zip(reads.lens_layers, streams, strict=True)):
             out = model.lens.read(
                 stream[start : start + chunk],
                 layer=layer,
                 candidate_ids=ids,
-                top_k=request.top_k,
+                top_k=reads.top_k,
                 final_log_probs=final_log_probs,
             )
             parts[index].append({name: getattr(out, name) for name in LENS_FIELDS})
     rows: DeviceRows = {}
-    for spec in request.arrays:
+    for spec in reads.arrays:
         if spec.key.startswith("lens/"):
             name = spec.key.removeprefix("lens/")
             layers = [torch.cat([part[name] for part in layer]) for layer in parts]
-            wanted = [request.lens_layers.index(layer) for layer in spec.layers or ()]
+            wanted = [reads.lens_layers.index(layer) for layer in spec.layers or ()]
             rows[spec.key] = {
                 index: layers[at].to(TORCH_TYPES[spec.dtype]).reshape(len(streams[0]), *spec.shape)
                 for index, at in enumerate(wanted)

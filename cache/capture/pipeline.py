@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..file.batch_plan import Plan
-from .forward import Batch, Request, concatenate, make_batch, run_batch
+from .forward import Batch, Reads, concatenate, make_batch, run_batch
 from .prepare import Prepared
 from .progress import Progress
 from .sinks import BlockBuffer, Sink
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 
 def run_plan(
-    model: Model, request: Request, prepared: Prepared, plan: Plan, sink: Sink, *, progress: bool
+    model: Model, reads: Reads, prepared: Prepared, plan: Plan, sink: Sink, *, progress: bool
 ) -> None:
     """Run every block that is not there yet and hand it to the sink, in order."""
     todo = [block for block in range(plan.n_blocks) if not sink.committed(block)]
-    runner = _Runner(model, request, prepared)
+    runner = _Runner(model, reads, prepared)
     try:
         with (
             Progress(
                 plan,
                 prepared.lengths,
-                request.arrays,
+                reads.arrays,
                 todo,
                 path=sink.path,
                 device=model.device,
@@ -57,7 +57,7 @@ def _run_blocks(
     preparing: ThreadPoolExecutor,
 ) -> None:
     # two buffers: one fills while the other is written
-    buffers = [BlockBuffer(plan, runner.request.arrays) for _ in range(min(2, plan.n_blocks))]
+    buffers = [BlockBuffer(plan, runner.reads.arrays) for _ in range(min(2, plan.n_blocks))]
     pending: list[Future[None] | None] = [None, None]
     staging = Staging(runner.model.device)
     ahead = _prefetch(runner.ready, plan, sink, preparing)
@@ -110,9 +110,9 @@ def _prefetch(
 class _Runner:
     """Runs batches, halving those that do not fit the device's memory."""
 
-    def __init__(self, model: Model, request: Request, prepared: Prepared) -> None:
+    def __init__(self, model: Model, reads: Reads, prepared: Prepared) -> None:
         self.model = model
-        self.request = request
+        self.reads = reads
         self.prepared = prepared
         self._limit: int | None = None
 
@@ -125,7 +125,7 @@ class _Runner:
         if self._limit is not None and batch.input_ids.numel() > self._limit and len(batch.prompts) > 1:
             return self._halves(batch)
         try:
-            return run_batch(self.model, self.request, batch)
+            return run_batch(self.model, self.reads, batch)
         except torch.OutOfMemoryError:
             if len(batch.prompts) == 1:
                 raise

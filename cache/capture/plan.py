@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..file.batch_plan import Plan
 from ..prompts.table import PromptTable
-from .assembly import array_specs, batch_plan, make_request
+from .assembly import array_specs, batch_plan, batch_reads
 from .estimate import CapturePlan, Measured, summarise
-from .forward import make_batch, run_batch
-from .options import make_options, text_table
+from .forward import Reads, make_batch, run_batch
+from .job import CaptureJob
 from .prepare import Prepared, prepare_options
+from .request import CaptureRequest
 
 if TYPE_CHECKING:
     from ...hooks.model import Model
@@ -43,11 +44,8 @@ def plan(
     Raises:
         LayerprobeError: as `capture`, but for what concerns the file.
     """
-    table = prompts if isinstance(prompts, PromptTable) else text_table(prompts)
-    options = make_options(
-        model,
-        table,
-        sites=sites,
+    request = CaptureRequest(
+        sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple
         tokens=tokens,
         chat_template=chat_template,
         lens_tokens=tuple(lens_tokens),
@@ -55,30 +53,38 @@ def plan(
         dtype=dtype,
         top_k=top_k,
         on_long=on_long,
+        batch_tokens=batch_tokens,
     )
-    prepared = prepare_options(model, table, options)
-    prepared.unknown.warn(model.name, table)
-    arrays = array_specs(model, options, prepared)
-    batches = batch_plan(model, prepared, arrays, batch_tokens)
-    request = make_request(model, options, arrays, prepared)
-    measured = _measure(model, request, prepared, batches) if measure else None
-    return summarise(
-        batches, prepared.lengths, arrays, None if path is None else Path(path).expanduser(), measured
-    )
+    return plan_job(CaptureJob.of(model, prompts, request, path=path), measure=measure)
 
 
-def _measure(model: Model, request: Any, prepared: Prepared, plan: Plan) -> Measured:
+def plan_job(job: CaptureJob, *, measure: bool = True) -> CapturePlan:
+    """The same of a job.
+
+    Raises:
+        LayerprobeError: as `plan`.
+    """
+    prepared = prepare_options(job.model, job.table, job.request)
+    prepared.unknown.warn(job.model.name, job.table)
+    arrays = array_specs(job, prepared)
+    batches = batch_plan(job, prepared, arrays)
+    reads = batch_reads(job, arrays, prepared)
+    measured = _measure(job.model, reads, prepared, batches) if measure else None
+    return summarise(batches, prepared.lengths, arrays, job.path, measured)
+
+
+def _measure(model: Model, reads: Reads, prepared: Prepared, plan: Plan) -> Measured:
     import torch
 
     middle = (len(plan.batches) - 1) // 2
     batch = make_batch(prepared, plan.order[plan.batches[middle] : plan.batches[middle + 1]])
     cuda = model.device.type == "cuda"
-    run_batch(model, request, batch)  # the first pass pays for allocation and kernel choice
+    run_batch(model, reads, batch)  # the first pass pays for allocation and kernel choice
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    run_batch(model, request, batch)
+    run_batch(model, reads, batch)
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start

@@ -22,7 +22,7 @@ from ..prompts.unknown import UnknownTokens
 if TYPE_CHECKING:
     from ...hooks.model import Model
     from ...hooks.tokens import Encoding
-    from .options import Options
+    from .request import ResolvedRequest
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def prepare(
     )
 
 
-def prepare_options(model: Model, table: PromptTable, options: Options) -> Prepared:
+def prepare_options(model: Model, table: PromptTable, options: ResolvedRequest) -> Prepared:
     """`prepare` with the arguments of a capture."""
     return prepare(
         model,
@@ -158,8 +158,8 @@ def prepare_options(model: Model, table: PromptTable, options: Options) -> Prepa
         options.rule,
         chat_template=options.chat_template,
         lens_tokens=options.lens_tokens,
-        first_difference=options.lens_first_difference,
-        on_long=options.on_long,
+        first_difference=options.asked.lens_first_difference,
+        on_long=options.asked.on_long,
     )
 
 

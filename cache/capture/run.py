@@ -6,20 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..file.disk_space import bytes_of, check_room
-from ..file.opening import read_columns, read_layout
-from ..file.writer import StoreWriter
-from ..prompts.difference import prompt_difference
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore
-from ..store.reader import open_file
-from ..store.sameness import check_same
-from .assembly import array_specs, batch_plan, file_contents, in_memory, make_request
-from .extend import extend as extend_store
-from .options import Options, capture_identity, make_options, text_table
-from .pipeline import run_plan
-from .prepare import prepare_options
-from .sinks import MemorySink
+from .execute import run_job
+from .extend import extend_store
+from .job import CaptureJob
+from .request import CaptureRequest
 
 if TYPE_CHECKING:
     from ...hooks.model import Model
@@ -45,7 +37,7 @@ def capture(
 ) -> ActivationStore:
     """Run prompts through a model and keep activations, in a file or in memory.
 
-    The same command goes on where an interrupted one stopped, and returns at once where it has finished.
+    The same command resumes where an interrupted one stopped, and returns at once where it has finished.
 
     Args:
         model: from `load_model`; interventions in force (`model.edit`) apply and are recorded; values and
@@ -76,11 +68,8 @@ def capture(
         LayerprobeError: before anything runs, for what does not fit (sites, rule, columns, long prompts,
             another capture in the same file, another process writing it, a full disk).
     """
-    table = prompts if isinstance(prompts, PromptTable) else text_table(prompts)
-    options = make_options(
-        model,
-        table,
-        sites=sites,
+    request = CaptureRequest(
+        sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple
         tokens=tokens,
         chat_template=chat_template,
         lens_tokens=tuple(lens_tokens),
@@ -88,63 +77,9 @@ def capture(
         dtype=dtype,
         top_k=top_k,
         on_long=on_long,
+        batch_tokens=batch_tokens,
     )
-    target = None if path is None else Path(path).expanduser()
-    if extend and target is not None and target.exists():
-        return extend_store(model, table, options, target, batch_tokens=batch_tokens, progress=progress)
-    return capture_to(
-        model, table, options, target, batch_tokens=batch_tokens, progress=progress, shard=shard
-    )
-
-
-def capture_to(
-    model: Model,
-    table: PromptTable,
-    options: Options,
-    target: Path | None,
-    *,
-    batch_tokens: int | Literal["auto"],
-    progress: bool,
-    shard: Mapping[str, Any] | None = None,
-) -> ActivationStore:
-    """`capture` with its arguments parsed: a finished file is opened, a broken-off one gone on with.
-
-    Raises:
-        LayerprobeError: as `capture`.
-    """
-    identity = capture_identity(model, table, options)
-    exists = target is not None and target.exists()
-    if target is not None and exists:
-        check_same(
-            target,
-            identity,
-            read_layout(target).header["identity"],
-            lambda: prompt_difference(read_columns(target), table),
-        )
-        store = open_file(target)
-        if store.complete:
-            return store
-    prepared = prepare_options(model, table, options)
-    model.check_texts(prepared.lengths, "prompts")
-    if shard is None:  # of shards it is said once, for all of them, by plan_shards
-        prepared.unknown.warn(model.name, table)
-    if target is not None and exists:
-        with StoreWriter.resume(target) as writer:
-            check_room(target, writer.bytes_left())
-            request = make_request(model, options, writer.layout.arrays, prepared)
-            run_plan(model, request, prepared, writer.layout.plan, writer, progress=progress)
-        return open_file(target)
-    arrays = array_specs(model, options, prepared)
-    plan = batch_plan(model, prepared, arrays, batch_tokens)
-    request = make_request(model, options, arrays, prepared)
-    if target is None:
-        sink = MemorySink(plan, arrays, len(prepared.examples))
-        run_plan(model, request, prepared, plan, sink, progress=progress)
-        return in_memory(model, table, options, identity, prepared, arrays, sink)
-    check_room(target, bytes_of(arrays, len(prepared.examples)))
-    contents = file_contents(model, table, options, identity, prepared, arrays, plan, shard)
-    with StoreWriter.create(target, contents) as writer:
-        del contents
-        run_plan(model, request, prepared, plan, writer, progress=progress)
-    del prepared, plan, writer  # what was prepared makes room for what is opened
-    return open_file(target)
+    job = CaptureJob.of(model, prompts, request, path=path, extend=extend, progress=progress, shard=shard)
+    if job.extend and job.path is not None and job.path.exists():
+        return extend_store(job, job.path)
+    return run_job(job)

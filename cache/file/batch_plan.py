@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +29,13 @@ class Plan:
     row_starts: np.ndarray
     """[prompts + 1] int64 where each prompt's rows begin."""
 
+    block_of_prompt: np.ndarray = field(init=False, repr=False)
+    """[prompts] the block that holds each prompt's rows, -1 for none."""
+    _by_block: np.ndarray = field(init=False, repr=False)
+    """[prompts] prompts sorted by their block."""
+    _bounds: np.ndarray = field(init=False, repr=False)
+    """[blocks + 1] bounds of each block in `_by_block`."""
+
     def __post_init__(self) -> None:
         block_of_run = np.repeat(np.arange(self.n_blocks), np.diff(self.batches[self.blocks]))
         block_of = np.full(len(self.same_as) + 1, -1, dtype=np.int64)  # the last entry serves same_as == -1
@@ -39,21 +46,16 @@ class Plan:
         bounds = np.searchsorted(per_prompt[by_block], np.arange(self.n_blocks + 1))
         object.__setattr__(self, "_by_block", by_block)
         object.__setattr__(self, "_bounds", bounds)
-        object.__setattr__(self, "_block_of_prompt", per_prompt)
+        object.__setattr__(self, "block_of_prompt", per_prompt)
 
     @property
     def n_blocks(self) -> int:
         """Blocks."""
         return len(self.blocks) - 1
 
-    @property
-    def block_of_prompt(self) -> np.ndarray:
-        """[prompts] the block that holds each prompt's rows, -1 for none."""
-        return self._block_of_prompt  # type: ignore[attr-defined]
-
     def prompts_of(self, block: int) -> np.ndarray:
         """Prompts whose rows a block holds, ascending, duplicates included."""
-        return self._by_block[self._bounds[block] : self._bounds[block + 1]]  # type: ignore[attr-defined]
+        return self._by_block[self._bounds[block] : self._bounds[block + 1]]
 
     def batches_of(self, block: int) -> Iterator[np.ndarray]:
         """The prompts of each batch of a block, in the order they run."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ...hooks.errors import LayerprobeError
 from ..prompts.columns import PromptColumns
+from .atomic import give_name, new_file, sync_folder
 from .batch_plan import Plan
 from .layout import (
     FORMAT,
-    LIBVER,
     VERSION,
     ArraySpec,
     allocate,
@@ -59,72 +56,18 @@ def create_file(path: Path, contents: Contents) -> int:
     Raises:
         LayerprobeError: the folder cannot be written, the disk is full, or the file has appeared meanwhile.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        with h5py.File(temporary, "w", libver=LIBVER, locking=False) as file:
-            _fill(file, contents)
-        descriptor = os.open(temporary, os.O_RDWR)
+    with new_file(path, lambda file: _fill(file, contents)) as temporary:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
         try:
             lock_exclusively(descriptor, path)
             os.fsync(descriptor)
-            _give_name(temporary, path)
+            give_name(temporary, path)
+            temporary.unlink(missing_ok=True)
+            sync_folder(path.parent)
         except BaseException:
             os.close(descriptor)
             raise
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    sync_folder(path.parent)
     return descriptor
-
-
-def cannot_write(path: Path, error: OSError) -> LayerprobeError:
-    """What to say when the file system refuses."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return LayerprobeError(
-            f"no room for {path} ({os.strerror(error.errno)}): free some or choose another disk; "
-            f"what is committed stays, and the same command resumes"
-        )
-    return LayerprobeError(
-        f"cannot write {path} ({error.strerror or str(error)}): choose a folder that can be written"
-    )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name last: a rename is only on disk once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _give_name(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)  # unlike a rename, never over a file that another process has just made
-    except FileExistsError:
-        raise LayerprobeError(
-            f"{path} has just been made by another process: run the same command again"
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        os.rename(temporary, path)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Temporary files of processes that died while making this file."""
-    for leftover in path.parent.glob(f".{path.name}.*.part"):
-        owner = leftover.name.split(".")[-2]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc").exists():
-            leftover.unlink(missing_ok=True)
 
 
 def _fill(file: h5py.File, contents: Contents) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from ...hooks.errors import LayerprobeError
 from .layout import ArraySpec
 
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
 
 def free_bytes(path: Path) -> int:
     """Bytes that the disk under a path, existing or not, has free."""
@@ -24,7 +26,7 @@ def bytes_of(arrays: Iterable[ArraySpec], n_rows: int) -> int:
     return n_rows * sum(spec.n_layers * spec.row_bytes for spec in arrays)
 
 
-def check_room(path: Path, needed: int) -> None:
+def check_disk_space(path: Path, needed: int) -> None:
     """Refuse to start what the disk cannot hold.
 
     Raises:
@@ -33,6 +35,19 @@ def check_room(path: Path, needed: int) -> None:
     free = free_bytes(path)
     if needed > free:
         raise LayerprobeError(
-            f"{path} needs {needed / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free: choose fewer "
+            f"{path} needs {human_bytes(needed)} and its disk has {human_bytes(free)} free: choose fewer "
             f"sites or layers, tokens='last', dtype='bfloat16', or another disk"
         )
+
+
+def human_bytes(count: float) -> str:
+    """Bytes in a unit that fits.
+
+    >>> human_bytes(1536000)
+    '1.5 MB'
+    """
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError

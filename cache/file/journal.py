@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from .guarded import read_exactly
 from .layout import checksum
 from .opening import MAGIC, FileLayout
 
@@ -52,10 +53,30 @@ def pack_entry(layout: FileLayout, block: int, entry: Entry) -> bytes:
     return record.tobytes()
 
 
+def journal_bytes(layout: FileLayout, descriptor: int) -> bytes:
+    """All entries as they are on disk.
+
+    Raises:
+        LayerprobeError: the disk refuses.
+    """
+    raw = np.empty(layout.journal.itemsize * layout.plan.n_blocks, dtype=np.uint8)
+    read_exactly(layout.path, descriptor, raw, layout.offsets["journal"])
+    return raw.tobytes()
+
+
+def fingerprint(layout: FileLayout, descriptor: int) -> str:
+    """Changes with any committed byte and any label: the journal's checksum, then that of all checksums."""
+    return f"{checksum(journal_bytes(layout, descriptor)):016x}{layout.fingerprint}"
+
+
 def read_journal(layout: FileLayout, descriptor: int) -> Journal:
-    """Read every entry straight from the file's bytes."""
+    """Read every entry straight from the file's bytes.
+
+    Raises:
+        LayerprobeError: the disk refuses.
+    """
     kind, n_blocks = layout.journal, layout.plan.n_blocks
-    raw = read_at(descriptor, layout.offsets["journal"], kind.itemsize * n_blocks)
+    raw = journal_bytes(layout, descriptor)
     entries: list[Entry | None] = []
     states: list[State] = []
     for block in range(n_blocks):
@@ -75,31 +96,6 @@ def read_journal(layout: FileLayout, descriptor: int) -> Journal:
             entries.append(None)
             states.append("damaged" if any(piece) else "empty")
     return Journal(tuple(entries), tuple(states))
-
-
-def read_at(descriptor: int, offset: int, size: int) -> bytes:
-    """`size` bytes at an offset, zeros beyond the end of the file."""
-    parts = []
-    while size > 0:
-        part = os.pread(descriptor, min(size, 1 << 30), offset)
-        if not part:
-            parts.append(bytes(size))
-            break
-        parts.append(part)
-        offset += len(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def read_into(descriptor: int, data: memoryview, offset: int) -> None:
-    """Fill memory from an offset, with zeros beyond the end of the file."""
-    while len(data):
-        count = os.preadv(descriptor, [data[: 1 << 30]], offset)
-        if not count:
-            data[:] = bytes(len(data))
-            return
-        data = data[count:]
-        offset += count
 
 
 def write_at(descriptor: int, data: memoryview | bytes, offset: int) -> None:

@@ -57,6 +57,11 @@ class ArraySpec:
         """Bytes of one row of one layer."""
         return math.prod(self.shape) * self.storage.itemsize
 
+    def as_entry(self) -> dict[str, Any]:
+        """Its entry in the header."""
+        layers = None if self.layers is None else list(self.layers)
+        return {"key": self.key, "layers": layers, "shape": list(self.shape), "dtype": self.dtype}
+
     def dataset_shape(self, n_rows: int) -> tuple[int, ...]:
         """Shape in the file."""
         lead = () if self.layers is None else (len(self.layers),)
@@ -148,4 +153,7 @@ def json_bytes(value: Mapping[str, Any]) -> np.ndarray:
 
 def read_json(data: np.ndarray) -> dict[str, Any]:
     """The inverse of `json_bytes`."""
-    return json.loads(bytes(data).decode())
+    value = json.loads(bytes(data).decode())
+    if not isinstance(value, dict):
+        raise LayerprobeError(f"expected a JSON object, found {type(value).__name__}")
+    return value

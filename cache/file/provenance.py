@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from ...hooks.model import Model
 
 
+#: what differs between two runs of the same command; nothing else in a file's `created` is believed
+VOLATILE = ("created", "versions", "engine", "attention", "device", "device_name", "threads")
+
+
 def volatile_provenance(model: Model) -> dict[str, Any]:
     """What differs between two runs of the same command."""
     import h5py

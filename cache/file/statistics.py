@@ -38,7 +38,7 @@ class SiteStatistics:
     def variance(self) -> np.ndarray:
         """[layers, *shape] population variance."""
         count = np.maximum(self.count, 1).reshape(-1, *[1] * (self.mean.ndim - 1))
-        return self.deviations / count
+        return np.asarray(self.deviations / count)
 
     def dominant(self, top: int = 5) -> list[list[tuple[int, float]]]:
         """Per layer the dimensions with the largest share of the total second moment, largest first.
@@ -65,6 +65,11 @@ class RunningStatistics:
         self.minimum = np.full((n_layers, *shape), np.inf)
         self.maximum = np.full((n_layers, *shape), -np.inf)
         self._scratch = np.empty(0)
+
+    @classmethod
+    def shapes(cls, n_layers: int, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Field -> its shape."""
+        return {name: (n_layers,) if name in cls.FIELDS[:2] else (n_layers, *shape) for name in cls.FIELDS}
 
     def update(self, layer: int, rows: np.ndarray, *, bfloat16: bool = False) -> None:
         """Take in [rows, *shape] rows of one layer (Chan, Golub & LeVeque 1983), in one pass.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from .creation import Contents, cannot_write, create_file
+from .atomic import remove_leftovers
+from .creation import Contents, create_file
 from .disk_space import bytes_of
-from .journal import Entry, Journal, pack_entry, read_at, read_into, read_journal, write_at
+from .errors import cannot_write
+from .guarded import open_for_reading, read_exactly
+from .journal import Entry, Journal, pack_entry, read_journal, write_at
 from .layout import ArraySpec, checksum
 from .locks import lock_exclusively
 from .opening import FileLayout, has_statistics, read_layout
@@ -47,25 +51,35 @@ class StoreWriter:
         """The first block that is not yet in the running statistics."""
 
     @classmethod
-    def create(cls, path: Path, contents: Contents) -> StoreWriter:
+    def create(cls, path: Path, contents: Contents, *, called: Path | None = None) -> StoreWriter:
         """Make the file and open it for its rows.
+
+        Args:
+            path: where.
+            contents: what is known of it.
+            called: what errors call it, where it gets its own name later.
 
         Raises:
             LayerprobeError: as `create_file`.
         """
         descriptor = create_file(path, contents)
-        return cls(descriptor, read_layout(path))
+        try:
+            return cls(descriptor, replace(read_layout(path), path=called or path))
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     @classmethod
     def resume(cls, path: Path) -> StoreWriter:
-        """Open an incomplete file, check what is committed and go on from there.
+        """Open an incomplete file, check what is committed and resume after it.
 
         Raises:
             LayerprobeError: another writer, a damaged structure, or a file that cannot be written.
         """
         layout = read_layout(path)
+        remove_leftovers(path)
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise cannot_write(path, error) from None
         try:
@@ -80,7 +94,8 @@ class StoreWriter:
     @classmethod
     def reading(cls, path: Path) -> StoreWriter:
         """Open a file for its blocks alone, without the writer's lock."""
-        return cls(os.open(path, os.O_RDONLY), read_layout(path))
+        layout = read_layout(path)
+        return cls(open_for_reading(path), layout)
 
     # recovery
     def _recover(self) -> None:
@@ -102,9 +117,10 @@ class StoreWriter:
         for dataset, key, shape in self.layout.statistics_specs():
             name = dataset.rsplit("/", 1)[-1]
             kind = getattr(self._statistics[key], name).dtype
-            size = int(np.prod(shape)) * kind.itemsize
-            raw = read_at(self._descriptor, self.layout.offsets[dataset] + (block % 2) * size, size)
-            self._statistics[key].load(name, np.frombuffer(raw, dtype=kind).reshape(shape))
+            values = np.empty(shape, dtype=kind)
+            offset = self.layout.offsets[dataset] + (block % 2) * values.nbytes
+            read_exactly(self.path, self._descriptor, values, offset)
+            self._statistics[key].load(name, values)
         if entry is not None and self._statistics_checksum() == entry.statistics:
             return True
         for spec in self.layout.arrays:  # start over; `replay` reads the blocks again
@@ -144,13 +160,12 @@ class StoreWriter:
         """[layers, rows of the block, *shape] as stored."""
         runs = self.layout.plan.runs_of(block)
         rows = np.empty((spec.n_layers, self.layout.plan.n_rows_of(block), *spec.shape), dtype=spec.storage)
-        data = memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-        done = 0
         for layer in range(spec.n_layers):
+            done = 0
             for start, stop in runs:
-                size = (stop - start) * spec.row_bytes
-                read_into(self._descriptor, data[done : done + size], self._offset(spec, layer, start))
-                done += size
+                part = rows[layer, done : done + stop - start]
+                read_exactly(self.path, self._descriptor, part, self._offset(spec, layer, start))
+                done += stop - start
         return rows
 
     def expected(self, block: int) -> tuple[int, ...]:

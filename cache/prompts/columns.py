@@ -12,7 +12,7 @@ import numpy as np
 def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """A 1-D array as stores keep columns: numbers and booleans as they are, all else as str.
 
-    None stays None among strings and becomes NaN among numbers.
+    None, NaN and pandas' NA are gaps: None among strings, NaN among numbers.
 
     >>> as_column(["a", None, 3])
     array(['a', None, '3'], dtype=object)
@@ -21,6 +21,7 @@ def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return values
+    values = [None if _is_gap(value) else value for value in values]
     present = [value for value in values if value is not None]
     if present and all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in present):
         if len(present) == len(values):
@@ -29,6 +30,11 @@ def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     out = np.empty(len(values), dtype=object)
     out[:] = [None if value is None else str(value) for value in values]
     return out
+
+
+def _is_gap(value: Any) -> bool:
+    # NaN alone differs from itself; pandas' NA is neither equal nor unequal, and pandas may not be loaded
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 class StoredTexts(Sequence[str]):

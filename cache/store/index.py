@@ -1,30 +1,23 @@
-"""An index: several stores opened as one, by rows (shards, added prompts) and by sites (added layers)."""
+"""Several stores as one, by rows (shards, added prompts) and by sites (added layers)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..file.journal import read_at
-from ..file.layout import checksum, read_json
-from ..file.opening import FileLayout, open_h5_of
+from ..file.opening import FileLayout
 from ..file.statistics import SiteStatistics
 from ..prompts.columns import PromptColumns, join_columns
 from .activations import ActivationStore
 from .lens_table import LENS_ARRAYS, LensTable
 from .protocol import RowIndex, StoreInfo
-from .reader import FileValues, as_store, open_layout
-
-if TYPE_CHECKING:
-    from .verify import VerifyReport
-
-INDEX_FORMAT = "layerprobe-index"
-INDEX_VERSION = "1.0"
+from .reader import Verify, read_whole
+from .selection import select_lens
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,6 @@ class Part:
 
     path: Path
     layout: FileLayout
-    values: FileValues
     store: ActivationStore
     fingerprint: str
     """Changes whenever a byte of the store's rows or metadata does: its journal and its checksums, hashed."""
@@ -48,23 +40,16 @@ class Part:
         return held.index(layer) if layer in held else None
 
 
-def open_part(path: Path) -> Part:
+def open_part(path: Path, verify: Verify = "first-touch") -> Part:
     """Open a store to stand in an index.
 
     Raises:
         LayerprobeError: the store is missing, damaged or incomplete.
     """
-    layout, journal = open_layout(path)
+    store, layout, journal, seen = read_whole(path, verify)
     if not journal.complete:
         raise LayerprobeError(f"{path} is incomplete: finish it by running its capture again")
-    size = layout.journal.itemsize * layout.plan.n_blocks
-    with path.open("rb") as file:
-        raw = read_at(file.fileno(), layout.offsets["journal"], size)
-    with open_h5_of(path) as opened:
-        sums = str(opened.attrs["checksums_xxh3"])
-    return Part(
-        path, layout, FileValues(layout, journal), as_store(layout, journal), f"{checksum(raw):016x}{sums}"
-    )
+    return Part(path, layout, store, seen)
 
 
 class IndexValues:
@@ -112,26 +97,25 @@ class IndexValues:
         for part in self._groups[group]:
             at = part.layer_index(site, number)
             if at is not None:
-                return part.values.read(site, at, rows, private=private)
+                return part.store.values.read(site, at, rows, private=private)
         raise LayerprobeError(
             f"{self._groups[group][0].path} holds no {site}[{number}]: make the index again"
         )
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Parts are complete, or the index does not open."""
+    def lens_layers(self) -> tuple[int, ...]:
+        """Blocks that every group of rows was read at through the lens."""
+        held = [[part for part in parts if part.store.lens_layers] for parts in self._groups]
+        return held[0][0].store.lens_layers if all(held) else ()
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The readouts of some rows, joined."""
+        joined = _join_lens(self._groups)
+        everything = isinstance(rows, slice) and rows == slice(0, int(self._starts[-1]), None)
+        return joined if joined is None or everything else select_lens(joined, rows)
 
     def statistics(self, site: str) -> SiteStatistics | None:
         """Computed from the rows where asked for."""
         return None
-
-
-def is_index(path: Path) -> bool:
-    """Whether a file is an index rather than a store."""
-    try:
-        with open_h5_of(path) as file:
-            return file.attrs.get("format") == INDEX_FORMAT
-    except LayerprobeError:
-        return False
 
 
 def joined_layers(groups: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
@@ -154,43 +138,6 @@ def joined_layers(groups: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]
                 f"or other layers of them: capture the same sites for all rows"
             )
     return dict(sorted(per_group[0].items()))
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an index, checked.
-
-    Raises:
-        LayerprobeError: the index is damaged.
-    """
-    with open_h5_of(path) as file:
-        raw = file["manifest"][()]
-        if f"{checksum(raw):016x}" != file.attrs["manifest_xxh3"]:
-            raise LayerprobeError(f"{path}: the manifest is damaged: merge its stores again")
-    return read_json(raw)
-
-
-def open_index(path: Path) -> ActivationStore:
-    """Open an index as one store, after comparing every part with the manifest.
-
-    Raises:
-        LayerprobeError: a part is missing, incomplete or no longer what it was when the index was made.
-    """
-    manifest = read_manifest(path)
-    groups = []
-    for entries in manifest["groups"]:
-        parts = []
-        for entry in entries:
-            where = path.parent / entry["path"]
-            if not where.exists():
-                raise LayerprobeError(
-                    f"{path}: its part {where} is missing: restore it, or merge again without it"
-                )
-            part = open_part(where)
-            if part.fingerprint != entry["fingerprint"]:
-                raise LayerprobeError(f"{path}: its part {where} is not the store it was: merge again")
-            parts.append(part)
-        groups.append(parts)
-    return join(groups, identity=manifest["identity"], path=path)
 
 
 def join(groups: Sequence[Sequence[Part]], *, identity: dict[str, Any], path: Path | None) -> ActivationStore:
@@ -218,15 +165,14 @@ def join(groups: Sequence[Sequence[Part]], *, identity: dict[str, Any], path: Pa
             [store.examples + base for store, base in zip(stores, starts[:-1], strict=True)]
         ),
         positions=np.concatenate([store.positions for store in stores]),
-        lens=_join_lens(groups),
         path=path,
     )
 
 
 def _join_lens(groups: Sequence[Sequence[Part]]) -> LensTable | None:
-    found = [
-        next((part.store.lens for part in parts if part.store.lens is not None), None) for parts in groups
-    ]
+    holders = [next((part.store for part in parts if part.store.lens_layers), None) for parts in groups]
+    # not `store.lens`, which would keep every file mapped
+    found = [None if one is None else one.values.lens(slice(0, one.n_rows)) for one in holders]
     tables = [table for table in found if table is not None]
     if len(tables) < len(groups):
         return None
@@ -255,23 +201,3 @@ def _widened(table: LensTable, width: int) -> LensTable:
         candidate_logits=pad(table.candidate_logits, np.nan),
         candidate_ranks=pad(table.candidate_ranks, -1),
     )
-
-
-def verify_index(path: Path) -> VerifyReport:
-    """Check the manifest and every part."""
-    from .verify import VerifyReport, verify
-
-    manifest = read_manifest(path)
-    problems: list[str] = []
-    blocks = compared = 0
-    for entry in (entry for entries in manifest["groups"] for entry in entries):
-        where = path.parent / entry["path"]
-        if not where.exists():
-            problems.append(f"the part {where} is missing")
-            continue
-        report = verify(where)
-        blocks, compared = blocks + report.blocks, compared + report.bytes
-        problems += [f"{where}: {problem}" for problem in report.problems]
-        if report.ok and (not report.complete or open_part(where).fingerprint != entry["fingerprint"]):
-            problems.append(f"{where} is not the store it was when the index was made")
-    return VerifyReport(path, True, blocks, compared, tuple(problems), blocks)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...hooks.errors import LayerprobeError
+from ..file.disk_space import human_bytes
 from ..file.journal import Journal
 from ..file.opening import FileLayout
 from .activations import ActivationStore
-from .index import is_index, open_index, open_part, read_manifest
-from .reader import as_store, open_layout
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
+from .index import open_part
+from .manifest import is_index, open_index, read_manifest
+from .reader import read_whole
 
 
 def describe(path: str | Path) -> str:
@@ -22,8 +22,7 @@ def describe(path: str | Path) -> str:
     """
     if is_index(Path(path)):
         return _index(Path(path))
-    layout, journal = open_layout(Path(path))
-    store = as_store(layout, journal)
+    store, layout, journal, _ = read_whole(Path(path))
     lines = [
         str(path),
         *_state(layout, journal),
@@ -68,19 +67,6 @@ def _part_state(path: Path, fingerprint: str) -> str:
     return "complete" if part.fingerprint == fingerprint else "CHANGED since the index was made"
 
 
-def human_bytes(count: float) -> str:
-    """Bytes in a unit that fits.
-
-    >>> human_bytes(1536000)
-    '1.5 MB'
-    """
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
 def _state(layout: FileLayout, journal: Journal) -> list[str]:
     total, done = layout.plan.n_blocks, journal.states.count("committed")
     if journal.complete:
@@ -100,9 +86,9 @@ def _held(store: ActivationStore, size: int) -> list[str]:
         shape = " x ".join(map(str, store.shape(site)))
         where = f"layers {layers[0]}-{layers[-1]} ({len(layers)}), " if layers else ""
         lines.append(f"  {site}: {where}{store.n_rows:,} rows x {shape}, {store.dtype}")
-    if store.lens is not None:
-        columns = ", ".join(store.lens.columns) or "none"
-        lines.append(f"  lens: layers {store.lens.layers[0]}-{store.lens.layers[-1]}, lens tokens: {columns}")
+    if store.lens_layers:
+        columns = ", ".join(store.identity.get("lens.tokens", ())) or "none"
+        lines.append(f"  lens: layers {store.lens_layers[0]}-{store.lens_layers[-1]}, lens tokens: {columns}")
     for name in store.label_names:
         values = store.labels(name)
         kinds = sorted({str(value) for value in values[:100_000]})

@@ -13,6 +13,7 @@ from ..prompts.columns import PromptColumns, as_column
 from .activations import ActivationStore
 from .lens_table import LensTable
 from .protocol import RowIndex, StoreInfo
+from .selection import select_lens
 
 #: sites whose arrays carry no layer axis
 LAYERLESS = frozenset({"embed", "final_norm"})
@@ -21,8 +22,9 @@ LAYERLESS = frozenset({"embed", "final_norm"})
 class ArrayValues:
     """Plain arrays, [layers, rows, *shape] each; bfloat16 as uint16 bits."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, arrays: Mapping[str, np.ndarray], lens: LensTable | None = None) -> None:
         self._arrays = dict(arrays)
+        self._lens = lens
 
     def shape(self, site: str) -> tuple[int, ...]:
         """Shape of one row."""
@@ -34,8 +36,14 @@ class ArrayValues:
         part = array[:, rows] if layer is None else array[layer][rows]
         return part.copy() if private else part
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Everything in memory is written."""
+    def lens_layers(self) -> tuple[int, ...]:
+        """Blocks that were read through the lens."""
+        return () if self._lens is None else tuple(self._lens.layers)
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The readouts of some rows."""
+        everything = isinstance(rows, slice) and self._lens and rows == slice(0, self._lens.n_rows, None)
+        return self._lens if self._lens is None or everything else select_lens(self._lens, rows)
 
     def statistics(self, site: str) -> SiteStatistics | None:
         """None are kept."""
@@ -132,14 +140,14 @@ def from_arrays(
         identity=dict(identity or {}),
     )
     where = np.zeros(n_rows, dtype=np.int64) if positions is None else np.asarray(positions, dtype=np.int64)
-    return ActivationStore(info, columns, ArrayValues(stored), examples=rows_of, positions=where, lens=lens)
+    return ActivationStore(info, columns, ArrayValues(stored, lens), examples=rows_of, positions=where)
 
 
-def _with_layer_axis(site: str, array: Any) -> np.ndarray:
-    if hasattr(array, "detach"):  # a torch tensor; numpy has no bfloat16
-        array = array.detach().cpu()
-        array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
-    array = np.asarray(array)
+def _with_layer_axis(site: str, given: Any) -> np.ndarray:
+    if hasattr(given, "detach"):  # a torch tensor; numpy has no bfloat16
+        given = given.detach().cpu()
+        given = (given.float() if str(given.dtype) == "torch.bfloat16" else given).numpy()
+    array: np.ndarray = np.asarray(given)
     if array.dtype.kind != "f":
         raise LayerprobeError(f"{site} has type {array.dtype}, expected floating-point activations")
     array = array[None] if site in LAYERLESS else array
@@ -152,7 +160,7 @@ def _with_layer_axis(site: str, array: Any) -> np.ndarray:
 
 
 def _same_rows(stored: Mapping[str, np.ndarray], lens: LensTable | None) -> int:
-    counts = {site: array.shape[1] for site, array in stored.items()}
+    counts = {site: int(array.shape[1]) for site, array in stored.items()}
     if lens is not None:
         counts["lens"] = lens.n_rows
     if not counts:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
+from ..file.atomic import give_name, remove_leftovers, sync_folder
 from ..file.batch_plan import Plan
 from ..file.creation import Contents
+from ..file.disk_space import bytes_of, check_disk_space
+from ..file.errors import cannot_write, damaged
 from ..file.layout import ArraySpec
 from ..file.writer import StoreWriter
 from ..prompts.columns import join_columns
-from .activations import ActivationStore, open_store
+from .activations import ActivationStore
 from .index import Part, join, joined_layers, open_part
-from .index_file import write_index
+from .manifest import write_index
+from .open import open_store
 from .sameness import differences
 
 #: what shards of one capture may differ in
@@ -66,17 +73,20 @@ def in_order(parts: list[Part]) -> list[Part]:
     Raises:
         LayerprobeError: shards that are missing or there twice, by number.
     """
-    shards = [part.store.provenance.get("shard") for part in parts]
-    if not all(shards):
+    shards = [shard_entry(part.store, part.path) for part in parts]
+    numbers = [shard[0] for shard in shards if shard is not None]
+    if len(numbers) < len(parts):
         return parts
-    numbers = [shard["index"] for shard in shards if shard]
-    of = shards[0]["of"] if shards[0] else len(parts)
-    missing = sorted(set(range(of)) - set(numbers))
-    if missing:
-        have = parts[0].path
-        names = ", ".join(shard_name(have, number) for number in missing)
+    of = next(shard[1] for shard in shards if shard is not None)
+    n_missing = of - len(set(numbers))
+    if n_missing > 0:
+        # `of` is whatever a file says: never a list of that length
+        some = list(islice((number for number in count() if number not in numbers), min(n_missing, 8)))
+        names = ", ".join(shard_name(parts[0].path, number) for number in some)
+        more = f" and {n_missing - len(some):,} more" if n_missing > len(some) else ""
         raise LayerprobeError(
-            f"{len(missing)} of {of} shards are missing: {names}; capture them again, or give their paths"
+            f"{n_missing:,} of {of:,} shards are missing: {names}{more}; capture them again, or "
+            f"give their paths"
         )
     twice = sorted({number for number in numbers if numbers.count(number) > 1})
     if twice:
@@ -84,6 +94,27 @@ def in_order(parts: list[Part]) -> list[Part]:
             f"shard {twice[0]} was given {numbers.count(twice[0])} times: name every store once"
         )
     return [part for _, part in sorted(zip(numbers, parts, strict=True), key=lambda pair: pair[0])]
+
+
+def shard_entry(store: ActivationStore, path: Path) -> tuple[int, int] | None:
+    """(number, of how many) of a store that is a shard, None for any other.
+
+    Raises:
+        LayerprobeError: its file says something else there.
+    """
+    shard = store.provenance.get("shard")
+    if shard is None:
+        return None
+    try:
+        index, of = shard["index"], shard["of"]
+        sound = (
+            type(index) is int and type(of) is int and 0 <= index < of and isinstance(shard["prompts"], str)
+        )
+    except (TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise damaged(path, "the header", f"says of its shard {str(shard)[:60]}")
+    return index, of
 
 
 def shard_name(sibling: Path, number: int) -> str:
@@ -125,7 +156,7 @@ def _consolidate(parts: Sequence[Part], out: Path, identity: dict[str, Any]) -> 
     arrays = _common_arrays(parts)
     plan = join_plans([part.layout.plan for part in parts])
     whole = join([[part] for part in parts], identity=identity, path=None)
-    header = {**parts[0].layout.header, "identity": identity, "arrays": _array_entries(arrays)}
+    header = {**parts[0].layout.header, "identity": identity, "arrays": [spec.as_entry() for spec in arrays]}
     header["provenance"] = {key: value for key, value in header["provenance"].items() if key != "shard"}
     contents = Contents(
         header=header,
@@ -137,17 +168,27 @@ def _consolidate(parts: Sequence[Part], out: Path, identity: dict[str, Any]) -> 
         arrays=arrays,
         candidate_ids=None if whole.lens is None else np.asarray(whole.lens.candidate_ids),
     )
+    remove_leftovers(out)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        with StoreWriter.create(out, contents) as writer:
-            block = 0
-            for part in parts:
-                with StoreWriter.reading(part.path) as source:
-                    for own in range(part.layout.plan.n_blocks):
-                        writer.write(block, _block(source, own, arrays))
-                        block += 1
-    except BaseException:
-        out.unlink(missing_ok=True)  # nothing half-merged: it could not be resumed
-        raise
+        check_disk_space(out, bytes_of(arrays, len(whole.examples)))
+        _copy(parts, temporary, out, contents)
+        give_name(temporary, out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()  # nothing half-merged: it could not be resumed
+
+
+def _copy(parts: Sequence[Part], temporary: Path, out: Path, contents: Contents) -> None:
+    with StoreWriter.create(temporary, contents, called=out) as writer:
+        blocks = count()
+        for part in parts:
+            with StoreWriter.reading(part.path) as source:
+                for own in range(part.layout.plan.n_blocks):
+                    writer.write(next(blocks), _block(source, own, contents.arrays))
 
 
 def _block(source: StoreWriter, block: int, arrays: tuple[ArraySpec, ...]) -> dict[str, np.ndarray]:
@@ -171,18 +212,6 @@ def _common_arrays(parts: Sequence[Part]) -> tuple[ArraySpec, ...]:
         shape = tuple(max(sizes) for sizes in zip(*(spec.shape for spec in specs), strict=True))
         out.append(ArraySpec(specs[0].key, specs[0].layers, shape, specs[0].dtype))
     return tuple(out)
-
-
-def _array_entries(arrays: tuple[ArraySpec, ...]) -> list[dict[str, Any]]:
-    return [
-        {
-            "key": spec.key,
-            "layers": None if spec.layers is None else list(spec.layers),
-            "shape": list(spec.shape),
-            "dtype": spec.dtype,
-        }
-        for spec in arrays
-    ]
 
 
 def join_plans(plans: Sequence[Plan]) -> Plan:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ...hooks.errors import LayerprobeError
 from ..file.statistics import SiteStatistics
+from .lens_table import LensTable
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +29,18 @@ class Values(Protocol):
     def read(self, site: str, layer: int | None, rows: RowIndex, *, private: bool = False) -> np.ndarray:
         """[rows, *shape] of the layer at an index, [layers, rows, *shape] for None; bfloat16 as uint16 bits.
 
+        Raises where one of the rows was never written, or is damaged.
+
         `private` asks for memory that the caller may write to without changing anything that others read.
         """
         ...
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Raise where one of these rows was never written."""
+    def lens_layers(self) -> tuple[int, ...]:
+        """Blocks that were read through the lens; () without one."""
+        ...
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The lens readouts of some rows, None without a lens. Raise where one of them was never written."""
         ...
 
     def statistics(self, site: str) -> SiteStatistics | None:
@@ -55,6 +63,34 @@ class StoreInfo:
     complete: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def row_index(rows: Rows, n_rows: int) -> RowIndex:
+    """Rows as a slice with bounds, or as indices.
+
+    Args:
+        rows: a slice, indices (negative ones count from the end), a boolean mask [n_rows], None for all.
+        n_rows: rows that there are.
+
+    Raises:
+        LayerprobeError: a mask of another length, an index out of range.
+
+    >>> row_index(None, 3), row_index([True, False, True], 3)
+    (slice(0, 3, None), array([0, 2]))
+    """
+    if rows is None:
+        return slice(0, n_rows)
+    if isinstance(rows, slice):
+        return slice(*rows.indices(n_rows))
+    index = np.asarray(rows)
+    if index.dtype == bool:
+        if index.shape != (n_rows,):
+            raise LayerprobeError(f"a mask of shape {index.shape} was given for a store of {n_rows} rows")
+        return np.flatnonzero(index)
+    if index.size and (index.min() < -n_rows or index.max() >= n_rows):
+        wrong = index.max() if index.max() >= n_rows else index.min()
+        raise LayerprobeError(f"row {int(wrong)} was asked of a store of {n_rows} rows")
+    return index.astype(np.int64)
 
 
 def as_tensor(array: np.ndarray, dtype: str) -> torch.Tensor:

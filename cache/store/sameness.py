@@ -79,7 +79,7 @@ def check_same(
     theirs: Mapping[str, Any],
     prompts: Callable[[], str] | None = None,
 ) -> None:
-    """Refuse to go on with a file that holds something else.
+    """Refuse to resume a file that holds something else.
 
     Args:
         path: the file.

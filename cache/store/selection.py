@@ -1,21 +1,15 @@
-"""Some rows of a store as a store, and its rows as a pandas table."""
+"""Some rows of a store: their values where asked for, the columns of their prompts, their lens readouts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...hooks.errors import LayerprobeError
 from ..file.statistics import SiteStatistics
 from ..prompts.columns import PromptColumns
-from .activations import ActivationStore
 from .lens_table import LENS_ARRAYS, LensTable
 from .protocol import RowIndex, Values
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class SelectedValues:
@@ -37,27 +31,17 @@ class SelectedValues:
         """Rows of the selection, copied from the base."""
         return self._base.read(site, layer, self.rows[rows], private=private)
 
-    def check_written(self, rows: RowIndex) -> None:
-        """Raise where a row was never written."""
-        self._base.check_written(self.rows[rows])
+    def lens_layers(self) -> tuple[int, ...]:
+        """Those of the base."""
+        return self._base.lens_layers()
+
+    def lens(self, rows: RowIndex) -> LensTable | None:
+        """The readouts of the selection, copied from the base."""
+        return self._base.lens(self.rows[rows])
 
     def statistics(self, site: str) -> SiteStatistics | None:
         """Those of the base do not hold for a part of it."""
         return None
-
-
-def select_rows(store: ActivationStore, rows: np.ndarray) -> ActivationStore:
-    """A store over some rows; prompts that have none left are dropped."""
-    prompts, examples = np.unique(store.examples[rows], return_inverse=True)
-    return ActivationStore(
-        store._info,
-        select_prompts(store._columns, prompts),
-        SelectedValues(store._values, rows),
-        examples=examples.astype(np.int64),
-        positions=store.positions[rows],
-        lens=None if store.lens is None else _select_lens(store.lens, rows),
-        path=store.path,
-    )
 
 
 def select_prompts(columns: PromptColumns, prompts: np.ndarray) -> PromptColumns:
@@ -85,36 +69,10 @@ def select_prompts(columns: PromptColumns, prompts: np.ndarray) -> PromptColumns
     )
 
 
-def _select_lens(lens: LensTable, rows: np.ndarray) -> LensTable:
+def select_lens(lens: LensTable, rows: RowIndex) -> LensTable:
+    """The lens readouts of some rows."""
     parts = {
         name: getattr(lens, name)[rows] if name == "candidate_ids" else getattr(lens, name)[:, rows]
         for name in LENS_ARRAYS
     }
     return replace(lens, **parts)
-
-
-def to_frame(store: ActivationStore, site: str | None, layer: int | None) -> pd.DataFrame:
-    """See `ActivationStore.to_frame`."""
-    import pandas as pd
-
-    columns: dict[str, object] = {
-        "id": store.ids,
-        "example": store.examples,
-        "position": store.positions,
-        "group": store.groups,
-        "pair": store.pairs,
-        "split": store.splits,
-        "length": store.lengths,
-    }
-    frame = pd.DataFrame({name: values for name, values in columns.items() if values is not None})
-    for name in store.label_names:
-        frame[name] = store.labels(name)
-    if site is None:
-        return frame
-    if layer is None and store.layers(site):
-        raise LayerprobeError(
-            f"to_frame({site!r}) needs one layer: add layer=, one of {list(store.layers(site))}"
-        )
-    values = store.activations(site, layer)
-    wide = pd.DataFrame(values.reshape(len(values), -1), index=frame.index)
-    return pd.concat([frame, wide.rename(columns=str)], axis=1)

@@ -29,9 +29,7 @@ class StoreDataset(Dataset[Any]):
             raise LayerprobeError(
                 f"dataset({site!r}) needs one layer: add layer=, one of {list(store.layers(site))}"
             )
-        self._store: ActivationStore | None = store
-        self._path = store.path
-        self._rows: np.ndarray | None = store.file_rows
+        self._store = store
         self._site = site
         self._layer = layer
         self._length = store.n_rows
@@ -48,25 +46,10 @@ class StoreDataset(Dataset[Any]):
 
     def __getitems__(self, rows: Sequence[int]) -> list[Any]:
         """Several rows in one read, as `DataLoader` asks for a batch."""
-        values = self._open().activations(self._site, self._layer, rows=np.asarray(rows), as_torch=True)
+        values = self._store.activations(self._site, self._layer, rows=np.asarray(rows), as_torch=True)
         if self._labels is None:
             return list(values)
         return list(zip(values, self._labels[np.asarray(rows)], strict=True))
-
-    def _open(self) -> ActivationStore:
-        if self._store is None:
-            from .activations import open_store
-
-            assert self._path is not None
-            store = open_store(self._path)
-            self._store = store if self._rows is None else store.select(self._rows)
-        return self._store
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if self._path is not None:
-            state["_store"] = None
-        return state
 
 
 def label_codes(values: np.ndarray) -> torch.Tensor:

@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..file.journal import Journal, read_at, read_journal
+from ..file.errors import Unreadable
+from ..file.guarded import open_for_reading, read_exactly
+from ..file.journal import Journal, read_journal
 from ..file.layout import ArraySpec, checksum
-from ..file.opening import FileLayout, has_statistics, open_h5, read_columns, read_layout
+from ..file.opening import FileLayout, has_statistics, read_columns, read_layout
+from .index import open_part
+from .manifest import is_index, read_manifest
 
 
 @dataclass(frozen=True)
@@ -59,22 +63,22 @@ def verify(path: str | Path) -> VerifyReport:
         path: a store, or an index made by `merge` (then its manifest and every shard).
 
     Raises:
-        LayerprobeError: there is no such file.
+        LayerprobeError: there is no such file, or it cannot be read now (permissions, handles, the disk).
     """
     path = Path(path)
     if not path.exists():
         raise LayerprobeError(f"no store at {path}: check the path")
-    from .index import is_index, verify_index
-
     try:
         if is_index(path):
             return verify_index(path)
         layout = read_layout(path)
         read_columns(path)
-        problems = list(_attribute_problems(layout))
+        problems: list[str] = []
+    except Unreadable:
+        raise  # nothing is known of its bytes
     except LayerprobeError as error:
         return VerifyReport(path, False, 0, 0, (str(error).removeprefix(f"{path}").lstrip(": "),))
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = open_for_reading(path)
     try:
         journal = read_journal(layout, descriptor)
         problems += [f"journal entry of block {block}" for block in journal.damaged]
@@ -90,6 +94,24 @@ def verify(path: str | Path) -> VerifyReport:
     return VerifyReport(path, journal.complete, done, compared, tuple(problems), layout.plan.n_blocks)
 
 
+def verify_index(path: Path) -> VerifyReport:
+    """Check the manifest and every part."""
+    manifest = read_manifest(path)
+    problems: list[str] = []
+    blocks = compared = 0
+    for entry in (entry for entries in manifest["groups"] for entry in entries):
+        where = path.parent / entry["path"]
+        if not where.exists():
+            problems.append(f"the part {where} is missing")
+            continue
+        report = verify(where)
+        blocks, compared = blocks + report.blocks, compared + report.bytes
+        problems += [f"{where}: {problem}" for problem in report.problems]
+        if report.ok and (not report.complete or open_part(where).fingerprint != entry["fingerprint"]):
+            problems.append(f"{where} is not the store it was when the index was made")
+    return VerifyReport(path, True, blocks, compared, tuple(problems), blocks)
+
+
 def block_checksums(
     layout: FileLayout, journal: Journal, descriptor: int
 ) -> Iterator[tuple[ArraySpec, int, int, int]]:
@@ -101,11 +123,13 @@ def block_checksums(
         for spec in layout.arrays:
             for layer in range(spec.n_layers):
                 base = layout.offsets[spec.key] + layer * layout.n_rows * spec.row_bytes
-                parts = [
-                    read_at(descriptor, base + start * spec.row_bytes, (stop - start) * spec.row_bytes)
-                    for start, stop in runs
-                ]
-                yield spec, layer, block, checksum(b"".join(parts))
+                rows = np.empty((layout.plan.n_rows_of(block), spec.row_bytes), dtype=np.uint8)
+                done = 0
+                for start, stop in runs:
+                    part = rows[done : done + stop - start]
+                    read_exactly(layout.path, descriptor, part, base + start * spec.row_bytes)
+                    done += stop - start
+                yield spec, layer, block, checksum(rows)
 
 
 def _expected(layout: FileLayout, journal: Journal, spec: ArraySpec, layer: int, block: int) -> int:
@@ -122,21 +146,14 @@ def _statistics_problems(layout: FileLayout, journal: Journal, descriptor: int) 
         return []
     parts = []
     for dataset, _, shape in layout.statistics_specs():
-        size = int(np.prod(shape)) * 8
-        parts.append(read_at(descriptor, layout.offsets[dataset] + (last % 2) * size, size))
+        values = np.empty(shape, dtype=np.uint64)
+        offset = layout.offsets[dataset] + (last % 2) * values.nbytes
+        read_exactly(layout.path, descriptor, values, offset)
+        parts.append(values.tobytes())
     entry = journal.entries[last]
     assert entry is not None
     same = checksum(b"".join(parts)) == entry.statistics
     return [] if same else ["running statistics (they are computed from the rows instead)"]
-
-
-def _attribute_problems(layout: FileLayout) -> Iterator[str]:
-    """The `layers` attributes repeat the header."""
-    with open_h5(layout.path) as file:
-        for spec in layout.arrays:
-            held = file[spec.key].attrs.get("layers")
-            if spec.layers is not None and (held is None or tuple(held.tolist()) != spec.layers):
-                yield f"the attribute layers of {spec.key}"
 
 
 def _name(spec: ArraySpec, layer: int) -> str:

@@ -1,111 +1,28 @@
-"""Capture over many workers: shards of the prompt table, each an ordinary store, joined by an index.
-
-`capture_shard` is the whole of a worker's job and knows nothing of what started it: Ray, a plain process,
-`torchrun` or a Slurm array (docs/scale_out.md).
-"""
+"""`capture_shards`: shards of the prompt table, each an ordinary store, joined by an index."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-import numpy as np
+from typing import Any, Literal
 
 from ...hooks.errors import LayerprobeError
-from ...hooks.sites import parse_sites
-from ..capture.requests import differing
+from ..capture.precheck import differing
+from ..capture.request import CaptureRequest
 from ..prompts.table import PromptTable
-from ..prompts.token_rules import parse_rule
-from ..store.activations import ActivationStore, open_store
-from ..store.merge import merge
+from ..store.activations import ActivationStore
+from ..store.merge import merge, shard_entry
+from ..store.open import open_store
+from .jobs import Job, Pool, capture_shard, shard_of, shard_path
+from .shards import plan_shards
 
-if TYPE_CHECKING:
-    from ...hooks.model import Model
+__all__ = ["capture_shard", "capture_shards", "shard_of", "shard_path"]
 
 log = logging.getLogger(__name__)
-
-#: how often a shard is tried when its worker dies
-ATTEMPTS = 3
-#: options of `capture` that decide what is stored
-_REQUEST = (
-    "sites",
-    "tokens",
-    "chat_template",
-    "lens_tokens",
-    "lens_first_difference",
-    "dtype",
-    "top_k",
-    "on_long",
-)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every worker needs to know."""
-
-    source: str
-    load: Mapping[str, Any]
-    """Keyword arguments of `load_model`."""
-    options: Mapping[str, Any]
-    """Keyword arguments of `capture`."""
-    folder: Path
-    of: int
-    prompts: str
-    """Hash of the whole table."""
-
-
-def shard_of(table: PromptTable, index: int, of: int) -> PromptTable:
-    """Shard `index` of `of`: consecutive prompts, as equal in number as can be."""
-    rows = np.array_split(np.arange(len(table)), of)[index]
-    return table[int(rows[0]) : int(rows[-1]) + 1] if len(rows) else table[:0]
-
-
-def shard_path(folder: Path, index: int) -> Path:
-    """Where a shard lies."""
-    return folder / f"shard-{index:04d}.h5"
-
-
-def capture_shard(
-    model: Model,
-    part: PromptTable,
-    *,
-    index: int,
-    of: int,
-    prompts: str,
-    folder: str | Path,
-    options: Mapping[str, Any],
-) -> Path:
-    """Capture one shard; a shard that is there already returns at once, a broken-off one goes on.
-
-    Args:
-        model: the model, loaded once per worker.
-        part: `shard_of(table, index, of)`.
-        index: its number, from 0.
-        of: how many there are.
-        prompts: `table.sha256` of the whole table.
-        folder: where the shards lie.
-        options: keyword arguments of `capture`.
-    """
-    from ..capture.run import capture
-
-    path = shard_path(Path(folder), index)
-    shard = {"index": index, "of": of, "prompts": prompts}
-    capture(model, part, path=path, shard=shard, progress=False, **options)
-    return path
-
-
-class Pool(Protocol):
-    """Workers that take shards and may die."""
-
-    def run(self, table: PromptTable, todo: list[int]) -> Iterator[int]:
-        """Yield the numbers of shards as they are done."""
-        ...
 
 
 def capture_shards(
@@ -129,7 +46,7 @@ def capture_shards(
         workers: processes, or Ray actors.
         on: `process` on this machine, `ray` on whatever cluster Ray is connected to.
         shards: how many; four per worker by default, so that a slow or lost one costs little, or as many as
-            an earlier, broken-off run of it had.
+            an earlier, interrupted run of it had.
         load: keyword arguments of `load_model`.
         progress: show a progress bar, and before it what the whole is, what of it is there, and a worker's
             share.
@@ -144,12 +61,12 @@ def capture_shards(
         raise LayerprobeError(
             f"workers={workers}, on={on!r}: expected at least one worker, on 'process' or 'ray'"
         )
-    parse_rule(options.get("tokens", "last")).check_columns(prompts)
-    parse_sites(options["sites"], 1 << 16)  # a wrong name is said here, not by the workers
+    request = CaptureRequest.of(options)  # what is wrong with it is said here, not by the workers
+    request.rule.check_columns(prompts)
     folder = out.absolute().with_name(f"{out.stem}-shards")  # a worker may have another working directory
     where = Path(source).absolute() if Path(source).is_dir() else source
     of = shards or _as_begun(folder) or 4 * workers
-    job = Job(str(where), dict(load or {}), options, folder, min(of, len(prompts)), prompts.sha256)
+    job = Job(str(where), dict(load or {}), request, folder, min(of, len(prompts)), prompts.sha256)
     if _answers(out, job, prompts):
         return open_store(out)
     parts = {index: shard_path(folder, index) for index in range(job.of)}
@@ -194,7 +111,6 @@ def _say_plan(job: Job, prompts: PromptTable, todo: list[int], workers: int) -> 
     from tqdm.auto import tqdm
 
     from ...hooks.weights.outline import outline_model
-    from .shards import plan_shards
 
     known = ("revision", "dtype", "device", "trust_remote_code", "name")
     try:
@@ -203,7 +119,7 @@ def _say_plan(job: Job, prompts: PromptTable, todo: list[int], workers: int) -> 
         log.info("no plan of the whole: %s", error)
         return
     model.tokenizer = job.load.get("tokenizer") or model.tokenizer
-    whole = plan_shards(model, prompts, of=job.of, folder=job.folder, options=job.options)
+    whole = plan_shards(model, prompts, of=job.of, folder=job.folder, options=job.request)
     lines = [f"the whole: {whole}"]
     if len(todo) < job.of:
         lines.append(f"still to do: {whole.share(todo)}")
@@ -227,7 +143,9 @@ def _as_begun(folder: Path) -> int | None:
     """How many shards a folder was begun with: it is finished so, by however many workers."""
     for path in sorted(folder.glob("shard-*.h5")):
         with suppress(LayerprobeError):
-            return int(open_store(path).provenance["shard"]["of"])
+            entry = shard_entry(open_store(path), path)
+            if entry is not None:
+                return entry[1]
     return None
 
 
@@ -245,26 +163,11 @@ def _answers(path: Path, job: Job, part: PromptTable) -> bool:
         return False  # what is wrong with it is said by the worker that would write it
     if not store.complete:
         return False
-    request = {name: value for name, value in job.options.items() if name in _REQUEST}
     revision, kind = job.load.get("revision"), job.load.get("dtype")
-    found = differing(store, part, source=job.source, revision=revision, model_dtype=kind, **request)
+    found = differing(store, part, job.request, source=job.source, revision=revision, model_dtype=kind)
     if found:
         raise LayerprobeError(
             f"{path} holds another capture; different are: {'; '.join(found)}. A store never changes: choose "
             f"another --out, or delete it"
         )
     return True
-
-
-def died(index: int, tries: int) -> None:
-    """Note a worker's death; give up on a shard that kills them all.
-
-    Raises:
-        LayerprobeError: when it has been tried often enough.
-    """
-    if tries >= ATTEMPTS:
-        raise LayerprobeError(
-            f"shard {index} ended its worker {tries} times (out of memory?): "
-            f"try fewer workers or smaller batch_tokens"
-        )
-    log.warning("the worker of shard %d died: another takes it over", index)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...hooks.errors import LayerprobeError
 from ..prompts.table import PromptTable
-from .distributed import Job, capture_shard, died, shard_of
+from .jobs import Job, died, shard_of
 
 
 def work(job: Job, pipe: Connection) -> None:
@@ -21,15 +21,7 @@ def work(job: Job, pipe: Connection) -> None:
         index, part = task
         try:
             model = model or load_model(job.source, **job.load)
-            capture_shard(
-                model,
-                part,
-                index=index,
-                of=job.of,
-                prompts=job.prompts,
-                folder=job.folder,
-                options=job.options,
-            )
+            job.capture(model, index, part)
             pipe.send((index, None))
         except LayerprobeError as error:
             pipe.send((index, str(error)))
@@ -37,9 +29,10 @@ def work(job: Job, pipe: Connection) -> None:
 
 def _next_task(pipe: Connection) -> tuple[int, PromptTable] | None:
     try:
-        return pipe.recv()
+        task: tuple[int, PromptTable] | None = pipe.recv()
     except EOFError:
         return None  # whoever gave out the work is gone
+    return task
 
 
 class ProcessPool:

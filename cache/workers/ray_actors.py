@@ -9,7 +9,7 @@ from typing import Any
 
 from ...hooks.errors import LayerprobeError
 from ..prompts.table import PromptTable
-from .distributed import ATTEMPTS, Job, capture_shard, died, shard_of
+from .jobs import ATTEMPTS, Job, died, shard_of
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,8 @@ class Worker:
 
     def capture(self, index: int, part: PromptTable) -> str | None:
         """Capture a shard; an error about what was given comes back as its message."""
-        job = self._job
         try:
-            capture_shard(
-                self._model,
-                part,
-                index=index,
-                of=job.of,
-                prompts=job.prompts,
-                folder=job.folder,
-                options=job.options,
-            )
+            self._job.capture(self._model, index, part)
         except LayerprobeError as error:
             return str(error)
         return None
@@ -68,7 +59,7 @@ class RayPool:
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(ray, workers)
-        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        gpus = 1 if self._ray.cluster_resources().get("GPU", 0) >= 1 else 0
         self._actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
 
     def run(self, table: PromptTable, todo: list[int]) -> Iterator[int]:

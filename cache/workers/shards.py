@@ -10,25 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..capture.assembly import array_specs
-from ..capture.options import make_options
+from ..capture.job import CaptureJob
 from ..capture.prepare import prepare_options
-from ..file.disk_space import bytes_of, free_bytes
+from ..capture.request import CaptureRequest
+from ..file.disk_space import bytes_of, free_bytes, human_bytes
 from ..prompts.table import PromptTable
-from ..store.info import human_bytes
 
 if TYPE_CHECKING:
     from ...hooks.model import Model
-
-#: what `capture` takes where it is not told otherwise
-_DEFAULTS: dict[str, Any] = {
-    "tokens": "last",
-    "chat_template": None,
-    "lens_tokens": (),
-    "lens_first_difference": False,
-    "dtype": None,
-    "top_k": 5,
-    "on_long": "error",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,12 @@ class ShardsPlan:
 
 
 def plan_shards(
-    model: Model, prompts: PromptTable, *, of: int, folder: str | Path, options: Mapping[str, Any]
+    model: Model,
+    prompts: PromptTable,
+    *,
+    of: int,
+    folder: str | Path,
+    options: CaptureRequest | Mapping[str, Any],
 ) -> ShardsPlan:
     """Tokenise the whole table and count what each shard will hold.
 
@@ -77,14 +71,13 @@ def plan_shards(
         prompts: the whole table.
         of: number of shards.
         folder: where they lie.
-        options: keyword arguments of `capture`.
+        options: keyword arguments of `capture`, or a request made of them.
 
     Raises:
         LayerprobeError: what `capture` refuses before anything runs, here for every shard at once.
     """
-    given = {**_DEFAULTS, **{name: options[name] for name in ("sites", *_DEFAULTS) if name in options}}
-    chosen = make_options(model, prompts, **{**given, "lens_tokens": tuple(given["lens_tokens"])})
-    prepared = prepare_options(model, prompts, chosen)
+    job = CaptureJob.of(model, prompts, CaptureRequest.of(options))
+    prepared = prepare_options(model, prompts, job.request)
     prepared.unknown.warn(model.name, prompts)
 
     def per_shard(values: np.ndarray) -> tuple[int, ...]:
@@ -94,6 +87,6 @@ def plan_shards(
         prompts=per_shard(np.ones(len(prompts), dtype=np.int64)),
         rows=per_shard(prepared.rows_per_prompt),
         tokens=per_shard(prepared.lengths),
-        row_bytes=bytes_of(array_specs(model, chosen, prepared), 1),
+        row_bytes=bytes_of(array_specs(job, prepared), 1),
         bytes_free=free_bytes(Path(folder) / "shard"),
     )

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import LayerprobeError
 from .block_parts import BlockParts, child, find_parts
 from .head_shapes import head_shapes
-from .names import FUSED_ORDER, KNOWN, PARALLEL, Names
+from .names import FUSED_ORDER, KNOWN, NO_ATTENTION, PARALLEL, Names
 from .suggestion import call_to_try
 
 
@@ -77,6 +77,8 @@ def discover(model: nn.Module, names: Names | None = None) -> Anatomy:
         )
     words = KNOWN if names is None else names.before(KNOWN)
     config = text_config(getattr(model, "config", None))
+    if getattr(config, "model_type", "") in NO_ATTENTION:
+        words = replace(words, attention=(), mixer=words.words("attention"))
     n_layers = _size(model, config, words, "num_hidden_layers")
     blocks_path = _find_blocks(model, n_layers, words)
     body = _find_body(model, blocks_path)
@@ -88,7 +90,8 @@ def discover(model: nn.Module, names: Names | None = None) -> Anatomy:
     parallel = _is_parallel(config) or all(parts.mid_norm is None for parts in blocks)
     blocks = tuple(replace(parts, mid_norm=None) for parts in blocks) if parallel else blocks
     prefix = blocks_path.rpartition(".")[0]
-    n_heads = _size(model, config, words, "num_attention_heads")
+    has_heads = any(parts.attention for parts in blocks)
+    n_heads = _size(model, config, words, "num_attention_heads") if has_heads else 1
     d_model = _size(model, config, words, "hidden_size")
     sizes = _head_sizes(config, n_heads, d_model, words)
     queries, keys = (n_heads, sizes[1]), sizes
@@ -137,15 +140,19 @@ def _find_blocks(model: nn.Module, n_layers: int, names: Names) -> str:
                 f"modules there, but at {', '.join(lists) or 'no place'}"
             )
         return names.blocks
-    found = [name for name, blocks in lists.items() if any(child(b, attention, "") for b in blocks)]
-    text = [name for name in found if not any(word in name for word in ("vision", "audio", "visual"))]
-    if not text:
+    text = {n: m for n, m in lists.items() if not any(w in n for w in ("vision", "audio", "visual"))}
+    # a block without attention is one that mixes tokens otherwise, if no list has any
+    for parts in (attention, names.words("mixer")):
+        found = [name for name, blocks in text.items() if any(child(b, parts, "") for b in blocks)]
+        if found:
+            break
+    if not found:
         raise LayerprobeError(
             f"cannot find the blocks of {type(model).__name__}: looked for a ModuleList of {n_layers} "
             f"modules that hold one of {', '.join(attention)}; found lists {list(lists) or 'none'}. "
             f"{call_to_try(model, text_config(model.config), names)}"
         )
-    return min(text, key=lambda name: name.count("."))
+    return min(found, key=lambda name: name.count("."))
 
 
 def _find_body(model: nn.Module, blocks_path: str) -> str:
@@ -175,7 +182,7 @@ def _find_unembed(model: nn.Module) -> str | None:
 
 
 def _is_additive(model: nn.Module, config: Any, blocks: tuple[BlockParts, ...]) -> bool:
-    if any(parts.mid_is_output or not parts.attn_out or not parts.mlp_out for parts in blocks):
+    if any(parts.mid_is_output or not (parts.attn_out and parts.mlp_out) for parts in blocks):
         return False
     return not (
         any(

@@ -19,6 +19,7 @@ class BlockParts:
         attention, mlp: the two sublayers; attention is None where a hybrid has another mixer in its place.
         attn_out, mlp_out: the module whose output, times `branch_scale`, is what the sublayer adds to the
             stream (a post-norm where there is one); None where the sum of two modules is.
+        mixer_out: the same of a mixer that is no attention, where the block has one.
         mid_norm: the module whose *input* is the stream between the sublayers (resid_mid), or, for
             `mid_is_output`, whose output is it. None for parallel blocks.
         o_proj, down_proj: the output projections of attention and MLP.
@@ -33,6 +34,7 @@ class BlockParts:
     mlp: str | None = None
     attn_out: str | None = None
     mlp_out: str | None = None
+    mixer_out: str | None = None
     mid_norm: str | None = None
     mid_is_output: bool = False
     o_proj: str | None = None
@@ -76,11 +78,13 @@ def find_parts(block: nn.Module, path: str, names: Names) -> BlockParts:
     mlp_out = post_mlp or (down if mlp is None or _takes_residual(down_holder) else mlp)
     # BLOOM's sublayers, and MPT's MLP, return the stream itself: they add the output of their last projection
     normed_after = getattr(block, "do_layer_norm_before", True) is False  # OPT-350m
+    only_mixer = attention is None and mlp is None and down is None  # Mamba: one branch, and no attention
     return BlockParts(
         block=path,
         attention=attention,
         mlp=mlp,
-        attn_out=None if _both(block, MIXER_BESIDE) else attn_out,
+        mixer_out=None if attention else attn_out,
+        attn_out=None if only_mixer or _both(block, MIXER_BESIDE) else attn_out,
         mlp_out=None if _both(block, MLP_BESIDE) else mlp_out,
         mid_norm=f"{path}.self_attn_layer_norm"
         if normed_after
@@ -113,18 +117,21 @@ def _takes_residual(module: nn.Module) -> bool:
 def _encoder_parts(block: nn.Module, path: str, attention: str, names: Names) -> BlockParts:
     """BERT's block: attention.self, attention.output.dense, intermediate, output.dense; norms after each
     sum."""
-    inner = block.get_submodule(f"{attention[len(path) + 1 :]}.self")
+    holder = block.get_submodule(attention[len(path) + 1 :])
+    inner = child(holder, ("self", *names.words("attention")), attention) or attention
+    module = block.get_submodule(inner[len(path) + 1 :])
+    beside = f"{attention}.output.dense" if hasattr(holder, "output") else None  # MPNet keeps it within
     return BlockParts(
         block=path,
-        attention=f"{attention}.self",
+        attention=inner,
         mlp=f"{path}.output",
-        attn_out=f"{attention}.output.dense",
+        attn_out=beside or inner,
         mlp_out=f"{path}.output.dense",
         mid_norm=attention,
         mid_is_output=True,
-        o_proj=f"{attention}.output.dense",
+        o_proj=beside or child(module, names.words("output_projection"), inner),
         down_proj=f"{path}.output.dense",
-        qkv=_find_qkv(inner, f"{attention}.self", names),
+        qkv=_find_qkv(module, inner, names),
     )
 
 

@@ -128,14 +128,19 @@ def _words(part: str, given: object) -> Words:
 
 # What families are known to call their parts. A family for good: add its word here.
 KNOWN = Names(
-    attention=("self_attn", "self_attention", "attn", "attention", "self_attention_layer"),
-    mixer=("linear_attn", "mamba", "conv"),
-    mlp=("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff", "shared_mlp"),
-    output_projection=("o_proj", "out_proj", "c_proj", "dense", "Wo", "wo"),
-    down_projection=(
-        *("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "Wo", "wo", "output_linear"),
+    attention=(
+        *("self_attn", "self_attention", "attn", "attention", "self_attention_layer", "multi_head_attention"),
     ),
-    query=(("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("wq", "wk", "wv")),
+    mixer=("linear_attn", "mamba", "conv", "mixer"),
+    mlp=("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer_mlp", "ff", "shared_mlp"),
+    output_projection=("o_proj", "out_proj", "c_proj", "dense", "Wo", "wo", "out_lin", "o"),
+    down_projection=(
+        *("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "Wo", "wo", "output_linear", "lin2"),
+    ),
+    query=(
+        *(("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("wq", "wk", "wv"), ("q", "k", "v")),
+        *(("Wq", "Wk", "Wv"), ("q_lin", "k_lin", "v_lin")),
+    ),
     fused_query=("c_attn", "query_key_value", "qkv_proj", "Wqkv", "qkv"),
     router=("gate", "router"),
     mid_norm=(
@@ -147,7 +152,7 @@ KNOWN = Names(
     post_mlp_norm=("post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2"),
     final_norm=(
         *("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f", "ln_final"),
-        *("layer_norm", "embedding_norm"),
+        *("layer_norm", "embedding_norm", "ln", "emb_layer_norm_after", "ln_out"),
     ),
     branch_scale=("residual_multiplier", "residual_scale"),
     config={
@@ -158,6 +163,8 @@ KNOWN = Names(
         "max_position_embeddings": ("max_position_embeddings", "n_positions", "max_sequence_length"),
     },
 )
+# Model types whose blocks call a mixer without a softmax `attention`
+NO_ATTENTION = ("rwkv",)
 # Two modules whose sum is one branch: no module's output is what is added, so the branch has no site
 MIXER_BESIDE = ("self_attn", "mamba")  # Falcon-H1
 MLP_BESIDE = ("block_sparse_moe", "shared_mlp")  # Granite's shared experts

@@ -83,6 +83,10 @@ def _pattern(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
     return rearrange(tensor, "batch heads query key -> batch query heads key")
 
 
+def _pattern_without_sink(tensor: Tensor, tokens: tuple[int, int]) -> Tensor:
+    return _pattern(tensor[..., :-1], tokens)
+
+
 def _blocks(tensor: Tensor, tokens: tuple[int, int], *, start: int, width: int, d: int) -> Tensor:
     heads = rearrange(tensor, "batch token (heads d_head) -> batch token heads d_head", d_head=d)
     return heads[:, :, start : start + width]
@@ -136,10 +140,10 @@ def find_point(anatomy: Anatomy, model: nn.Module, at: SiteAt) -> Point:
         return Point(_need(anatomy.final_norm, at, "it has no final norm"), "out", _stream)
     if at.layer is None:
         raise LayerprobeError(f"site {at.site} needs a layer: write {at.site}[0]")
-    return _block_point(anatomy, anatomy.blocks[at.layer], at)
+    return _block_point(anatomy, model, anatomy.blocks[at.layer], at)
 
 
-def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
+def _block_point(anatomy: Anatomy, model: nn.Module, parts: BlockParts, at: SiteAt) -> Point:
     site = at.site
     if site in ("resid_pre", "resid_post", "lens"):
         return Point(parts.block, "in" if site == "resid_pre" else "out", _stream)
@@ -154,7 +158,12 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
             Point(path, "out", _stream) if parts.mid_is_output else Point(path, "in", _stream, in_place=True)
         )
     if site == "attn_out":
-        path = _need(parts.attn_out, at, "the sum of attention and another mixer is added, by no module")
+        why = "the sum of attention and another mixer is added, by no module"
+        why = why if parts.attention or not parts.mixer_out else "it has no attention: read mixer_out"
+        path = _need(parts.attn_out, at, why)
+        return Point(path, "out", _stream, scale=parts.branch_scale)
+    if site == "mixer_out":
+        path = _need(parts.mixer_out, at, "its block mixes tokens by attention: read attn_out")
         return Point(path, "out", _stream, scale=parts.branch_scale)
     if site == "mlp_out":
         why = "the sum of two modules is added, by no module" if parts.mlp else "no MLP was found"
@@ -173,7 +182,10 @@ def _block_point(anatomy: Anatomy, parts: BlockParts, at: SiteAt) -> Point:
     if site == "router_logits":
         return Point(_need(parts.router, at, "it is dense (no mixture-of-experts router)"), "inside", _stream)
     if site == "attn_pattern":
-        return Point(_need(parts.attention, at, _no_heads(parts)), "inside", _pattern)
+        path = _need(parts.attention, at, _no_heads(parts))
+        # GPT-OSS: one more column, of what is attended to nothing, which the model leaves off again
+        sink = isinstance(getattr(model.get_submodule(path), "sinks", None), Tensor)
+        return Point(path, "inside", _pattern_without_sink if sink else _pattern)
     return _qkv_point(anatomy, parts, at)
 
 

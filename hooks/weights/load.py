@@ -14,6 +14,7 @@ from ..model import Model
 from ..present_state import check_ready
 from ..tokens import check_tokenizer
 from .assemble import assemble
+from .given_module import unwrapped, warn_of_known_faults
 from .sources import check_source, load_tokenizer
 from .tensors import load_weights
 
@@ -103,6 +104,7 @@ def load_model(
         }
         named = name or Path(where).name
         model = assemble(hf, tok, engine, named, where, revision, engine_options, **extras)
+    warn_of_known_faults(model.config)
     if check:
         model.check()
     return model
@@ -117,6 +119,7 @@ def _from_module(
     names: Names | None,
     allow_hooks: bool,
 ) -> Model:
+    source = unwrapped(source)
     if tokenizer is None:
         raise LayerprobeError(
             "a model object was given without its tokenizer: pass "

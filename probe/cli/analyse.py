@@ -14,7 +14,7 @@ from ..study.checks import check_device, near
 from ..study.options import AnalysisOptions, options_of
 from ..study.pool import ModelPool
 from ..study.spec import ModelSpec
-from .commands import AnalysisCommand
+from .commands import AnalysisCommand, OnStore, OnStores, WithModel
 
 if TYPE_CHECKING:
     from ...analyses.result.analysis import AnalysisResult
@@ -29,14 +29,15 @@ def run_analysis(command: AnalysisCommand) -> None:
     analysis = options.analysis
     if not analysis.runs_model:
         check_device(options)
-    if analysis.on == "store":
-        store = _open(getattr(command, "store"))  # noqa: B009
-        stores = {store.model_name: store}
-    else:
+    if isinstance(command, OnStores):
         stores = _named_stores(command, least=analysis.least)
+    else:
+        assert isinstance(command, OnStore)
+        store = _open(command.store)
+        stores = {store.model_name: store}
     for opened in stores.values():
         _check_columns(options, opened)
-    pool = _pool(command, options, stores) if analysis.runs_model else None
+    pool = _pool(command, options, stores) if isinstance(command, WithModel) else None
     result = analyse(options, stores, pool=pool, progress=not command.quiet)
     _save(options, stores, result, command)
 
@@ -77,7 +78,7 @@ def _options(command: AnalysisCommand) -> AnalysisOptions:
 
 
 def _open(path: str | Path) -> ActivationStore:
-    from ...cache.store.activations import open_store
+    from ...cache.store.open import open_store
 
     store = open_store(path)
     if not store.complete:
@@ -85,13 +86,13 @@ def _open(path: str | Path) -> ActivationStore:
     return store
 
 
-def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
+def _named_stores(command: OnStores, *, least: int) -> dict[str, ActivationStore]:
     """The stores of NAME=STORE arguments."""
-    verb = command.analysis.command
+    verb, words = command.analysis.command, command.stores
     named: dict[str, ActivationStore] = {}
-    for word in command.stores:
+    for word in words:
         name, equals, path = word.partition("=")
-        if not equals and least == 1 and len(command.stores) == 1:
+        if not equals and least == 1 and len(words) == 1:
             store = _open(word)
             named[store.model_name] = store  # one model needs no name
             break
@@ -106,7 +107,7 @@ def _named_stores(command: Any, *, least: int) -> dict[str, ActivationStore]:
     return named
 
 
-def _pool(command: Any, options: AnalysisOptions, stores: dict[str, ActivationStore]) -> ModelPool:
+def _pool(command: WithModel, options: AnalysisOptions, stores: dict[str, ActivationStore]) -> ModelPool:
     """Where an analysis that runs models finds them: the store's own model, and the one it patches from."""
     name, store = list(stores.items())[-1 if options.analysis.on == "stores" else 0]
     loading = {key: getattr(command, key) for key in LOADING}

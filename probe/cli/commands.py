@@ -90,17 +90,23 @@ class AnalysisCommand(AnalysisOptions):
     """No progress bars."""
 
 
-class _OnStore(AnalysisCommand):
+class OnStore(AnalysisCommand):
+    """Of an analysis of one store."""
+
     store: Positional[Path]
     """The HDF5 file that `layerprobe capture` wrote."""
 
 
-class _OnStores(AnalysisCommand):
+class OnStores(AnalysisCommand):
+    """Of an analysis of several stores."""
+
     stores: Positional[tuple[str, ...]]
     """NAME=STORE, one per model; the first is the reference."""
 
 
-class _WithModel(Options):
+class WithModel(Options):
+    """Of an analysis that runs the model."""
+
     model: str | None = None
     """The model that the store was captured from: a local folder, hub id, or a shipped model such as
     demo:base (default: where the capture found it)."""
@@ -203,8 +209,8 @@ def model_of(command: str) -> type[Options]:
         base = (
             *BESIDE.get(kind, ()),
             options,
-            *((_WithModel,) if options.analysis.runs_model else ()),
-            _OnStores if options.analysis.on == "stores" else _OnStore,
+            *((WithModel,) if options.analysis.runs_model else ()),
+            OnStores if options.analysis.on == "stores" else OnStore,
             Made,
         )
         made = create_model(command.title().replace("-", ""), __base__=base, __doc__=options.__doc__)

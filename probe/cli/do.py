@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
 from ..study.inputs import load_prompts
+from ..study.options import Options
 from ..study.pool import check_model, load_spec, model_source
-from ..study.spec import ModelOptions, ModelSpec, PromptsSpec
+from ..study.spec import ModelOptions, ModelSpec, PromptColumns, PromptsSpec
 from . import commands
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..study.runner import StudyRun
 
 
-def run_command(command: Any) -> None:
+def run_command(command: Options) -> None:
     """Do what was asked; the answer goes to stdout, progress to stderr."""
     _quiet_libraries()
     if isinstance(command, commands.AnalysisCommand):
@@ -95,7 +96,7 @@ def _report(command: commands.Report) -> None:
     print(write_report(command.folder).resolve())
 
 
-def _request(command: Any) -> dict[str, Any]:
+def _request(command: commands.Capture | commands.Plan) -> dict[str, Any]:
     """Keyword arguments of `capture` from the flags."""
     return {
         "sites": list(command.sites),
@@ -110,12 +111,12 @@ def _request(command: Any) -> dict[str, Any]:
     }
 
 
-def _checked_request(command: Any) -> tuple[ModelSpec, str, PromptTable]:
+def _checked_request(command: commands.Capture | commands.Plan) -> tuple[ModelSpec, str, PromptTable]:
     """The model's spec and short name and the prompts, looked at before the weights are loaded."""
     template = True if command.chat_template else None
     fields = {k: getattr(command, k) for k in ModelOptions.model_fields if k != "chat_template"}
     spec = ModelSpec(source=command.model, chat_template=template, **fields)
-    columns = {k: getattr(command, k) for k in commands.PromptColumns.model_fields}
+    columns = {k: getattr(command, k) for k in PromptColumns.model_fields}
     labels = dict.fromkeys([*command.labels, *command.lens_tokens])
     prompts = load_prompts(PromptsSpec(file=command.prompts, **columns), labels)
     name = command.model.removeprefix("demo:").rstrip("/").rsplit("/", 1)[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ class Question:
     """One question, asked of one model or of several: one section of the report."""
 
     entries: tuple[Entry, ...]
+    shared: str = ""
+    """The row filter that all questions of the report have, which its head states once for all."""
 
     @property
     def kind(self) -> str:
@@ -50,7 +52,7 @@ class Question:
     def title(self) -> str:
         """Its heading: the analysis's title with the options filled in, and which prompts were looked at."""
         heading = fill(registry.find(self.kind).title, self._asked)
-        return f"{heading} ({self.where})" if self.where else heading
+        return f"{heading} ({self.where})" if self.where and self.where != self.shared else heading
 
     @property
     def where(self) -> str:
@@ -99,4 +101,7 @@ def questions(entries: Iterable[Entry]) -> list[Question]:
         asked.setdefault(key, []).append(entry)
     order = list(registry.GROUPS)
     found = [Question(tuple(group)) for group in asked.values()]
+    filters = {question.where for question in found}
+    if len(filters) == 1:
+        found = [replace(question, shared=question.where) for question in found]
     return sorted(found, key=lambda one: order.index(registry.find(one.kind).group))

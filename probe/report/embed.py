@@ -6,6 +6,7 @@ no `unsafe-eval`. Pictures come in the light theme; the page changes their colou
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,6 @@ def bundle() -> str:
     """JavaScript that defines `vegaEmbed` and the themes of the page; to stand in one script element."""
     import vl_convert
 
-    from .render import script_json
-
     library = (
         vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
         .replace("</script", "<\\/script")
@@ -42,3 +41,13 @@ def page_themes() -> dict[str, Any]:
 
     themes = {name: {**config(name), "background": "transparent"} for name in ("light", "dark")}
     return {**themes, "exchange": dark_colours(), "keep": list(UNCOLOURED)}
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in.
+
+    >>> script_json({"a": "</script>"})
+    '{"a": "\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(value, sort_keys=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

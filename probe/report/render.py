@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from .embed import bundle, script_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -20,7 +21,6 @@ def render(report: dict[str, Any]) -> str:
     from markupsafe import Markup
 
     from ...analyses.result.theme import with_models
-    from .embed import bundle
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -52,16 +52,6 @@ def unbroken(cell: str) -> str:
     """
     cell = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\u00a0\\2]", cell)
     return re.sub(r"\b(layers?|z|p) (?=[\d−-])", "\\1\u00a0", cell)
-
-
-def script_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in.
-
-    >>> script_json({"a": "</script>"})
-    '{"a": "\\\\u003c/script\\\\u003e"}'
-    """
-    text = json.dumps(value, sort_keys=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def numbers(sentence: str) -> Any:

@@ -46,7 +46,7 @@ def _figures(question: Question, models: Sequence[str]) -> list[dict[str, Any]]:
         chart = draw(question.result)
     except LayerprobeError:  # nothing in it can be drawn
         return []
-    return [figure(chart, name=question.title, caption=registry.find(question.kind).about)]
+    return [figure(chart, name=question.title, caption="")]
 
 
 def _tables(question: Question, models: Sequence[str]) -> list[dict[str, Any]]:

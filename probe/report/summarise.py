@@ -35,6 +35,7 @@ def summarise(out: str | Path) -> dict[str, Any]:
                 "title": facts.get("title") or "Layer by layer",
                 "facts": facts,
                 "models": models,
+                "where": asked[0].shared if asked else "",
                 "findings": summary(asked, [part["id"] for part in sections]),
                 "failures": manifest.get("failures", {}),
                 "glance": at_a_glance(asked, models),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...analyses.probes.methods import MethodName
 from ...analyses.result.options import (
     STORED,
@@ -18,7 +16,6 @@ from ...analyses.result.options import (
     Layers,
     ModelName,
     Sites,
-    Value,
 )
 from ...hooks.errors import LayerprobeError
 from .row_filter import rows_where
@@ -165,54 +162,10 @@ def reward_decomposition(
     return analysis(store, probes, reward=reward, site=site, layer=layer, **draws)
 
 
-def refusal_direction(
-    store: ActivationStore,
-    *,
-    model: Model,
-    label: Label,
-    harmful: Value,
-    harmless: Value,
-    refusal_tokens: list[str],
-    max_kl: float = 0.1,
-    layer_bound: float = 0.8,
-    seed: int = 0,
-) -> AnalysisResult:
-    """`refusal_direction` on the prompts of a store, as the model saw them.
-
-    Args:
-        label: label column that tells the two kinds of prompts apart.
-        harmful: its value on prompts that the model refuses.
-        harmless: its value on prompts that it answers.
-    """
-    from ...analyses.causes.refusal import refusal_direction as analysis
-
-    return analysis(
-        model,
-        _texts(store, label, harmful),
-        _texts(store, label, harmless),
-        refusal_tokens=refusal_tokens,
-        max_kl=max_kl,
-        layer_bound=layer_bound,
-        seed=seed,
-    )
-
-
-def _texts(store: ActivationStore, label: str, value: str) -> list[str]:
-    """The rendered prompts with this value, each once."""
-    chosen = np.array([str(v) == value for v in store.labels(label)], dtype=bool)
-    if not chosen.any():
-        have = ", ".join(sorted({str(v) for v in store.labels(label)})[:8])
-        raise LayerprobeError(f"no prompt has {label} = {value!r}; {label} is one of {have}")
-    if store.texts is None:
-        raise LayerprobeError("this store keeps no texts; capture it again from the prompts")
-    return [store.texts[i] for i in dict.fromkeys(store.examples[chosen].tolist())]
-
-
 # kind → what studies call in place of its function
 ADAPTED: dict[str, Callable[..., AnalysisResult]] = {
     "generalisation_matrix": generalisation,
     "two_by_two": two_by_two,
     "mean_difference_readout": readout,
     "reward_decomposition": reward_decomposition,
-    "refusal_direction": refusal_direction,
 }

@@ -38,7 +38,8 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
     Raises:
         LayerprobeError: naming the model and what does not fit.
     """
-    from ...cache.capture.requests import check_request
+    from ...cache.capture.precheck import check_request
+    from ...cache.capture.request import CaptureRequest
     from ...hooks.weights.outline import outline_model
 
     try:
@@ -54,12 +55,8 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
         check_request(
             hollow.tokenizer,
             prompts,
+            CaptureRequest.from_fields(capture, chat_template=spec.chat_template),
             max_length=hollow.max_length,
-            tokens=capture.tokens,
-            chat_template=spec.chat_template,
-            lens_tokens=list(capture.lens_tokens),
-            lens_first_difference=capture.lens_first_difference,
-            on_long=capture.on_long,
         )
     except LayerprobeError as error:
         message = str(error)

@@ -14,6 +14,7 @@ from ..results.writing import writing
 from .calls import about, analyse, calls
 from .facts import study_facts
 from .inputs import checked_inputs, fingerprint, request_key
+from .options import InStudy
 from .pool import ModelPool, weights_hash
 from .spec import Study
 from .toml import read_study, study_toml
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ...analyses.result.analysis import AnalysisResult
     from ...cache.prompts.table import PromptTable
     from ...cache.store.activations import ActivationStore
+    from ...hooks.model import Model
 
 __all__ = ["Study", "StudyRun", "run_study"]
 
@@ -152,7 +154,7 @@ def _stores(
 
 
 def _finished(path: Path) -> ActivationStore | None:
-    from ...cache.store.activations import open_store
+    from ...cache.store.open import open_store
 
     if not path.is_file():
         return None
@@ -161,7 +163,7 @@ def _finished(path: Path) -> ActivationStore | None:
 
 
 def _capture(
-    model: Any, prompts: PromptTable, spec: Study, chat_template: bool | None, path: Path, progress: bool
+    model: Model, prompts: PromptTable, spec: Study, chat_template: bool | None, path: Path, progress: bool
 ) -> ActivationStore:
     from ...cache.capture.run import capture
 
@@ -185,7 +187,7 @@ def _capture(
     )
 
 
-def _made_from(item: Any, keys: Mapping[str, str]) -> str:
+def _made_from(item: InStudy, keys: Mapping[str, str]) -> str:
     from ... import __version__
 
     asked = item.model_dump(mode="json", exclude={"models", "device"})

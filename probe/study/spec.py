@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 
 from ...analyses.result import catalogue
 from .nearest import suggest
-from .options import InStudy, Names, Options, table_of
+from .options import InStudy, Options, table_of
+from .signature import Names
 
 
 class ModelOptions(Options):

@@ -39,9 +39,9 @@ from .cache.capture.run import capture as capture
 from .cache.prompts.table import PromptTable as PromptTable
 from .cache.prompts.table import read_prompts as read_prompts
 from .cache.store.activations import ActivationStore as ActivationStore
-from .cache.store.activations import open_store as open_store
 from .cache.store.memory import from_arrays as from_arrays
 from .cache.store.merge import merge as merge
+from .cache.store.open import open_store as open_store
 from .cache.store.verify import verify as verify
 from .cache.workers.distributed import capture_shards as capture_shards
 from .hooks.architecture.names import Names as Names

@@ -125,6 +125,15 @@ def test_every_kind_is_saved_as_vectors_and_describes_itself(kind, tmp_path):
     json.dumps(specification(chart), allow_nan=False)
 
 
+def test_marks_without_a_column_of_colours_are_painted():
+    rows = rows_of(("m",), layers=1, subsets=("a", "b"))
+    for chart in (
+        forest(rows, y="subset", x_title="effect"),
+        scatter(rows, x="estimate", y="hi", x_title="one", y_title="two"),
+    ):
+        assert to_svg(chart).count("#0072b2") + to_svg(chart).count("#44607a") >= 2
+
+
 @pytest.mark.parametrize("ending", ["svg", "pdf", "png", "json", "html"])
 def test_a_file_is_the_same_every_time(ending, tmp_path):
     first = save_figure(CHARTS["curves"](), tmp_path / f"a.{ending}").read_bytes()
@@ -199,6 +208,14 @@ def test_null_bands_come_from_quantiles_or_from_mean_and_sd():
     frame = frame.drop(columns=["null_lo", "null_hi"]).assign(null_mean=0.5, null_sd=0.1)
     row = values_of(specification(layer_curves(frame, y_title="y")))[0]
     assert (row["nlo"], row["nhi"]) == pytest.approx((0.304, 0.696))
+
+
+def test_a_label_that_was_moved_aside_draws_no_second_level():
+    close = [Reference(0.5, "chance"), Reference(0.501, "words")]
+    chart = layer_curves(rows_of(("m",)), y_title="y", references=close)
+    svg = ElementTree.fromstring(to_svg(chart))
+    dashed = [node for node in svg.iter() if node.get("stroke-dasharray") == "4,3"]
+    assert len(dashed) == 2
 
 
 def test_relative_depth_ends_at_one_for_every_model():

@@ -8,11 +8,24 @@ from lens_worlds import FLAT, lens_table, world
 from layerprobe.analyses.comparison.models import compare
 from layerprobe.analyses.comparison.transfer_of_directions import weighted_auroc
 from layerprobe.analyses.reading.pairing import pair_stores
-from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.analysis import AnalysisResult, read_result
+from layerprobe.analyses.result.saving import to_svg
+from layerprobe.analyses.result.words import sentence
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 FAST = {"n_bootstrap": 200, "n_permutations": 200}
+SENSITIVE, BENIGN = "sensitive=sensitive", "sensitive=benign"
+
+
+def differences(table, metric="suppression_index"):
+    """Rows of a model minus the reference on one kind of prompts."""
+    rows = table[(table["metric"] == metric) & table["reference"].notna()]
+    return rows[rows["minus"].isna()] if "minus" in rows else rows
+
+
+def told(result, quantity):
+    return [finding for finding in result.findings if finding.quantity == quantity]
 
 
 def resid(n=160, layers=8, width=12, *, seed=0, change=None, strength=3.0):
@@ -57,12 +70,51 @@ def test_a_change_from_layer_five_on_is_found_there(pair):
     verdicts = result.frames["verdicts"].set_index(["model", "subset"])["verdict"]
     assert verdicts["instruct", "sensitive=sensitive"] == "override"
     assert (verdicts.drop(("instruct", "sensitive=sensitive")) == "none").all()
-    gap = table[(table["metric"] == "suppression_index") & table["reference"].notna()].set_index("subset")
-    assert gap.loc["sensitive=sensitive", "lo"] > 0
-    assert gap.loc["sensitive=benign", "lo"] < 0 < gap.loc["sensitive=benign", "hi"]
-    text = str(result.summary())
-    assert "no evidence of suppression" in text and "minus base" in text
-    assert result.plot().data
+    gap = differences(table).set_index("subset")
+    assert gap.loc[SENSITIVE, "lo"] > 0
+    assert gap.loc[BENIGN, "lo"] < 0 < gap.loc[BENIGN, "hi"]
+
+
+def test_findings_tell_differences_only_and_place_the_change(pair):
+    result = compare(pair, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
+    assert all((f.model, f.reference) == ("instruct", "base") for f in result.findings)
+    index = {(f.subset, f.minus): f.verdict for f in result.findings if f.quantity == "suppression_index"}
+    assert index == {
+        (BENIGN, None): "not_found",
+        (SENSITIVE, None): "found",
+        (SENSITIVE, BENIGN): "found",
+    }
+    (lead,) = [f for f in result.findings if f.lead]
+    assert (lead.subset, lead.minus) == (SENSITIVE, BENIGN)
+    (change,) = told(result, "class_difference_change")
+    assert change.verdict == "found" and change.layers == (5, 6, 7) and change.layer >= 5
+    (moved,) = told(result, "transfer_auroc")
+    assert moved.verdict == "undecided" and "layers 1–4" in moved.why
+    for metric in ("cka_debiased", "procrustes_r2", "rsa_spearman"):
+        (least,) = told(result, metric)
+        assert least.verdict == "not_tested" and least.layer >= 5
+    assert "instruct against base: RSA" in str(result.summary())
+
+
+def test_a_model_against_itself_is_told_to_differ_in_nothing(pair):
+    base = pair["base"]
+    result = compare({"base": base, "again": base}, label="sensitive", by="sensitive", **FAST)
+    said = {f.quantity: f.verdict for f in result.findings if f.verdict != "not_tested"}
+    moved = said.pop("transfer_auroc")
+    assert set(said.values()) == {"not_found"} and moved == "found"  # its own direction reads the label
+    assert sum(f.lead for f in result.findings) == 1
+
+
+def test_one_picture_shows_all_pairs_and_draws_transfer_only_where_it_can_be_judged(pair):
+    two = compare(pair, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
+    three = compare({**pair, "other": pair["base"]}, label="sensitive", **FAST)
+    for result in (two, three):
+        chart = result.plot()
+        assert "NaN" not in to_svg(chart)
+        panels = {row.get("f") for row in chart.data.values}
+        assert {"debiased CKA", "AUROC of the reference's direction", "RSA"} <= panels
+        moved = [r for r in chart.data.values if r.get("f") == "AUROC of the reference's direction"]
+        assert 0 not in {row.get("x") for row in moved if row.get("role") == "curve"}  # nothing to read there
 
 
 def test_a_model_against_itself_differs_in_nothing(pair):
@@ -144,7 +196,9 @@ def test_a_label_that_no_layer_carries_is_reported_and_does_not_crash():
     assert ratio[ratio["estimate"].isna()]["note"].notna().all()
     blank = result.table["metric"] == "direction_cosine_ratio"
     table = result.table.assign(estimate=result.table["estimate"].where(~blank))
-    assert "0 of 2 layers" in str(replace(result, table=table).summary())
+    (finding,) = told(replace(result, table=table), "direction_cosine_ratio")
+    assert finding.verdict == "not_tested" and finding.estimate is None
+    assert "could not be estimated in any layer" in sentence(finding)
 
 
 def test_any_number_of_checkpoints_is_compared_with_one(pair):
@@ -152,11 +206,10 @@ def test_any_number_of_checkpoints_is_compared_with_one(pair):
     base, instruct = pair["base"], pair["instruct"]
     stores = {"base": base, ("sft", "1"): base, "sft-2": base, "instruct": instruct}
     result = compare(stores, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
-    against = result.table[result.table["reference"].notna()]
+    table = result.table
+    against = table[table["reference"].notna()]
     assert set(against["model"]) == {"sft/1", "sft-2", "instruct"} and set(against["reference"]) == {"base"}
-    gap = against[
-        (against["metric"] == "suppression_index") & (against["subset"] == "sensitive=sensitive")
-    ].set_index("model")["estimate"]
+    gap = differences(against)[lambda rows: rows["subset"] == SENSITIVE].set_index("model")["estimate"]
     assert gap["sft/1"] == gap["sft-2"] == 0 and gap["instruct"] > 5
     other = compare(stores, by="sensitive", reference="instruct", **FAST).table
     assert set(other["reference"].dropna()) == {"instruct"}
@@ -167,7 +220,8 @@ def test_differences_between_models_are_paired_over_prompts():
     """What varies between prompts is the same in both models here, so their difference hardly varies."""
     stores = {"base": world(sensitive=FLAT, noise=4.0), "instruct": world(noise=4.0)}
     table = compare(stores, by="sensitive", **FAST).table
-    rows = table[(table["metric"] == "logit_difference") & (table["layer"] == 7)].set_index("subset")
+    rows = table[(table["metric"] == "logit_difference") & (table["layer"] == 7) & table["minus"].isna()]
+    rows = rows.set_index("subset")
     width = rows["hi"] - rows["lo"]
     between = rows["reference"].notna() & rows["model"].eq("instruct")
     alone = rows["reference"].isna() & rows["model"].eq("instruct")
@@ -186,9 +240,11 @@ def test_activations_that_do_not_vary_are_said_not_to():
 
 def test_the_interaction_is_the_difference_of_the_differences(pair):
     table = compare(pair, by="sensitive", target="answer", foil="foil", **FAST).table
-    index = table[(table["metric"] == "suppression_index") & table["reference"].notna()].set_index("subset")
-    one, two = (index.loc[f"sensitive={kind}", "estimate"] for kind in ("benign", "sensitive"))
-    assert index.loc["sensitive=benign − sensitive=sensitive", "estimate"] == pytest.approx(one - two)
+    index = table[(table["metric"] == "suppression_index") & table["reference"].notna()]
+    one, two = (differences(table).set_index("subset").loc[kind, "estimate"] for kind in (BENIGN, SENSITIVE))
+    (crossed,) = index[index["minus"].notna()].to_dict("records")
+    assert (crossed["subset"], crossed["minus"]) == (BENIGN, SENSITIVE)
+    assert crossed["estimate"] == pytest.approx(one - two)
 
 
 def test_lens_kl_is_from_the_reference_to_the_model(pair):
@@ -206,40 +262,49 @@ def test_lens_kl_is_from_the_reference_to_the_model(pair):
 
 def test_differences_of_subsets_are_told_in_one_order(pair):
     """The order in which the largest is positive, for every model: sensitive minus benign here."""
-    text = compare(pair, by="sensitive", target="answer", foil="foil", **FAST).summary()
-    crossed = [line for line in text if "minus base on sensitive minus benign" in line]
-    assert len(crossed) == 1 and "suppression index +" in crossed[0] and "excludes zero" in crossed[0]
-    assert not [line for line in text if "benign minus sensitive" in line]
+    stores = {**pair, "other": pair["base"]}
+    result = compare(stores, by="sensitive", target="answer", foil="foil", **FAST)
+    crossed = [f for f in result.findings if f.minus]
+    assert [(f.model, f.subset, f.minus) for f in crossed] == [
+        ("instruct", SENSITIVE, BENIGN),
+        ("other", SENSITIVE, BENIGN),
+    ]
+    assert crossed[0].verdict == "found" and crossed[0].lo > 0 and crossed[1].verdict == "not_found"
 
 
 def test_transfer_is_judged_only_where_the_reference_reads_the_label_at_all():
     rng = np.random.default_rng(0)
     noise = world(sensitive=FLAT, name="base", resid=rng.normal(size=(8, 160, 12)).astype(np.float32))
     model = world(name="instruct", resid=resid())
-    text = str(compare({"base": noise, "instruct": model}, label="sensitive", **FAST).summary())
-    assert "base's own probe is at chance in every layer" in text and "transfer AUROC is lowest" not in text
+    result = compare({"base": noise, "instruct": model}, label="sensitive", **FAST)
+    (finding,) = told(result, "transfer_auroc")
+    assert finding.verdict == "not_tested" and finding.estimate is None
+    assert "own direction is at chance" in sentence(finding)
+    assert "AUROC of the reference's direction" not in {row.get("f") for row in result.plot().data.values}
     result = compare(
         {"base": world(name="base", resid=resid()), "instruct": model}, label="sensitive", **FAST
     )
-    assert "of the 7 of 8 layers where base's own probe is above chance" in str(result.summary())
+    (finding,) = told(result, "transfer_auroc")
+    assert finding.verdict == "found" and finding.test.looks == 7
     own = result.table[result.table["metric"] == "reference_auroc"].set_index("layer")["estimate"]
     assert own[0] < 0.7 < 0.95 < own[1]
 
 
 def test_one_estimable_layer_is_not_called_the_lowest():
-    from layerprobe.analyses.comparison.models_view import _extreme
-
     rows = pd.DataFrame(
         {
+            "model": "instruct",
+            "reference": "base",
+            "metric": "direction_cosine_ratio",
             "site": "resid_post",
             "layer": range(3),
-            "reference": "base",
             "estimate": [np.nan, np.nan, 1.0],
             "lo": np.nan,
             "hi": np.nan,
             "note": ["a direction does not agree with itself", None, None],
         }
     )
-    said = _extreme("instruct", "direction_cosine_ratio", rows)
-    assert "is 1.000 at resid_post[2]" in said and "lowest" not in said
-    assert "estimated at 1 of 3 layers (a direction does not agree with itself)" in said
+    (finding,) = AnalysisResult(kind="compare", table=rows).findings
+    said = sentence(finding)
+    assert "is 1.000 at resid_post[2]" in said and "least alike" not in said
+    assert "estimated at 1 of 3 layers: a direction does not agree with itself" in said

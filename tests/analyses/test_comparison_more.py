@@ -45,9 +45,9 @@ def test_tuning_and_template_are_told_apart():
     assert shift["instruct − base | plain", 6] > 0.5 > 0.2 > abs(shift["instruct − base | plain", 2])
     assert shift["chat − plain | base", 2] > 0.3
     assert abs(shift["interaction", 6]) < 0.3
-    index = result.table[
-        (result.table["metric"] == "suppression_index") & (result.table["effect"] == "interaction")
-    ].set_index("subset")
+    table = result.table
+    index = table[(table["metric"] == "suppression_index") & (table["effect"] == "interaction")]
+    index = (index[index["minus"].isna()] if "minus" in index else index).set_index("subset")
     assert index.loc["sensitive=sensitive", "lo"] > 0
     assert index.loc["sensitive=benign", "lo"] < 0 < index.loc["sensitive=benign", "hi"]
     assert len(result.summary()) > 4 and result.plot().data

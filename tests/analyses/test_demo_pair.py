@@ -67,7 +67,7 @@ def test_the_override_is_found_late_in_instruct_on_sensitive_prompts_only(stores
 def test_nothing_is_found_where_nothing_was_planted(stores, name):
     result = suppression(stores[name], **OPTIONS)
     assert set(result.frames["verdicts"]["verdict"]) == {"none"}
-    assert str(result.summary()).count("no evidence of suppression") == 2
+    assert [f.verdict for f in result.findings if f.minus is None] == ["not_found", "not_found"]
 
 
 def test_an_early_override_is_not_called_late(stores):

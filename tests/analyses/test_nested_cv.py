@@ -61,7 +61,7 @@ def test_many_draws_are_covered_where_naive_intervals_fall_short(signal):
     assert naive < covered
 
 
-@pytest.mark.parametrize("seed, bound", [(3, 2.0), (1, 1.0), (4, None)])
+@pytest.mark.parametrize("seed, bound", [(9, 2.0), (2, 1.0), (0, None)])
 def test_its_pieces_equal_explicit_refits(seed, bound):
     """With the standard error at its upper bound, at its lower one, and between them."""
     x, y, groups = draw_rows(np.random.default_rng(seed), 60, 5, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted_probes import values_of
+from chart_support import values_of
 from tiny_models import WORDS, tiny_model, tiny_reward_model, tiny_tokenizer
 
 import layerprobe as lp

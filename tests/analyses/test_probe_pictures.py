@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from planted_probes import values_of
+from chart_support import values_of
 
 import layerprobe as lp
 from layerprobe.analyses.result.analysis import AnalysisResult, joined, tidy

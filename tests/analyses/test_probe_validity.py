@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from planted_probes import planted_store, values_of
+from chart_support import rows_of, values_of
+from planted_probes import planted_store
 
 import layerprobe as lp
 from layerprobe.analyses.probes.selectivity import selectivity
@@ -31,6 +32,8 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
     assert (score.quantity, code.quantity) == ("auroc", "codelength") and score.lead and not code.lead
     assert code.layer == 3 and code.verdict == score.verdict == "not_tested"
     assert to_svg(result.plot()).startswith("<svg")
+    (points,) = rows_of(result.plot())
+    assert {row["s"] for row in points} == {0, 3}
 
 
 def test_a_direction_travels_only_where_it_means_the_same():
@@ -85,6 +88,10 @@ def test_memorised_words_are_not_selective():
     result = selectivity(flat, label="tag", types=types, permute="within")
     (finding,) = result.findings
     assert (finding.layer, finding.verdict) == (1, "found") and finding.lo > 0
+    (points,) = rows_of(result.plot())
+    assert {(row["x"], row["d"]) for row in points} == {
+        (layer, read) for layer in (0, 1) for read in ("on the label", "on random labels per word type")
+    }
     rows = result.table.set_index("layer")
     assert rows.loc[0, "control"] > 0.9 and rows.loc[0, "estimate"] < -0.2
     assert rows.loc[1, "accuracy"] > 0.9 and rows.loc[1, "estimate"] > 0.1
@@ -93,6 +100,8 @@ def test_memorised_words_are_not_selective():
     # a constant prediction beside perfectly memorised controls varies in no draw, and claims no precision
     assert np.isnan(rows.loc[0, "lo"]) and "all predictions are alike" in rows.loc[0, "note"]
     assert to_svg(result.plot()).startswith("<svg")
+    (shown,) = [row for row in points if row["d"] == "on the label" and row["x"] == 1]
+    assert shown["hi"] - shown["lo"] == pytest.approx(rows.loc[1, "hi"] - rows.loc[1, "lo"], abs=1e-4)
     single = selectivity(flat, label="tag", types=types, n_controls=1, layers=[1]).table
     assert "lo" not in single and single["note"].str.contains("n_controls=5").all()
     for method in ("ridge", "logistic"):  # the former's cut is Platt's, not zero

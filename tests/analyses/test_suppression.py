@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lens_worlds import EARLY, FLAT, OVERRIDDEN, world
 
 from layerprobe.analyses.lens.suppression import suppression
-from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.analysis import joined, read_result
+from layerprobe.analyses.result.saving import specification, to_svg
+from layerprobe.analyses.result.words import sentence
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -15,8 +19,6 @@ def run(store, **options):
 
 
 def replace_lens(store, **fields):
-    from dataclasses import replace
-
     from layerprobe.cache.store.memory import from_arrays
 
     return from_arrays(
@@ -27,9 +29,35 @@ def replace_lens(store, **fields):
     )
 
 
-def row(result, metric, subset):
+def replace_labels(store, kinds):
+    from layerprobe.cache.store.memory import from_arrays
+
+    return from_arrays(
+        {"resid_post": np.zeros((8, store.n_rows, 2), np.float32)},
+        labels={"kind": kinds},
+        groups=store.groups,
+        lens=store.lens,
+    )
+
+
+def row(result, metric, subset, minus=None):
     table = result.table
-    return table[(table["metric"] == metric) & (table["subset"] == subset)].iloc[0]
+    whose = table["minus"].isna() if minus is None and "minus" in table else True
+    whose = whose if minus is None else table["minus"] == minus
+    return table[(table["metric"] == metric) & (table["subset"] == subset) & whose].iloc[0]
+
+
+SENSITIVE, BENIGN = "sensitive=sensitive", "sensitive=benign"
+
+
+def told(result, subset, minus=None):
+    """The finding of one kind of prompts, or of one minus another."""
+    (finding,) = [f for f in result.findings if (f.subset, f.minus) == (subset, minus)]
+    return finding
+
+
+def numbers_of(finding):
+    return {number.name: number for number in finding.numbers}
 
 
 def test_a_planted_override_is_found_late_on_sensitive_rows_only():
@@ -44,18 +72,26 @@ def test_a_planted_override_is_found_late_on_sensitive_rows_only():
     assert index["lo"] < 13 < index["hi"] and index["p"] < 0.01
     benign = row(result, "suppression_index", "sensitive=benign")
     assert benign["lo"] < 0 < benign["hi"]
-    gap = row(result, "suppression_index", "sensitive=sensitive − sensitive=benign")
+    gap = row(result, "suppression_index", SENSITIVE, BENIGN)
     assert gap["lo"] > 0 and gap["p"] < 0.01
-    assert row(result, "divergence_layer", "sensitive=sensitive − sensitive=benign")["estimate"] == 5
+    assert row(result, "divergence_layer", SENSITIVE, BENIGN)["estimate"] == 5
+    assert [f.verdict for f in result.findings] == ["not_found", "found", "found"]
+    override, contrast = told(result, SENSITIVE), told(result, SENSITIVE, BENIGN)
+    assert (override.site, override.layer, override.estimate) == ("lens", index["layer"], index["estimate"])
+    onset = numbers_of(override)["lead lost late, at layer"]
+    assert onset.value == 5 and onset.lo <= 5 <= onset.hi
+    assert [f for f in result.findings if f.lead] == [contrast] and contrast.estimate == gap["estimate"]
+    assert numbers_of(contrast)["curves apart from layer"].value == 5
     text = str(result.summary())
-    assert "no evidence of suppression" in text and "overridden" in text
+    assert "no evidence of suppression" in text and "is then overtaken by the foil" in text
+    assert "represented" not in text  # a lead alone does not show that
     assert all(any(ch.isdigit() for ch in sentence) for sentence in result.summary())
 
 
 def test_nothing_is_found_where_nothing_happens():
     result = run(world(sensitive=FLAT), by="sensitive")
     assert set(result.frames["verdicts"]["verdict"]) == {"none"}
-    assert "overridden" not in str(result.summary())
+    assert {finding.verdict for finding in result.findings} == {"not_found"}
 
 
 def test_an_early_override_is_not_called_late():
@@ -122,7 +158,19 @@ def test_it_reads_back_and_draws(tmp_path):
     result = run(world(), by="sensitive")
     again = read_result(result.to_parquet(tmp_path / "s.parquet"))
     assert str(again.summary()) == str(result.summary())
-    assert len(result.plot().data) == 4
+    assert [f.to_dict() for f in again.findings] == [f.to_dict() for f in result.findings]
+
+
+def test_the_picture_shows_the_lead_and_what_is_lost_of_it_for_one_model_and_for_two():
+    one = run(world(), by="sensitive")
+    two = joined([one, run(world(name="base", sensitive=FLAT), by="sensitive")])
+    for result, words in ((one, ("benign", "sensitive minus benign")), (two, ("base", "instruct"))):
+        svg = to_svg(result.plot())
+        assert all(word in svg for word in (*words, "answer = foil")) and "NaN" not in svg
+    assert "instruct" in specification(two.plot())["description"]
+    doubted = one.frames["trust"].assign(trusted=False)
+    grey = replace(one, frames={**one.frames, "trust": doubted})
+    assert "the lens is far from the output" in to_svg(grey.plot())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +194,7 @@ def test_bootstrap_draws_without_a_small_subset_do_no_harm():
     rare = (store.labels("sensitive") == "sensitive") & (store.groups < 4)
     store = store.select(rare | (store.labels("sensitive") == "benign"))
     result = run(store, by="sensitive", n_bootstrap=400)
-    assert row(result, "divergence_layer", "sensitive=sensitive − sensitive=benign")["estimate"] in (4, 5)
+    assert row(result, "divergence_layer", SENSITIVE, BENIGN)["estimate"] in (4, 5)
     index = row(result, "suppression_index", "sensitive=sensitive")
     assert np.isfinite([index["lo"], index["hi"]]).all()
 
@@ -166,9 +214,7 @@ def test_curves_diverge_where_a_simultaneous_band_stays_off_zero():
 
 
 def test_a_divergence_layer_has_an_interval():
-    found = row(
-        run(world(noise=4.0), by="sensitive"), "divergence_layer", "sensitive=sensitive − sensitive=benign"
-    )
+    found = row(run(world(noise=4.0), by="sensitive"), "divergence_layer", SENSITIVE, BENIGN)
     assert found["lo"] <= found["estimate"] <= found["hi"] and found["estimate"] == 5
 
 
@@ -192,14 +238,77 @@ def test_a_verdict_says_what_is_left_of_the_lead(end, verdict):
     assert found.loc["sensitive=sensitive", "verdict"] == verdict
 
 
-def test_a_part_of_the_lead_that_is_lost_is_said_and_not_called_nothing():
+def test_a_part_of_the_lead_that_is_lost_is_undecided_and_not_called_nothing():
     curve = [0.0, 1.0, 4.0, 6.0, 6.0, 5.0, 4.2, 4.2]
-    text = list(run(world(sensitive=curve, noise=0.3), by="sensitive").summary())
-    assert "below the threshold for a verdict (30% of the lead is lost; less than half)" in text[1]
-    assert "no evidence of suppression" in text[0]
-    assert (
-        "on sensitive minus benign prompts: the index differs by +" in text[2] and "excludes zero" in text[2]
-    )
+    result = run(world(sensitive=curve, noise=0.3), by="sensitive")
+    assert [f.verdict for f in result.findings] == ["not_found", "undecided", "found"]
+    part = told(result, SENSITIVE)
+    assert part.why == "less than half of the lead is lost"
+    assert numbers_of(part)["share of the lead lost"].value == pytest.approx(0.3, abs=0.03)
+    assert told(result, SENSITIVE, BENIGN).estimate > 1.5
+
+
+@pytest.mark.parametrize("end", [5.9, 4.0, 3.2, 2.8, 0.5, -1.0, -4.0])
+@pytest.mark.parametrize("noise", [0.3, 4.0])
+def test_no_sentence_calls_more_than_half_of_the_lead_less_than_half(end, noise):
+    curve = [0.0, 1.0, 4.0, 6.0, 6.0, (6 + end) / 2, end, end]
+    for seed in range(3):
+        finding = run(world(sensitive=curve, noise=noise, seed=seed), by="sensitive").findings[1]
+        share = numbers_of(finding).get("share of the lead lost")
+        if "less than half of the lead is" in finding.why:
+            assert share.value < share.hi < 0.5
+        elif "less than half" in finding.why:
+            assert share.lo < 0.5
+
+
+@pytest.mark.parametrize(
+    "curve, where",
+    [
+        ([5.0, 6.0, -1.0, -2.0, -3.0, -3.0, -3.0, -3.0], "layer 1 and has lost half of that by layer 2"),
+        ([8.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0], "layer 0 and has lost half of that by layer 1"),
+    ],
+)
+def test_a_lead_lost_before_the_middle_is_said_to_lie_outside_with_where_it_was(curve, where):
+    finding = told(run(world(sensitive=curve), by="sensitive"), SENSITIVE)
+    assert finding.verdict == "undecided" and where in finding.why and "in layers 2–6 only" in finding.why
+
+
+def test_represented_is_said_only_where_rank_or_probability_shows_it():
+    result = run(world(), by="sensitive")
+    said = {}
+    for shown in (True, False):
+        frames = {**result.frames, "verdicts": result.frames["verdicts"].assign(represented=shown)}
+        said[shown] = told(replace(result, frames=frames), SENSITIVE)
+    assert said[True].verdict == "found" and "is represented and then overridden" in said[True].claim.found
+    assert said[False].verdict == "undecided" and "random answers" in said[False].why
+    assert "is represented" not in sentence(said[False])
+
+
+def test_several_kinds_of_prompts_are_each_set_against_the_rest():
+    store = world()
+    thirds = np.where(store.groups % 2 == 0, "even", "odd")
+    kinds = np.where(store.labels("sensitive") == "sensitive", thirds, "benign")
+    result = run(replace_labels(store, kinds), by="kind")
+    contrasts = [f for f in result.findings if f.minus]
+    assert {f.minus for f in contrasts} == {"rest"} and len(contrasts) == 3
+    assert all(f.test is None or f.test.looks == 3 for f in contrasts)
+    assert sum(f.lead for f in result.findings) == 1
+    assert "prompts minus all others" in sentence(contrasts[0])
+
+
+def test_findings_of_several_models_tell_contrasts_in_one_order():
+    both = joined([run(world(name="base", sensitive=FLAT), by="sensitive"), run(world(), by="sensitive")])
+    leads = [f for f in both.findings if f.lead]
+    assert [(f.model, f.subset, f.minus) for f in leads] == [
+        ("base", SENSITIVE, BENIGN),
+        ("instruct", SENSITIVE, BENIGN),
+    ]
+    assert [f.verdict for f in leads] == ["not_found", "found"]
+
+
+def test_an_answer_is_not_its_own_foil():
+    with pytest.raises(LayerprobeError, match="both 'answer'"):
+        suppression(world(), target="answer", foil="answer")
 
 
 def test_layers_short_of_the_output_are_refused():

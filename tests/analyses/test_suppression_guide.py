@@ -16,8 +16,9 @@ def test_the_guide_finds_the_override_on_prompts_that_were_told_who_was_what(cap
     names = {}
     exec(blocks()[0], names)
     said = capsys.readouterr().out
-    assert "instruct on sensitive prompts: the answer is represented and then overridden" in said
-    assert "below the threshold for a verdict" in said
+    (override,) = [line for line in said.splitlines() if "on sensitive prompts" in line]
+    assert "the answer leads and is then overtaken by the foil" in override
+    assert "undecided (less than half of the lead is lost)" in said
     assert set(names["store"].labels("condition")) == {"disambiguated"}
 
 

@@ -9,7 +9,7 @@ import subprocess
 import h5py
 import numpy as np
 import pytest
-from cache_support import SMALL_BLOCK, datasets, die_while_writing, fill_the_disk, in_child, run
+from cache_support import SMALL_BLOCK, datasets, die_while_writing, fill_the_disk, flip, in_child, run
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, load_model, open_store
@@ -132,14 +132,6 @@ def verify_or_raise(path):
     report = verify(path)
     if not report.ok:
         raise LayerprobeError(str(report))
-
-
-def flip(path, offset, bit):
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ (1 << bit)]))
 
 
 def regions(path):

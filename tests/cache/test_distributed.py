@@ -12,11 +12,13 @@ from cache_support import datasets
 from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model, open_store
+from layerprobe.cache.capture.request import CaptureRequest
 from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.cache.store.merge import merge
 from layerprobe.cache.store.verify import verify
 from layerprobe.cache.workers import distributed
-from layerprobe.cache.workers.distributed import capture_shard, capture_shards, shard_of, shard_path
+from layerprobe.cache.workers.distributed import capture_shards, shard_of, shard_path
+from layerprobe.cache.workers.jobs import Job
 from layerprobe.cache.workers.ray_actors import RayPool, Worker
 from layerprobe.cache.workers.shards import plan_shards
 
@@ -142,16 +144,7 @@ class InProcess:
 
     def run(self, table, todo):
         for index in todo:
-            part = shard_of(table, index, self.job.of)
-            capture_shard(
-                self.model,
-                part,
-                index=index,
-                of=self.job.of,
-                prompts=self.job.prompts,
-                folder=self.job.folder,
-                options=self.job.options,
-            )
+            self.job.capture(self.model, index, shard_of(table, index, self.job.of))
             yield index
 
 
@@ -185,7 +178,7 @@ def test_a_model_that_does_not_load_is_said_once(table, tmp_path):
     folder = tmp_path / "nowhere"
     with pytest.raises(LayerprobeError, match="nowhere"):
         capture_shards(folder, table, out=tmp_path / "a.h5", workers=1, progress=False, **OPTIONS)
-    job = distributed.Job(str(folder), {}, OPTIONS, tmp_path, 1, table.sha256)
+    job = Job(str(folder), {}, CaptureRequest(**OPTIONS), tmp_path, 1, table.sha256)
     assert "nowhere" in Worker(job).load()
 
 

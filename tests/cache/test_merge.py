@@ -12,7 +12,7 @@ from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.cache.store.info import describe
 from layerprobe.cache.store.merge import merge
 from layerprobe.cache.store.verify import verify
-from layerprobe.cache.workers.distributed import capture_shard, shard_of
+from layerprobe.cache.workers.jobs import capture_shard, shard_of
 
 WORDS = ("dog", "cat", "baker", "pilot", "house", "park", "happy")
 TEXTS = [f"the {WORDS[i % 7]} was late . {' '.join(WORDS[: i % 5])}" for i in range(23)]

@@ -13,8 +13,9 @@ from tiny_models import tiny_model
 from layerprobe import LayerprobeError, capture, load_model
 from layerprobe.cache.capture import progress
 from layerprobe.cache.capture.plan import plan
+from layerprobe.cache.capture.precheck import check_request, differing
 from layerprobe.cache.capture.progress import Progress
-from layerprobe.cache.capture.requests import check_request, matches
+from layerprobe.cache.capture.request import CaptureRequest
 from layerprobe.cache.capture.staging import Staging
 from layerprobe.cache.file import disk_space as room
 from layerprobe.cache.file.batch_plan import make_plan
@@ -116,7 +117,7 @@ def test_a_plan_foretells_the_file(llama, tmp_path):
 
 def test_a_disk_that_cannot_hold_it_is_refused(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "free_bytes", lambda path: 100)
-    with pytest.raises(LayerprobeError, match="GB free"):
+    with pytest.raises(LayerprobeError, match=r"needs .* kB and its disk has 100 B free"):
         capture(llama, TEXTS, sites="resid_post", path=tmp_path / "s.h5", progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -132,7 +133,7 @@ def test_what_is_left_must_fit_too_when_resuming(llama, tmp_path, monkeypatch):
         capture(llama, TEXTS, sites="resid_post", path=path, progress=False)
     monkeypatch.setattr(StoreWriter, "write", written)
     monkeypatch.setattr(room, "free_bytes", lambda path: 100)
-    with pytest.raises(LayerprobeError, match="GB free"):
+    with pytest.raises(LayerprobeError, match=r"needs .* kB and its disk has 100 B free"):
         capture(llama, TEXTS, sites="resid_post", path=path, progress=False)
     monkeypatch.undo()
     assert capture(llama, TEXTS, sites="resid_post", path=path, progress=False).complete
@@ -164,17 +165,18 @@ def test_the_bar_counts_the_tokens_that_run(llama, tmp_path, monkeypatch):
 def test_a_request_is_recognised_without_a_model(llama, tmp_path):
     table = PromptTable(tuple(map(str, range(20))), tuple(TEXTS), {"a": np.array(["yes"] * 20, dtype=object)})
     options = {"sites": ["resid_post[-1]", "lens"], "lens_tokens": ["a"]}
-    path = tmp_path / "s.h5"
-    source = str(tiny_model("llama"))
-    assert not matches(path, table, source=source, **options)
-    capture(llama, table, path=path, progress=False, **options)
-    assert matches(path, table, source=source, **options)
-    assert not matches(path, table[:5], source=source, **options)
-    assert not matches(path, table, source=source, tokens="mean", **options)
-    assert not matches(path, table, source=str(tiny_model("gpt2")), **options)
-    check_request(llama.tokenizer, table, max_length=64, lens_tokens=["a"])
+    request, source = CaptureRequest(**options), str(tiny_model("llama"))
+    store = capture(llama, table, path=tmp_path / "s.h5", progress=False, **options)
+    assert differing(store, table, request, source=source) == []
+    assert any("n_prompts" in one for one in differing(store, table[:5], request, source=source))
+    assert any(
+        "tokens" in one
+        for one in differing(store, table, CaptureRequest(**options, tokens="mean"), source=source)
+    )
+    assert any("the model" in one for one in differing(store, table, request, source=str(tiny_model("gpt2"))))
+    check_request(llama.tokenizer, table, request, max_length=64)
     with pytest.raises(LayerprobeError, match="context of 10"):
-        check_request(llama.tokenizer, table, max_length=10)
+        check_request(llama.tokenizer, table, request, max_length=10)
 
 
 def test_rows_arrive_as_they_were_sent():

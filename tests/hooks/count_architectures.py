@@ -5,8 +5,8 @@ python tests/hooks/count_architectures.py --write         # and puts the table i
 python tests/hooks/count_architectures.py --only llama t5 # a few of them
 
 Each architecture that transformers maps to a class is built with a tiny configuration and random weights, and
-handed to `load_model` as it is. It is *right* where every `resid_pre` and `resid_post` equals transformers' own
-hidden states, *refused* where layerprobe says why it does not read it, and *wrong* otherwise.
+handed to `load_model` as it is. It is *right* where every `resid_pre` and `resid_post` equals transformers'
+own hidden states, *refused* where layerprobe says why it does not read it, and *wrong* otherwise.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from layerprobe.hooks.sites import SiteAt  # noqa: E402
 from layerprobe.hooks.weights.load import load_model  # noqa: E402
 
 BEGIN, END = "<!-- count: begin -->", "<!-- count: end -->"
-SECONDS = 60  # for one architecture
+SECONDS = 40  # of processor time, for one architecture
 KINDS = {
     "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM"),
     "encoder": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "AutoModel"),
@@ -81,6 +81,8 @@ SIZES: dict[str, Any] = {
     "linear_value_head_dim": 8,
     "type_vocab_size": 2,
     "is_decoder": True,
+    "rotary_dim": 4,
+    "dropout": 0.0,
 }
 SPECIAL: dict[str, dict[str, Any]] = {}
 
@@ -120,10 +122,20 @@ def _small(default: Any, made: Any) -> dict[str, Any]:
     names = {**getattr(made, "attribute_map", {})}
     known = set(own) | set(names)
     given = {key: value for key, value in SIZES.items() if key in known and own.get(key, 1) is not None}
+    if "kv_lora_rank" in known:  # latent attention has as many keys as queries
+        given |= {key: HEADS for key in ("num_key_value_heads",) if key in known}
+    if "layer_types" in known and isinstance(own.get("layer_types"), list):
+        given["layer_types"] = _mixed(own["layer_types"])
     for key, value in own.items():
         if hasattr(value, "to_dict") and key.endswith("config"):
             given[key] = _small(value, type(value))
     return given
+
+
+def _mixed(types: list[str]) -> list[str]:
+    """Layer types of a small model: the last of every kind, as many layers as there are to be."""
+    kinds = list(dict.fromkeys(types))
+    return [kinds[i % len(kinds)] for i in range(LAYERS)] if len(kinds) > 1 else kinds * LAYERS
 
 
 def build(kind: str, name: str) -> torch.nn.Module:
@@ -146,12 +158,12 @@ def outcome(kind: str, name: str) -> Outcome:
     def late(*_: object) -> None:
         raise _TooSlow
 
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         module = build(kind, name)
     except BaseException as error:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         return Outcome(kind, name, "not built", f"{type(error).__name__}: {str(error)[:120]}")
     try:
         model = load_model(module, tokenizer=tiny_tokenizer())
@@ -161,7 +173,7 @@ def outcome(kind: str, name: str) -> Outcome:
     except BaseException as error:
         return Outcome(kind, name, "wrong", f"{type(error).__name__}: {str(error)[:200]}")
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     missing = ", ".join(getattr(model, "unavailable", {}))
     return Outcome(kind, name, "right" if worst < 1e-4 else "wrong", f"off by {worst:.0e}", missing)
 

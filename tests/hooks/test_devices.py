@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from layerprobe.probe.study.calls_of import check_device
 from tiny_models import tiny_model
 
 import layerprobe as lp
 from layerprobe.hooks.devices import read_device
-from layerprobe.probe.study.calls_of import check_device
 
 
 def test_what_is_meant(monkeypatch):

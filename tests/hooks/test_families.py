@@ -183,5 +183,5 @@ def test_a_branch_of_two_modules_has_no_site(kind, settings, lacks, has):
 def test_several_streams_are_refused_by_name():
     settings = {**LATENT, "num_local_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 24}
     model = build("DeepseekV4Config", {**settings, "o_lora_rank": 8, "o_groups": 2, "index_head_dim": 16})
-    with pytest.raises(LayerprobeError, match=r"embed has shape \[1, \d+, 4, 32\], expected"):
+    with pytest.raises(LayerprobeError, match=r"resid_post\[0\] has shape \[1, \d+, 4, 32\], expected"):
         model.check()

@@ -10,13 +10,14 @@ from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.sites import SITES, SiteAt, parse_sites, select_held
 
 
-def test_the_fifteen_sites():
+def test_the_sites():
     assert list(SITES) == [
         "embed",
         "resid_pre",
         "resid_mid",
         "resid_post",
         "attn_out",
+        "mixer_out",
         "mlp_out",
         "head_out",
         "q",

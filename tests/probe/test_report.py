@@ -3,18 +3,18 @@
 import json
 import re
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from small_study import HOSTILE, study_mapping
 
 import layerprobe as lp
+from layerprobe.analyses.result import registry
+from layerprobe.analyses.result.findings import Claim, Finding
+from layerprobe.analyses.result.words import cell, fill, sentence
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.report.collect import Entry, number, with_interval
-from layerprobe.probe.report.overview import headline
+from layerprobe.probe.report.collect import questions, read_entries
+from layerprobe.probe.report.overview import told_together
 from layerprobe.probe.report.parts import slug
-from layerprobe.probe.report.summarise import lead, with_prompts
 from layerprobe.probe.report.write import write_report
 
 
@@ -99,35 +99,74 @@ def test_it_says_what_was_run_on_what(run, page):
     assert "layerprobe run" in page.text
 
 
-def test_every_section_and_its_figures_are_there(html, page):
-    for words in (
-        "Summary", "Is the answer represented, and then suppressed?", "What differs from base?",
-        "Can a linear probe read “kind”?", "Do the classes of “kind” form clusters?", "Methods", "Limits",
-    ):  # fmt: skip
+def test_every_section_and_its_figures_are_there(run, page):
+    wanted = [
+        fill(registry.find(kind).title, {"label": "kind"})
+        for kind in ("suppression", "compare", "linear_probe", "separation")
+    ]
+    for words in ("Summary", *wanted, "Methods", "Limits"):
         assert words in page.text, words
     ids = [e[1]["id"] for e in page.elements if e[1].get("class") == "plot"]
-    assert len(ids) == len(set(ids)) >= 5
+    assert len(ids) == len(set(ids)) >= 4
     assert set(json.loads(page.scripts[0])) == set(ids)
     labelled = [e for e in page.elements if e[1].get("class") == "plot"]
     assert all(len(e[1]["aria-label"]) > 20 for e in labelled)
-    assert html.count("window.layerprobeThemes =") == 1
 
 
-def test_the_probe_figure_shows_interval_chance_null_and_baselines(page):
-    figures = json.loads(page.scripts[0])
-    probe = next(v for k, v in figures.items() if "probe" in k)
-    names = {trace.get("name") for trace in probe["data"]}
-    assert {"base", "tuned", "permutation null"} <= names
-    words = " ".join(a["text"] for a in probe["layout"]["annotations"])
-    assert "chance" in words
-    assert "bag of words" in words
-
-
-def test_every_sentence_of_the_summary_carries_a_number(run):
+def test_no_part_of_a_section_failed(run):
     report = json.loads((run.out / "results.json").read_text())
-    assert report["findings"]
-    for finding in report["findings"]:
-        assert re.search(r"\d", finding["sentence"]), finding
+    for part in report["sections"]:
+        assert not [note for note in part["notes"] if "could not be made" in note], part["title"]
+        assert part["sentences"] and part["tables"], part["title"]
+
+
+def test_no_two_places_of_a_report_contradict_each_other(run, page):
+    """Every sentence and cell is that of one finding, so a number is the same wherever it stands."""
+    report = json.loads((run.out / "results.json").read_text())
+    _, entries = read_entries(run.out)
+    findings = [finding for question in questions(entries) for finding in question.findings]
+    said = {sentence(finding) for finding in findings}
+    for part in report["sections"]:
+        assert {line["text"] for line in part["sentences"]} <= said
+    leads = [finding for finding in findings if finding.lead]
+    together = {
+        line
+        for question in questions(entries)
+        for line in told_together([f for f in question.findings if f.lead])
+    }
+    assert {one["sentence"] for one in report["findings"]} == together
+    cells = {cell(finding) for finding in leads} | {"–"}
+    assert {text for row in report["glance"]["rows"] for text in row[1:]} <= cells
+    assert len(report["records"]) == len(findings)
+    # one model, question, quantity and place has one estimate and one verdict
+    seen = {}
+    for record in report["records"]:
+        claim = {
+            k: record.get(k)
+            for k in (
+                "section",
+                "claim",
+                "quantity",
+                "model",
+                "reference",
+                "target",
+                "subset",
+                "minus",
+                "method",
+                "space",
+                "site",
+                "layer",
+                "head",
+            )
+        }
+        value = (record.get("estimate"), record["verdict"])
+        assert seen.setdefault(repr(claim), value) == value
+
+
+def test_verdicts_follow_from_the_tests_beside_them(run):
+    for record in json.loads((run.out / "results.json").read_text())["records"]:
+        if record["verdict"] == "found" and "test" in record:
+            assert record["test"]["p"] <= 0.05, record
 
 
 def test_the_page_opens_with_five_findings_at_most_and_folds_the_rest(run, html):
@@ -141,11 +180,17 @@ def test_the_page_opens_with_five_findings_at_most_and_folds_the_rest(run, html)
     assert folded.partition("</details>")[0].count("<li>") == len(found) - len(opening)
 
 
-def test_conclusions_and_what_sets_them_against_each_other_always_lead():
-    found = [{"section": "lens"}] * 6 + [{"section": s} for s in ("compare", "a", "a", "b", "c")]
-    assert lead(found, 6, {"compare"}) == {0, 1, 2, 5, 7}
-    assert lead(found[6:], 0, {"compare"}) == {1, 3, 4, 2, 0}
-    assert lead([], 0, set()) == set()
+def test_nothing_found_in_several_models_is_said_first_and_together():
+    apart = Claim("apart", "apart", "no evidence that they are apart")
+    one = {"claim": apart, "quantity": "silhouette", "estimate": 0.1, "lead": True}
+    findings = [
+        Finding(verdict="found", model="tuned", **one),
+        Finding(verdict="not_found", model="base", **one),
+        Finding(verdict="not_found", model="null", **one),
+    ]
+    together, found = told_together(findings)
+    assert together.startswith("base and null: no evidence that they are apart (base 0.100; null 0.100")
+    assert found.startswith("tuned: ") and "no evidence" not in found
 
 
 def test_json_holds_the_report_without_drawing_instructions(run):
@@ -171,41 +216,6 @@ def test_without_results_there_is_no_report(tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_number_without_an_interval_says_why():
-    assert with_interval({"estimate": 0.5, "lo": float("nan"), "note": "two groups"}) == (
-        "0.500 (no interval: two groups)"
-    )
-    assert with_interval({"estimate": float("nan"), "note": "one class"}) == "– (one class)"
-    assert number(float("nan")) == "–"
-
-
 def test_slugs_are_safe_in_html():
     assert re.fullmatch(r"[a-z0-9-]+", slug(HOSTILE))
     assert slug("…") == "part"
-
-
-def test_sentences_about_different_prompts_say_which():
-    def entry(kind, **options):
-        return Entry(kind, SimpleNamespace(kind=kind), ("m",), options)
-
-    found = [
-        {"section": "s", "sentence": "It ends at -4.27."},
-        {"section": "b", "sentence": "Right: 75 %."},
-    ]
-    kinds = {"s": "suppression", "b": "behaviour"}
-    where = {"where": {"condition": "clear"}}
-    same = [entry("suppression", **where), entry("behaviour", **where)]
-    assert with_prompts(found, same, kinds) == found
-    told = with_prompts(found, [entry("suppression", **where), entry("behaviour")], kinds)
-    assert told[0]["sentence"] == "It ends at -4.27 (prompts with condition = clear)."
-    assert told[1]["sentence"] == "Right: 75 % (all prompts)."
-
-
-def test_a_lead_lost_in_part_is_not_called_no_evidence():
-    row = {"verdict": "none", "index": 3.0, "index_lo": 2.5, "index_hi": 3.5, "peak": 10.0, "final": 7.0}
-    row |= {"peak_layer": 4, "handoff_rate": 0.0, "model": "tuned", "subset": "kind=benign"}
-    flat = {**row, "index": 0.1, "index_lo": -0.1, "index_hi": 0.2, "final": 9.9, "model": "plain"}
-    result = SimpleNamespace(kind="suppression", frames={"verdicts": pd.DataFrame([row, flat])})
-    told = headline([Entry("s", result, ("tuned", "plain"), {})])
-    assert "tuned on benign prompts: below the threshold for a verdict (30% of the lead is lost" in told[1]
-    assert told[0].startswith("No evidence of suppression") and "tuned" not in told[0]

@@ -99,14 +99,16 @@ def readings(
 
 
 def _index_rows(result: Any, by: str, sides: tuple[str, str]) -> Iterator[dict[str, Any]]:
-    index = result.table[result.table["metric"] == "suppression_index"]
+    table = result.table
+    index = table[table["metric"] == "suppression_index"]
     found = set(result.frames["verdicts"].query("verdict != 'none'")["model"])
     one, other = (f"{by}={side}" for side in sides)
     for name, (model, reference) in MODELS.items():
         same = index["reference"].isna() if reference is None else index["reference"] == reference
-        mine = index[(index["model"] == model) & same].set_index("subset")
-        for subset, words in ((f"{one} − {other}", " − ".join(sides)), (one, sides[0]), (other, sides[1])):
-            kept = {key: float(mine.loc[subset, key]) for key in ("estimate", "lo", "hi", "p")}
+        mine = index[(index["model"] == model) & same].fillna({"minus": ""}).set_index(["subset", "minus"])
+        asked = {" − ".join(sides): (one, other), sides[0]: (one, ""), sides[1]: (other, "")}
+        for words, where in asked.items():
+            kept = {key: float(mine.loc[where, key]) for key in ("estimate", "lo", "hi", "p")}
             yield {"model": name, "on": words, **kept, "verdict": model in found}
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..probes.findings import baseline_numbers
-from ..probes.picture import curves, head_maps, stacked
+from ..probes.picture import curves, head_maps
 from ..result.findings import Claim, Finding, Number
 from ..result.rows import column
 from ..result.words import place, title_of, unit_of
@@ -63,6 +63,8 @@ def _number(name: str, row: dict[Any, Any], metric: str) -> Number:
 
 def draw(result: "AnalysisResult") -> "Chart":
     """Cross-validated scores by layer with nested intervals and baselines; a map for sites read by heads."""
+    from ..result.charts import stacked
+
     rows = result.table[result.table["estimate"].notna()]
     title = f"“{rows['target'].iloc[0]}”: {title_of(str(rows['metric'].iloc[0]))} by nested cross-validation"
     by_head = column(rows, "head").notna()
