@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from lens_worlds import FLAT, tiny, tiny_store, world
+from lens_worlds import FLAT, OVERRIDDEN, lens_table, tiny, tiny_store, world
 
+import layerprobe as lp
 from layerprobe.analyses.behaviour.checkpoints import known_pair, known_pairs
-from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direction
+from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direction, stream_means
 from layerprobe.analyses.comparison.factorial import two_by_two
+from layerprobe.analyses.comparison.models import compare
 from layerprobe.analyses.comparison.readout import mean_difference_readout
 from layerprobe.analyses.result.analysis import read_result
 from layerprobe.cache.store.memory import from_arrays
@@ -147,3 +149,56 @@ def test_the_registry_names_pairs_and_helps_with_typing_errors():
     assert all(pair.base != pair.instruct and pair.bos and pair.template for pair in known_pairs().values())
     with pytest.raises(LayerprobeError, match="gemma2_2b"):
         known_pair("gemma2-2b")
+
+
+def test_a_refusal_direction_averages_no_padding_and_batches_change_nothing():
+    model = tiny("llama")
+    prompts = ["the cat", "the baker was late", "the pilot was happy and the baker was sad", "who was sad ?"]
+    found = [stream_means(model, prompts, (-1, -3), size) for size in (1, 2, 4)]
+    for other in found[1:]:
+        assert torch.allclose(found[0], other, atol=1e-5)
+    short = stream_means(model, prompts[1:], (-3,), 1)
+    reaches = len(model.encode("the cat").input_ids) >= 3
+    assert reaches or torch.allclose(found[2][:, 1], short[:, 0], atol=1e-5)
+    with pytest.raises(LayerprobeError, match="before the start"):
+        stream_means(model, prompts, (-40,), 2)
+    with pytest.raises(LayerprobeError, match="below 0"):
+        stream_means(model, prompts, (0,), 2)
+
+
+def deep(layers, width=6, seed=0):
+    """A model of some depth whose class signal grows from a third of it on."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(80) % 2
+    x = np.random.default_rng(9).normal(size=(80, width))[None] + 0.3 * rng.normal(size=(layers, 80, width))
+    for layer in range(layers):
+        x[layer, :, 0] += 4 * y * max(0.0, layer / (layers - 1) - 0.3)
+    curve = np.interp(np.linspace(0, 1, layers), np.linspace(0, 1, 8), OVERRIDDEN)
+    return lp.from_arrays(
+        {"resid_post": x},
+        labels={"y": y},
+        lens=lens_table(curve[:, None] + 0.3 * rng.normal(size=(layers, 80))),
+    )
+
+
+@pytest.mark.parametrize("layers", [(8, 6), (5, 4), (4, 5)])
+def test_models_of_different_depth_meet_at_relative_depth(layers):
+    one, other = layers
+    result = compare(
+        {"base": deep(one), "big": deep(other, seed=1)},
+        label="y",
+        groups=None,
+        n_permutations=20,
+        n_bootstrap=20,
+    )
+    rows = result.table[(result.table["metric"] == "cka_debiased") & (result.table["space"] == "raw")]
+    assert rows["layer"].tolist() == list(range(other))
+    assert rows["reference_layer"].iloc[0] == 0 and rows["reference_layer"].iloc[-1] == one - 1
+    assert rows["depth"].tolist() == pytest.approx(np.arange(other) / (other - 1))
+    assert ((rows["reference_layer"] / (one - 1) - rows["depth"]).abs() <= 0.5 / (one - 1) + 1e-9).all()
+    ranks = result.table[result.table["metric"] == "effective_rank"]
+    assert (ranks["model"] == "base").sum() == one and (ranks["model"] == "big").sum() == other
+    curve = result.table[(result.table["metric"] == "logit_difference") & result.table["reference"].notna()]
+    assert curve["layer"].tolist() == list(range(other)) and curve["estimate"].abs().max() < 7
+    assert (result.table["metric"] == "lens_kl").sum() == other
+    assert len(result.summary()) and result.plot().data
