@@ -337,7 +337,7 @@ def _additive(model: "Model") -> list[Finding]:
     sums = _worst(whole, "additive blocks", allowed)
     first = _worst(upper, "additive blocks", allowed) if upper else sums
     second = _worst(lower, "additive blocks", allowed) if lower else sums
-    blamed = (
+    blamed: tuple[str, ...] = (
         ("resid_mid",) if sums.good else ("mlp_out",) if first.good else ("attn_out",) if second.good else ()
     )
     blamed = blamed or (("attn_out", "mlp_out", "resid_mid") if upper else ("attn_out", "mlp_out"))

@@ -109,7 +109,7 @@ def baseline_numbers(row: Row) -> Iterator[Number]:
     metric = str(row["metric"])
     for name, title in BASELINES.items():
         value = row.get(f"baseline_{name}")
-        if not missing(value) and not (name == "majority" and metric in CHANCE):
+        if value is not None and not missing(value) and not (name == "majority" and metric in CHANCE):
             yield Number(name=title, value=float(value), unit=unit_of(metric))
 
 

@@ -9,7 +9,7 @@ from ..result.rows import column
 from ..result.words import title_of
 
 if TYPE_CHECKING:
-    from altair import Chart
+    from altair import FacetChart, LayerChart
 
     from ..result.analysis import AnalysisResult
 
@@ -49,7 +49,7 @@ def _above(row: dict[object, object]) -> Verdict:
     return "found" if lo > 0 else "not_found"
 
 
-def draw(result: "AnalysisResult") -> "Chart":
+def draw(result: "AnalysisResult") -> "LayerChart | FacetChart":
     """R² lost without each dimension, with interval, and the cosine of its direction with the reward's."""
     from ..result.charts import forest
 

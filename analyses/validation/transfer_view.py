@@ -10,7 +10,7 @@ from ..result.rows import column, rows_like
 from ..result.words import place, title_of, unit_of
 
 if TYPE_CHECKING:
-    from altair import Chart
+    from altair import FacetChart, LayerChart
 
     from ..result.analysis import AnalysisResult
 
@@ -95,7 +95,7 @@ def _worst(here: pd.DataFrame, *, lead: bool) -> Finding:
     )
 
 
-def draw(result: "AnalysisResult") -> "Chart":
+def draw(result: "AnalysisResult") -> "LayerChart | FacetChart":
     """For every model and site the matrix of datasets at the place that is best at home."""
     from ..result.charts import matrix
 
