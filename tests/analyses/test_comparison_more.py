@@ -10,6 +10,7 @@ from layerprobe.analyses.comparison.factorial import two_by_two
 from layerprobe.analyses.comparison.models import compare
 from layerprobe.analyses.comparison.readout import mean_difference_readout
 from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.sites import SiteAt
@@ -52,7 +53,27 @@ def test_tuning_and_template_are_told_apart():
     index = (index[index["minus"].isna()] if "minus" in index else index).set_index("subset")
     assert index.loc["sensitive=sensitive", "lo"] > 0
     assert index.loc["sensitive=benign", "lo"] < 0 < index.loc["sensitive=benign", "hi"]
-    assert len(result.summary()) > 4 and result.plot().data
+    leads = {f.model: f for f in result.findings if f.lead}
+    assert set(leads) == {"instruct/plain", "base/chat", "instruct/chat"}
+    together = [f for f in result.findings if f.claim.name == "tuning and template interact" and f.subset]
+    assert {f.subset: f.verdict for f in together} == {
+        "sensitive=sensitive": "found",
+        "sensitive=benign": "not_found",
+    }
+    assert leads["instruct/chat"] in together
+    moved = [f for f in result.findings if f.quantity == "mean_shift"]
+    assert len(moved) == 5 and all(f.verdict == "not_tested" for f in moved)
+    svg = to_svg(result.plot())
+    assert "instruct − base | plain" in svg and "interaction" in svg and "NaN" not in svg
+
+
+def test_a_two_by_two_may_be_named_by_weights_and_template():
+    stores = {
+        f"{w}-{t}": cell(w == "instruct", t == "chat", i)
+        for i, (w, t) in enumerate((w, t) for w in ("base", "instruct") for t in ("plain", "chat"))
+    }
+    result = two_by_two(stores, max_rows=40, **FAST)
+    assert "instruct − base | chat" in set(result.table["effect"]) and result.kind == "two_by_two"
 
 
 def test_a_two_by_two_must_be_whole():
@@ -73,7 +94,11 @@ def test_the_mean_difference_is_read_as_the_token_that_was_added():
     tokens = result.frames["tokens"]
     assert tokens[tokens["layer"] == 2].iloc[0]["token"] == "baker"
     assert result.table.set_index("layer")["estimate"][2] == pytest.approx(1)
-    assert "baker" in str(result.summary()) and result.plot().data
+    (finding,) = result.findings
+    assert finding.lead and finding.layer == 2 and "'baker'" in finding.caveats[0]
+    assert "only noise" in to_svg(result.plot())
+    same = mean_difference_readout({"base": store, "again": store}, model=model)
+    assert [f.verdict for f in same.findings] == ["not_found"]
 
 
 def test_ablating_everywhere_leaves_nothing_of_the_direction():
