@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..probes.findings import CHANCE, baseline_numbers
 from ..result.findings import Claim, Finding, Number
-from ..result.rows import column, rows_like
+from ..result.rows import column, extreme, rows_like
 from ..result.words import title_of, unit_of
 from ..statistics.quantities import quantity
 
@@ -56,7 +56,7 @@ def _score(curve: pd.DataFrame) -> Iterator[Finding]:
 def _code(rows: pd.DataFrame) -> Iterator[Finding]:
     if not len(rows):
         return
-    best = rows.loc[rows["estimate"].idxmin()].to_dict()
+    best = extreme(rows, "estimate", least=True)
     names = {"majority": "class frequencies alone", "text": "bag of words", "length": "prompt length"}
     numbers = [
         Number(name=said, value=float(best[f"baseline_{name}"]), unit="bits")
