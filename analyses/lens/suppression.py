@@ -172,11 +172,6 @@ def trajectory_of(
     Raises:
         LayerprobeError: neither is possible, or answer and foil are the same.
     """
-    if target == foil:
-        raise LayerprobeError(
-            f"target and foil are both {target!r}, so neither can lead; name the answer and what competes "
-            "with it"
-        )
     captured = store.lens
     depth = store.identity.get("model.n_layers")
     known = captured is not None and target in captured.columns and foil in captured.columns
