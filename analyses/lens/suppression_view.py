@@ -81,7 +81,8 @@ def _of_subset(own: pd.DataFrame, verdict: Row, looks: int) -> Finding:
     if known and said != "not_found":
         numbers.append(Number("random answers that rank as high", verdict["rank_share"], unit="share"))
     kind = (str(verdict["verdict"]), known)
-    claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=NOTHING)
+    nothing = f"{NOTHING}, for less than a tenth of the lead is lost" if index["lo"] > 0 else NOTHING
+    claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=nothing)
     test = p_of(index, looks=looks)
     return Finding.of(
         index, claim, said, test=test, numbers=tuple(numbers), **UNSAID, **({"why": why} if why else {})
