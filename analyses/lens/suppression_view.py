@@ -81,7 +81,8 @@ def _of_subset(own: pd.DataFrame, verdict: Row, looks: int) -> Finding:
     if known and said != "not_found":
         numbers.append(Number("random answers that rank as high", verdict["rank_share"], unit="share"))
     kind = (str(verdict["verdict"]), known)
-    nothing = f"{NOTHING}, for less than a tenth of the lead is lost" if index["lo"] > 0 else NOTHING
+    small = index["lo"] > 0 and scalars["lost_share"]["estimate"] < SMALL  # NaN where nothing leads
+    nothing = f"{NOTHING}, for less than a tenth of the lead is lost" if small else NOTHING
     claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=nothing)
     test = p_of(index, looks=looks)
     return Finding.of(
