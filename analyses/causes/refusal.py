@@ -157,11 +157,14 @@ def refusal_direction(
 
 
 def split(prompts: Prompts, validation: float, test: float, seed: int) -> dict[str, list[Any]]:
-    """Train, validation and test prompts, in random order; at least two of each.
+    """Train, validation and test prompts, each once and in random order; at least two of each.
 
     >>> {name: len(part) for name, part in split(range(10), 0.3, 0.3, 0).items()}
     {'validation': 3, 'test': 3, 'train': 4}
     """
+    # the same prompt twice would be found with and tested on; their order given decides nothing
+    distinct = sorted({repr(prompt): prompt for prompt in prompts}.items())
+    prompts = [prompt for _, prompt in distinct]
     order = np.random.default_rng(seed).permutation(len(prompts))
     first = max(2, int(len(prompts) * validation))
     second = first + max(2, int(len(prompts) * test))
@@ -260,15 +263,38 @@ def batches(model: Any, prompts: Prompts, size: int) -> Any:
 
 @torch.no_grad()
 def stream_means(model: Any, prompts: Prompts, positions: Sequence[int], size: int) -> Tensor:
-    """[L, positions, d_model] mean of `resid_pre` at positions from the end."""
+    """[L, positions, d_model] mean of `resid_pre` at positions from the end, over prompts that reach there.
+
+    Raises:
+        LayerprobeError: a position not counted from the end, or one that fewer than two prompts reach.
+    """
+    if any(position >= 0 for position in positions):
+        raise LayerprobeError(f"positions={list(positions)}, expected numbers below 0, counted from the end")
     sites = [SiteAt("resid_pre", layer) for layer in range(model.n_layers)]
     total: Any = 0
+    reached = torch.zeros(len(positions), dtype=torch.float64, device=model.device)
     for ids, mask in batches(model, prompts, size):
+        columns = torch.tensor([ids.shape[1] + position for position in positions], device=ids.device)
+        # a shorter prompt has padding there, which says nothing of it
+        real = mask[:, columns.clamp(min=0)].bool() & (columns >= 0)
+        where = columns.clamp(min=0)
         got = model.forward(
-            ids, mask, sites=sites, select=lambda at, value: value[:, list(positions)].double().sum(0)
+            ids,
+            mask,
+            sites=sites,
+            select=lambda at, value, where=where, real=real: torch.where(
+                real[..., None], value[:, where].double(), 0.0
+            ).sum(0),
         )
         total = total + torch.stack([got[site] for site in sites])
-    return total / len(prompts)
+        reached += real.sum(0)
+    short = [position for position, count in zip(positions, reached.tolist(), strict=True) if count < 2]
+    if short:
+        raise LayerprobeError(
+            f"positions {short} lie before the start of all but {int(reached.min())} of {len(prompts)} "
+            "prompts, so there is no mean to take there; give longer prompts, or other positions="
+        )
+    return total / reached[:, None]
 
 
 @torch.no_grad()

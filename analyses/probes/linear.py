@@ -56,7 +56,7 @@ def linear_probe(
         store: an activation store.
         label: name of a label column, several names (multi-label: one probe each, corrected together), or one
             value per row.
-        method: `logistic`, `mass_mean`, … (see `linear_probe_methods.METHODS`).
+        method: `logistic` (`ridge` for a label of values), `mass_mean`, … (see `probes.methods.METHODS`).
         sites: which sites, one or several; default: all that hold a vector per row.
         layers: which layers, one or several; default: all.
         groups: rows that must stay together: `STORED`, a label column, an array, or `None` (each prompt by

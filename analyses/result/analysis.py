@@ -270,7 +270,7 @@ def joined(results: Sequence[AnalysisResult], models: Sequence[str] = ()) -> Ana
 
     Args:
         results: of one kind.
-        models: their models' names, for tables that do not name them.
+        models: what each is called; tables of one model then go by that name.
     """
     if len(results) == 1 and not models:
         return results[0]
@@ -280,7 +280,8 @@ def joined(results: Sequence[AnalysisResult], models: Sequence[str] = ()) -> Ana
         named = []
         for frame, name in zip(frames, names, strict=True):
             if frame is not None:
-                named.append(frame if "model" in frame or not name else frame.assign(model=name))
+                own = "model" in frame and frame["model"].nunique() > 1  # a comparison names its models
+                named.append(frame if own or not name else frame.assign(model=name))
         return tidy(pd.concat(named, ignore_index=True))
 
     keys = dict.fromkeys(key for result in results for key in result.frames)
@@ -304,9 +305,6 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 
 _VIEWS = {
-    "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "two_by_two": "comparison.factorial_view",
-    "mean_difference_readout": "comparison.readout",
     "leave_one_domain_out": "validation.domains_view",
     "linear_probe": "probes.linear_view",
     "contrast_probe": "probes.linear_view",

@@ -120,7 +120,12 @@ def subset_words(subset: str) -> str:
 
     >>> subset_words("sensitive=benign"), subset_words("all prompts"), subset_words("evidence=True")
     ('benign', 'all prompts', 'evidence = True')
+    >>> subset_words("category=religion, item=direct")
+    'religion, direct'
     """
+    parts = subset.split(", ")
+    if len(parts) > 1 and all("=" in part for part in parts):
+        return ", ".join(map(subset_words, parts))
     column, equals, value = subset.partition("=")
     if not equals:
         return subset

@@ -18,7 +18,7 @@ from ..probes.baselines import length_features, majority, word_features
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import fit_layer
 from ..probes.inference import CI_METHOD
-from ..probes.methods import Method, MethodName, find_method
+from ..probes.methods import Method, MethodName, find_method, fitted_method
 from ..probes.problem import Floats
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
@@ -135,7 +135,7 @@ def learning_curve(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "method": method,
+        "method": fitted_method(method, task.kind),
         "target": task.name,
         "seed": seed,
     }

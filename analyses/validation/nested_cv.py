@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...hooks.errors import LayerprobeError
 from ..probes.checks import check_options, strength_grid
 from ..probes.duplicates import near_duplicate_notes
-from ..probes.methods import MethodName, find_method
+from ..probes.methods import MethodName, find_method, fitted_method
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
@@ -138,7 +138,7 @@ def nested_cv(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "method": method,
+        "method": fitted_method(method, task.kind),
         "target": task.name,
         "metric": chosen,
         "split": "nested_cv",
