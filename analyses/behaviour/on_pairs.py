@@ -23,7 +23,7 @@ from ..statistics.resampling import (
 )
 from ..statistics.same_prompts import merge_codes
 from ..statistics.shares import share_interval
-from .counts import PairCounts, mcnemar, pair_counts, rate_parts
+from .counts import mcnemar, pair_counts, rate_parts
 from .on_pairs_view import draw, found
 
 

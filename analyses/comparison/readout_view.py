@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding
-from ..result.panels import column
-from ..result.rows import extreme
+from ..result.rows import column, extreme
 from ..result.words import listed, missing
 
 if TYPE_CHECKING:

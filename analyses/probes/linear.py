@@ -15,13 +15,22 @@ from ..result.options import Device, Draws, HeldOut, Labels, Layers, Option, Per
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import Metrics
+from .findings import found
 from .loop import probe_task
 from .methods import Method, MethodName, find_method
+from .picture import draw
 
 __all__ = ["linear_probe", "probe_task"]
 
 
-@analysis(command="probe", title="Can “{label}” be read off?", group="read", guide="probes")
+@analysis(
+    command="probe",
+    title="Can “{label}” be read off?",
+    group="read",
+    guide="probes",
+    findings=found,
+    picture=draw,
+)
 def linear_probe(
     store: Any,
     *,

@@ -25,7 +25,7 @@ from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
 from ..statistics.rows import bounded
 from .nested_baselines import nested_baselines
-from .nested_cv_view import draw
+from .nested_cv_view import draw, found
 from .nested_variance import METRICS, NestedScore, nested_score
 
 BEYOND = "the correction for smaller training sets passed the range, and is cut to it"
@@ -37,6 +37,7 @@ DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression":
     title="How well can “{label}” be read off, by cross-validation?",
     group="read",
     guide="probes",
+    findings=found,
     picture=draw,
 )
 def nested_cv(

@@ -19,6 +19,7 @@ from ..statistics.metrics import Predicted
 from ..statistics.resampling import STORED
 from .domains import leave_one_domain_out
 from .transfer_targets import new_rows, prompts_alone
+from .transfer_view import draw, found
 
 __all__ = ["generalisation_matrix", "leave_one_domain_out"]
 
@@ -30,6 +31,8 @@ HELD_OUT, FOLDS = 0.3, 5
     title="Does a probe of “{label}” hold across {across}?",
     group="read",
     guide="probes",
+    findings=found,
+    picture=draw,
     aliases=("linear_probe_transfer",),
 )
 def generalisation_matrix(
@@ -136,7 +139,7 @@ def generalisation_matrix(
                 scored = target.scored(metric, Predicted(x @ fit.weight.T + fit.bias), weights)
                 rows.append({**common, **scored, **flat})
     return AnalysisResult(
-        kind="linear_probe_transfer",
+        kind="generalisation_matrix",
         table=tidy(rows),
         directions=stack_directions(directions, list(stores)),
         provenance={"label": label},
