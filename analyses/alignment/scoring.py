@@ -18,6 +18,7 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
+from ..statistics.rows import bounded, null_fields
 from .forms import quality
 from .pooling import LayerPooling
 
@@ -106,7 +107,7 @@ def table_rows(
     p, familywise = permutation_p(null[0], null[1:]), max_t(null[0], null[1:])
     rows = []
     for i, one in enumerate(scored):
-        place = {
+        place: dict[str, Any] = {
             **about,
             "subset": one.subset,
             "split": "held-out groups",
@@ -116,9 +117,8 @@ def table_rows(
         lo, hi = _interval(one.estimate, one.boot, level)
         chance = float(one.null[1:].mean())
         spread = float(null[1:, i].std(ddof=1))
-        tests = {
-            "null_mean": chance,
-            "null_sd": float(one.null[1:].std(ddof=1)),
+        tests: dict[str, Any] = {
+            **null_fields(one.null[1:]),
             "z": float((null[0, i] - null[1:, i].mean()) / spread) if spread > 0 else np.nan,
             "p": p[i],
             "p_familywise": familywise[i],
@@ -126,16 +126,14 @@ def table_rows(
         how = {"ci_method": "cluster bootstrap of held-out groups, centred"}
         seeds = {"seed_sd": float(one.per_seed.std(ddof=1)) if len(one.per_seed) > 1 else np.nan}
         rows.append(
-            {**place, "metric": "aqi", "estimate": one.estimate, "lo": lo, "hi": hi, **how, **tests, **seeds}
+            {**place, "metric": "aqi", **bounded("aqi", one.estimate, lo, hi), **how, **tests, **seeds}
         )
         if variant == "default":
             rows.append(
                 {
                     **place,
                     "metric": "aqi_debiased",
-                    "estimate": one.estimate - chance,
-                    "lo": lo - chance,
-                    "hi": hi - chance,
+                    **bounded("aqi_debiased", one.estimate - chance, lo - chance, hi - chance),
                     **how,
                 }
             )
@@ -165,9 +163,7 @@ def differences(
                     "space": space,
                     "metric": "aqi",
                     "split": "held-out groups",
-                    "estimate": difference,
-                    "lo": difference + lo,
-                    "hi": difference + hi,
+                    **bounded("aqi", difference, difference + lo, difference + hi, difference=True),
                     "ci_method": "paired cluster bootstrap, centred",
                     "n": one.n,
                     "n_groups": one.n_groups,

@@ -105,26 +105,25 @@ def mcnemar(b: int, c: int) -> float:
     return 1.0 if b + c == 0 else float(binomtest(b, b + c, 0.5).pvalue)
 
 
-def rate_draws(target_right: ArrayLike, contrast_right: ArrayLike, weights: NDArray) -> dict[str, NDArray]:
-    """Every rate under every bootstrap draw.
+def rate_parts(
+    target_right: ArrayLike, contrast_right: ArrayLike
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Every rate as a share of pairs: which pairs count as hits, and among which.
 
     Args:
         target_right: [pairs] bool.
         contrast_right: [pairs] bool.
-        weights: [draws, pairs].
 
     Returns:
-        rate name -> [draws].
+        rate name -> ([pairs] hits, [pairs] that count), in the order of `pair_rates`.
     """
     target, contrast = np.asarray(target_right, dtype=bool), np.asarray(contrast_right, dtype=bool)
-    a, b = weights @ (target & contrast), weights @ (target & ~contrast)
-    c, n = weights @ (~target & contrast), weights.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "accuracy_target": (a + b) / n,
-            "accuracy_contrast": (a + c) / n,
-            "mar_conditional": c / (a + c),
-            "mar_all_pairs": c / n,
-            "br_conditional": b / (a + b),
-            "br_all_pairs": b / n,
-        }
+    every = np.ones(len(target), dtype=bool)
+    return {
+        "accuracy_target": (target, every),
+        "accuracy_contrast": (contrast, every),
+        "mar_conditional": (~target & contrast, contrast),
+        "mar_all_pairs": (~target & contrast, every),
+        "br_conditional": (target & ~contrast, target),
+        "br_all_pairs": (target & ~contrast, every),
+    }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,17 +15,16 @@ from ..reading.pairing import model_key
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column, Columns
 from ..result.registry import analysis
-from ..result.words import p_value
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
-    bootstrap_interval,
-    cluster_bootstrap_weights,
     group_codes,
     resolve_groups,
 )
 from ..statistics.same_prompts import merge_codes
-from .counts import PairCounts, mcnemar, pair_counts, pair_rates, rate_draws
+from ..statistics.shares import share_interval
+from .counts import mcnemar, pair_counts, rate_parts
+from .on_pairs_view import draw, found
 
 
 def parse_answer(text: str, options: Sequence[str]) -> str | None:
@@ -47,7 +46,15 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
     return next(option for option in options if option.lower() == found.group(1).lower())
 
 
-@analysis(title="What do the models answer?", group="lens", guide="contrastive_pairs", on="stores")
+@analysis(
+    title="What do the models answer?",
+    group="lens",
+    guide="contrastive_pairs",
+    on="stores",
+    without=("generations",),
+    findings=found,
+    picture=draw,
+)
 def behaviour(
     stores: Any,
     *,
@@ -59,7 +66,7 @@ def behaviour(
     generations: Mapping[Any, Sequence[str]] | None = None,
     model: Any = None,
     variants: Variants = "max",
-    right_when: str = "beats_foil",
+    right_when: Literal["beats_foil", "top"] = "beats_foil",
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -79,8 +86,8 @@ def behaviour(
         variants: surface variants of an answer by `max` or `logsumexp`.
         right_when: `beats_foil` (the answer's logit is larger), or `top` (the answer is the likeliest of all
             tokens).
-        n_bootstrap: cluster-bootstrap draws over groups of pairs.
-        seed: of the draws.
+        n_bootstrap: takes no effect: intervals of shares need no draws.
+        seed: takes no effect either.
 
     Returns:
         kind `behaviour`; one row per model × method × subset × metric. Counts a, b, c, d have no interval.
@@ -128,9 +135,7 @@ def behaviour(
                     "subset": subset,
                     "seed": seed,
                 }
-                rows += rate_rows(
-                    fields, correct_target[mask], correct_contrast[mask], codes[mask], n_bootstrap, seed
-                )
+                rows += rate_rows(fields, correct_target[mask], correct_contrast[mask], codes[mask])
     tests = [row for row in rows if row["metric"] == "mcnemar"]
     for row, q in zip(tests, benjamini_hochberg([row["p"] for row in tests]), strict=True):
         row["q"] = float(q)
@@ -200,34 +205,17 @@ def rate_rows(
     target_right: ArrayLike,
     contrast_right: ArrayLike,
     groups: NDArray[np.int64],
-    n_bootstrap: int,
-    seed: int,
 ) -> list[dict[str, Any]]:
-    """Counts, rates with cluster-bootstrap intervals, and McNemar's test of one set of pairs."""
+    """Counts, rates with intervals that own up to groups, and McNemar's test of one set of pairs."""
     counts = pair_counts(target_right, contrast_right)
     size = {"n": int(counts.n), "n_groups": len(np.unique(groups))}
     rows = [{**fields, **size, "metric": name, "estimate": getattr(counts, name)} for name in "abcd"]
     for row in rows:
         row["note"] = "a count of pairs"
-    weights = cluster_bootstrap_weights(groups, n_bootstrap, seed).astype(np.float64)
-    draws = rate_draws(target_right, contrast_right, weights)
-    for metric, value in pair_rates(counts).items():
-        known = np.isfinite(draws[metric])
-        row = {
-            **fields,
-            **size,
-            "metric": metric,
-            "estimate": value,
-            "ci_method": "cluster bootstrap, percentile",
-        }
-        if size["n_groups"] > 1 and known.mean() > 0.95:
-            lo, hi = bootstrap_interval(draws[metric])
-            row |= {"lo": float(lo), "hi": float(hi)}
-        else:
-            row["note"] = "no interval: " + (
-                "one group" if size["n_groups"] < 2 else "undefined in some bootstrap draws"
-            )
-        rows.append(row)
+    rows += [
+        {**fields, **size, "metric": metric, **share_interval(hits, groups, trials=among).row}
+        for metric, (hits, among) in rate_parts(target_right, contrast_right).items()
+    ]
     rows.append(
         {
             **fields,
@@ -259,26 +247,3 @@ def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[
         ]
     )
     return {name: names == name for name in np.unique(names)}
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """One sentence per model, method and subset."""
-    sentences = []
-    tests = int((result.table["metric"] == "mcnemar").sum())
-    for key, part in result.table.groupby(["model", "method", "subset"], sort=False):
-        model, method, subset = (str(name) for name in key)
-        rows: Any = part.set_index("metric")
-        value = rows["estimate"]
-        counts = PairCounts(*(float(value[name]) for name in "abcd"))
-        mar, test = rows.loc["mar_conditional"], rows.loc["mcnemar"]
-        span = f" [{mar['lo']:.1%}, {mar['hi']:.1%}]" if "lo" in mar and not pd.isna(mar["lo"]) else ""
-        where = "" if subset == "all" else f" where {subset}"
-        adjusted = f" (q {p_value(test['q'])} over {tests} tests)" if tests > 1 else ""
-        sentences.append(
-            f"{model}{where} ({method}, {counts.n:.0f} pairs): right on {value['accuracy_target']:.1%} of "
-            f"targets and {value['accuracy_contrast']:.1%} of contrasts. Both members of a pair are right in "
-            f"{counts.a:.0f}, only the target in {counts.b:.0f}, only the contrast in {counts.c:.0f}, "
-            f"neither in {counts.d:.0f}: misfired-alignment rate {mar['estimate']:.1%}{span}, its reverse "
-            f"(BR) {value['br_conditional']:.1%}, exact McNemar p {p_value(test['p'])}{adjusted}."
-        )
-    return sentences

@@ -11,10 +11,13 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .answer_task import AnswerTask, answer_task
 from .component_views import attribution_drawn, attribution_found
 from .components import Component, all_components
 from .written_parts import attribute
+
+METRIC = "direct_logit_attribution"
 
 
 @analysis(
@@ -92,14 +95,14 @@ def attribution(
         table += _rows(names, draws[subset], subset, mask, task)
     if len(draws) == 2:
         (first, one), (second, two) = draws.items()
-        gap = _rows(names, one - two, first, np.ones(len(task), bool), task)
-        table += [{**row, "minus": second} for row in gap]
+        every = np.ones(len(task), bool)
+        table += [{**row, "minus": second} for row in _rows(names, one - two, first, every, task)]
     result = tidy(
         {
             "model": store.model_name,
             "dataset": store.dataset_name,
             "target": f"{target} − {foil}",
-            "metric": "direct_logit_attribution",
+            "metric": METRIC,
             "seed": seed,
             **row,
         }
@@ -178,6 +181,6 @@ def _rows(
                 "layer": int(layer) if layer else None,
                 "site": "attn_out" if head == "attention" else None,
             }
-        row = {**size, **fields, "estimate": draws[0, column], "lo": lo[column], "hi": hi[column]}
+        row = {**size, **fields, **bounded(METRIC, draws[0, column], lo[column], hi[column])}
         rows.append(row if several else {**row, "note": "no interval: one group"})
     return rows

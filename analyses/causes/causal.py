@@ -17,6 +17,7 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
 from .causal_view import draw, found
 from .choice import Patcher, choose, random_sets
@@ -159,7 +160,7 @@ def causal(
     moved = scoring.random_directions(chosen, n_random, seed) - corrupt[:, None]
     lo, hi = bootstrap_interval(sets[1:, 0])
     table: list[dict[str, Any]] = [
-        {**size, "metric": "recovery_of_set", "estimate": sets[0, 0], "lo": float(lo), "hi": float(hi)},
+        {**size, "metric": "recovery_of_set", **bounded("recovery_of_set", sets[0, 0], lo, hi)},
         random_row("recovery_of_random_sets", sets[:, 1:], size, f"of {len(differing)} parts that differ"),
         random_row(
             "recovery_of_random_directions",

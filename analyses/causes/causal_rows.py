@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..statistics.resampling import bootstrap_interval, cluster_bootstrap_weights
+from ..statistics.rows import bounded
 from .answer_task import AnswerTask
 from .attribution import contributions
 from .choice import Patcher
@@ -31,9 +32,7 @@ def random_row(metric: str, draws: Floats, size: dict[str, Any], what: str) -> d
     return {
         **size,
         "metric": metric,
-        "estimate": mean[0],
-        "lo": lo,
-        "hi": hi,
+        **bounded(metric, mean[0], lo, hi),
         "null_sd": float(draws[0].std()),
         "note": f"{count}, {what}; largest {draws[0].max():.3f}",
     }
@@ -69,9 +68,7 @@ def ablation_rows(
                 **size,
                 "metric": "change_by_ablation",
                 "method": how,
-                "estimate": draws[0],
-                "lo": float(lo),
-                "hi": float(hi),
+                **bounded("change_by_ablation", draws[0], lo, hi),
             }
         )
     return rows
@@ -89,9 +86,7 @@ def control_row(patcher: Patcher, chosen: Sequence[Component], n_bootstrap: int,
     lo, hi = bootstrap_interval(draws[1:])
     return {
         "metric": "change_on_control",
-        "estimate": draws[0],
-        "lo": float(lo),
-        "hi": float(hi),
+        **bounded("change_on_control", draws[0], lo, hi),
         "n": len(task),
         "n_groups": int(task.groups.max()) + 1,
         "ci_method": "cluster bootstrap, percentile",

@@ -23,6 +23,7 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
+from ..statistics.rows import bounded
 from .answer_task import AnswerTask, answer_task
 from .component_views import patching_drawn, patching_found
 from .components import Component, all_components
@@ -230,7 +231,8 @@ def end_rows(corrupt: Floats, clean: Floats, weights: Floats, size: dict[str, An
     for name, values in (("corrupt", corrupt), ("clean", clean)):
         draws = weights @ values / weights.sum(axis=1)
         lo, hi = (float(end) for end in bootstrap_interval(draws[1:]))
-        rows.append({**size, "metric": f"{name}_logit_difference", "estimate": draws[0], "lo": lo, "hi": hi})
+        metric = f"{name}_logit_difference"
+        rows.append({**size, "metric": metric, **bounded(metric, draws[0], lo, hi)})
     return rows
 
 
@@ -266,9 +268,7 @@ def effect_rows(
                 **size,
                 **name.fields(),
                 "metric": metric,
-                "estimate": draws[0, i],
-                "lo": lo[i],
-                "hi": hi[i],
+                **bounded(metric, draws[0, i], lo[i], hi[i]),
                 "p": p[i],
                 "p_familywise": family[i],
             }

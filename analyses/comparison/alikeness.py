@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..statistics.group_codes import group_codes
 
 Floats = NDArray[np.float64]
+LEAST_GROUPS = 4
+"""From so many groups on a similarity of pairs can be debiased."""
 
 
 def _pair(x: ArrayLike, y: ArrayLike, least: int = 4) -> tuple[Floats, Floats]:
@@ -32,16 +35,34 @@ def zscore(x: ArrayLike) -> Floats:
     return (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
-def _unbiased_hsic(k: Floats, m: Floats) -> float:
-    """Song et al. 2012 (JMLR 13), equation 5, on Gram matrices whose diagonals are already zero."""
-    n = len(k)
-    row_k, row_m = k.sum(axis=1), m.sum(axis=1)
-    total = (
-        np.einsum("ij,ij->", k, m)
-        + row_k.sum() * row_m.sum() / ((n - 1) * (n - 2))
-        - 2 * (row_k @ row_m) / (n - 2)
-    )
-    return float(total / (n * (n - 3)))
+def _unbiased_hsic(k: Floats, m: Floats, groups: NDArray[np.int64]) -> float:
+    """Up to a factor, unbiased HSIC over pairs of rows in different groups.
+
+    k is replaced by the nearest matrix that is zero within groups and whose rows sum to zero; what is left of
+    constants and of effects of single rows is then nothing. With one row per group this is Song et al. 2012
+    (JMLR 13), equation 5. As an inner product of such matrices it keeps CKA between −1 and 1.
+
+    Args:
+        k: [rows, rows] zero within groups, symmetric.
+        m: the same of the other.
+        groups: [rows] codes 0 … G − 1.
+    """
+    return float(np.einsum("ij,ij->", k, m) - 2 * _row_effects(k.sum(axis=1), groups) @ m.sum(axis=1))
+
+
+def _row_effects(sums: Floats, groups: NDArray[np.int64]) -> Floats:
+    """[rows] u for which k − (u 1ᵀ + 1 uᵀ), zero within groups, has rows that sum to zero."""
+    size = np.bincount(groups).astype(np.float64)
+    n, of_group = float(size.sum()), np.bincount(groups, sums)
+    # per group: V (n − 2s) + s U = R, where V is the sum of u over its rows and U over all
+    if (n - 2 * size == 0).any():
+        system = np.diag(n - 2 * size) + size[:, None]
+        total = np.linalg.lstsq(system, of_group, rcond=None)[0]
+        everything = float(total.sum())
+    else:
+        everything = float((of_group / (n - 2 * size)).sum() / (1 + (size / (n - 2 * size)).sum()))
+        total = (of_group - size * everything) / (n - 2 * size)
+    return np.asarray((sums - everything + total[groups]) / (n - size[groups]))
 
 
 def _hollow(x: Floats) -> Floats:
@@ -50,11 +71,17 @@ def _hollow(x: Floats) -> Floats:
     return gram
 
 
-def cka_debiased(x: ArrayLike, y: ArrayLike) -> float:
+def cka_debiased(x: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> float:
     """Linear CKA from unbiased HSIC: around 0 for unrelated features whatever their width, 1 for equal ones.
 
     Kornblith et al. 2019 (1905.00414) with the estimator of Song et al. 2012, as in Nguyen et al. 2021
-    (2010.15327).
+    (2010.15327). Pairs of rows of one group (paraphrases of an item) leave every sum: they are alike in both
+    sets of features, and three to a group would give independent features a CKA of 0.31.
+
+    Args:
+        x: [rows, width].
+        y: [rows, other width].
+        groups: [rows] rows that belong together; default: each row its own. Fewer than 4 groups give NaN.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(50, 200))
@@ -63,13 +90,41 @@ def cka_debiased(x: ArrayLike, y: ArrayLike) -> float:
     """
     one, two = _pair(x, y)
     k, m = _hollow(one - one.mean(axis=0)), _hollow(two - two.mean(axis=0))
-    return cka_of_grams(k, m)
+    return cka_of_grams(k, m, groups)
 
 
-def cka_of_grams(k: Floats, m: Floats) -> float:
-    """Debiased CKA of two Gram matrices with zero diagonals."""
-    scale = _unbiased_hsic(k, k) * _unbiased_hsic(m, m)
-    return float(_unbiased_hsic(k, m) / np.sqrt(scale)) if scale > 0 else float("nan")
+def cka_of_grams(k: Floats, m: Floats, groups: ArrayLike | None = None) -> float:
+    """Debiased CKA of two Gram matrices with zero diagonals; `groups` as `cka_debiased`."""
+    codes = np.arange(len(k)) if groups is None else group_codes(groups)
+    if len(np.unique(codes)) < LEAST_GROUPS:
+        return float("nan")
+    if groups is not None:
+        apart = codes[:, None] != codes
+        k, m = k * apart, m * apart
+    own, other = _unbiased_hsic(k, k, codes), _unbiased_hsic(m, m, codes)
+    if not (own > 0 and other > 0):
+        return float("nan")
+    return float(np.clip(_unbiased_hsic(k, m, codes) / np.sqrt(own * other), -1, 1))
+
+
+def exchanged_groups(
+    groups: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of one set and the rows of the other that they meet when whole groups are exchanged.
+
+    Groups keep their rows' order; where two that meet differ in size, the larger one's last rows sit out.
+
+    Args:
+        groups: [rows] codes 0 … G − 1.
+        rng: of the permutation.
+    """
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+    met = rng.permutation(len(members))
+    sizes = [min(len(members[own]), len(members[other])) for own, other in enumerate(met)]
+    own = [members[group][:size] for group, size in enumerate(sizes)]
+    return np.concatenate(own), np.concatenate(
+        [members[other][:size] for other, size in zip(met, sizes, strict=True)]
+    )
 
 
 def cka_biased(x: ArrayLike, y: ArrayLike) -> float:
@@ -132,12 +187,29 @@ def dissimilarities(x: ArrayLike, kind: str = "correlation") -> Floats:
     raise LayerprobeError(f"kind={kind!r}, expected 'correlation', 'cosine' or 'euclidean'")
 
 
-def rsa_spearman(x: ArrayLike, y: ArrayLike, kind: str = "correlation") -> float:
-    """Representational similarity: Spearman correlation of two dissimilarity matrices' upper triangles."""
+def rsa_spearman(
+    x: ArrayLike, y: ArrayLike, kind: str = "correlation", *, groups: ArrayLike | None = None
+) -> float:
+    """Representational similarity: Spearman correlation of two dissimilarity matrices' upper triangles.
+
+    Args:
+        x: [rows, width].
+        y: [rows, other width].
+        kind: as `dissimilarities`.
+        groups: [rows] rows that belong together, whose pairs are left out; default: each row its own. Fewer
+            than 4 groups give NaN.
+    """
     from scipy.stats import spearmanr
 
     one, two = _pair(x, y)
-    return float(spearmanr(dissimilarities(one, kind), dissimilarities(two, kind)).statistic)
+    first, second = dissimilarities(one, kind), dissimilarities(two, kind)
+    if groups is not None:
+        codes = group_codes(groups)
+        if len(np.unique(codes)) < LEAST_GROUPS:
+            return float("nan")
+        i, j = np.triu_indices(len(codes), 1)
+        first, second = first[codes[i] != codes[j]], second[codes[i] != codes[j]]
+    return float(spearmanr(first, second).statistic)
 
 
 def effective_rank(x: ArrayLike) -> float:

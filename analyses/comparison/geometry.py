@@ -1,6 +1,6 @@
 """Per layer: how a model's activations differ from the reference's on the same prompts, labels aside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
+from ..statistics.rows import bounded, null_fields
 from .alikeness import (
+    LEAST_GROUPS,
     _hollow,
     cka_of_grams,
     effective_rank,
+    exchanged_groups,
     group_jackknife,
     jackknife_interval,
     jackknife_values,
@@ -29,6 +32,7 @@ from .alikeness import (
 
 JACKKNIFE = "group jackknife, t"
 BLOCKS = 10
+NULL_DRAWS = 100
 Floats = NDArray[np.float64]
 
 
@@ -45,7 +49,7 @@ def subsample_groups(groups: NDArray[np.int64], most: int, seed: int) -> NDArray
 def geometry_rows(
     paired: Paired,
     site: str,
-    layer: int | None,
+    layers: Mapping[str, int | None],
     groups: NDArray[np.int64],
     *,
     max_rows: int,
@@ -56,21 +60,34 @@ def geometry_rows(
 
     CKA and RSA compare all pairs of rows: with more than `max_rows` rows they use randomly chosen whole
     groups.
+
+    Args:
+        paired: the models.
+        site: compared.
+        layers: by model, of the reference and of those compared with it here.
+        groups: [rows] codes.
+        max_rows: for what compares pairs.
+        n_permutations: of the null.
+        seed: of all draws.
     """
     rows = subsample_groups(groups, max_rows, seed)
     few = subsample_groups(groups, min(max_rows, 200), seed)
     values = {}
-    for name in paired.stores:
+    for name, layer in layers.items():
         values[name] = paired.activations(name, site, layer)
         check_finite(values[name], site=f"{name}: {site}", layer=layer, ids=paired.ids)
     of_group = codes(groups[rows])
     ranks = {name: rank_values(v[rows], of_group, seed) for name, v in values.items()}
+    deeper = any(paired.depth(name) != paired.depth(paired.reference) for name in layers)
     base, top = values[paired.reference], ranks[paired.reference]
     for name, v in values.items():
-        common = {"model": name, "site": site, "layer": layer, "ci_method": JACKKNIFE, "seed": seed}
+        common = {"model": name, "site": site, "ci_method": JACKKNIFE, "seed": seed}
+        common |= where_of(paired, name, layers)
+        if name == paired.reference and deeper:
+            continue  # said with the models of its own depth
         yield {
             **common,
-            **triple(jackknife_interval(*ranks[name])),
+            **triple("effective_rank", jackknife_interval(*ranks[name])),
             "metric": "effective_rank",
             "space": "raw",
             **size(groups, rows),
@@ -107,8 +124,13 @@ def geometry_rows(
             "metric": "effective_rank_difference",
             "space": "raw",
             **size(groups, rows),
-            **triple(jackknife_interval(ranks[name][0] - top[0], ranks[name][1] - top[1])),
+            **triple(
+                "effective_rank_difference",
+                jackknife_interval(ranks[name][0] - top[0], ranks[name][1] - top[1]),
+            ),
         }
+        if v.shape != base.shape:
+            continue
         yield {
             **common,
             "metric": "mean_shift",
@@ -116,6 +138,14 @@ def geometry_rows(
             **size(groups, np.arange(len(groups))),
             **shift_row(v - base, base, groups, seed),
         }
+
+
+def where_of(paired: Paired, name: str, layers: Mapping[str, int | None]) -> dict[str, Any]:
+    """Fields that say where: the layer, and for a model of another depth which of the reference's it met."""
+    own, theirs = layers[name], layers[paired.reference]
+    if own is None or theirs is None or paired.depth(name) == paired.depth(paired.reference):
+        return {"layer": own}
+    return {"layer": own, "reference_layer": theirs, "depth": own / max(paired.depth(name) - 1, 1)}
 
 
 def codes(groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -126,8 +156,8 @@ def size(groups: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[str, int]:
     return {"n": len(rows), "n_groups": len(np.unique(groups[rows]))}
 
 
-def triple(parts: tuple[Floats, Floats, Floats]) -> dict[str, float]:
-    return dict(zip(("estimate", "lo", "hi"), map(float, parts), strict=True))
+def triple(metric: str, parts: tuple[Floats, Floats, Floats]) -> dict[str, float]:
+    return bounded(metric, *map(float, parts))
 
 
 def rank_values(x: Floats, groups: NDArray[np.int64], seed: int) -> tuple[Floats, Floats]:
@@ -135,34 +165,40 @@ def rank_values(x: Floats, groups: NDArray[np.int64], seed: int) -> tuple[Floats
     return jackknife_values(lambda mask: effective_rank(x[mask]), groups, n_blocks=BLOCKS, seed=seed)
 
 
-def rsa_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, float]:
+def rsa_row(x: Floats, y: Floats, groups: NDArray[np.int64], seed: int) -> dict[str, Any]:
     """RSA with its jackknife interval."""
-    return triple(
-        group_jackknife(lambda mask: rsa_spearman(x[mask], y[mask]), groups, n_blocks=BLOCKS, seed=seed)
-    )
+
+    def similarity(mask: NDArray[np.bool_]) -> float:
+        return rsa_spearman(x[mask], y[mask], groups=groups[mask])
+
+    row = triple("rsa_spearman", group_jackknife(similarity, groups, n_blocks=BLOCKS, seed=seed))
+    return row | _why(row, groups)
+
+
+def _why(row: dict[str, float], groups: NDArray[np.int64]) -> dict[str, Any]:
+    """A note where a similarity of pairs is not defined."""
+    if not np.isnan(row["estimate"]):
+        return {}
+    few = len(np.unique(groups)) < LEAST_GROUPS
+    return {"note": f"fewer than {LEAST_GROUPS} groups" if few else "one of the two does not vary"}
 
 
 def cka_row(
     one: Floats, two: Floats, groups: NDArray[np.int64], n_permutations: int, seed: int
-) -> dict[str, float]:
-    """Debiased CKA; its null pairs the rows of one model with those of other prompts of the other."""
+) -> dict[str, Any]:
+    """Debiased CKA; its null pairs the groups of one model with other groups of the other."""
     k, m = _hollow(one - one.mean(axis=0)), _hollow(two - two.mean(axis=0))
-    row = triple(
-        group_jackknife(
-            lambda mask: cka_of_grams(k[np.ix_(mask, mask)], m[np.ix_(mask, mask)]),
-            codes(groups),
-            n_blocks=BLOCKS,
-            seed=seed,
-        )
-    )
-    rng = np.random.default_rng(seed)
-    null = []
-    for _ in range(min(n_permutations, 20)):
-        shuffled = rng.permutation(len(k))
-        null.append(cka_of_grams(k, m[np.ix_(shuffled, shuffled)]))
-    if null:
-        row |= {"null_mean": float(np.mean(null)), "null_sd": float(np.std(null))}
-    return row
+    group = codes(groups)
+
+    def similarity(mask: NDArray[np.bool_]) -> float:
+        return cka_of_grams(k[np.ix_(mask, mask)], m[np.ix_(mask, mask)], group[mask])
+
+    row = triple("cka_debiased", group_jackknife(similarity, group, n_blocks=BLOCKS, seed=seed))
+    rng, null = np.random.default_rng(seed), []
+    for _ in range(min(n_permutations, NULL_DRAWS)):
+        own, other = exchanged_groups(group, rng)
+        null.append(cka_of_grams(k[np.ix_(own, own)], m[np.ix_(other, other)], group[own]))
+    return row | null_fields(null, ddof=0) | _why(row, group)
 
 
 def procrustes_row(
@@ -181,9 +217,7 @@ def procrustes_row(
     weights = cluster_bootstrap_weights(groups, n_bootstrap, seed)
     lo, hi = bootstrap_interval(1 - (weights @ residual) / (weights @ total))
     return {
-        "estimate": float(1 - residual.sum() / total.sum()),
-        "lo": float(lo),
-        "hi": float(hi),
+        **bounded("procrustes_r2", 1 - residual.sum() / total.sum(), float(lo), float(hi)),
         "ci_method": "cluster bootstrap of held-out groups",
     }
 
@@ -203,7 +237,7 @@ def shift_row(difference: Floats, base: Floats, groups: NDArray[np.int64], seed:
         means = np.stack([difference[mask & side].mean(axis=0) for side in (half, ~half)])
         return crossfit_norm(means) / scale if scale > 0 else float("nan")
 
-    return triple(group_jackknife(length, codes(groups), seed=seed))
+    return triple("mean_shift", group_jackknife(length, codes(groups), seed=seed))
 
 
 def halves(groups: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
@@ -267,9 +301,8 @@ def did_rows(
             "seed": seed,
             "n": len(labels),
             "n_groups": int(groups.max()) + 1,
-            **triple(group_jackknife(ratio, groups, seed=seed)),
+            **triple("class_difference_change", group_jackknife(ratio, groups, seed=seed)),
             "p": float(p[number]),
             "p_familywise": float(family[number]),
-            "null_mean": float(null[:, number].mean() / scale),
-            "null_sd": float(null[:, number].std() / scale),
+            **null_fields(null[:, number] / scale, ddof=0),
         }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..statistics.resampling import bootstrap_interval
+from ..statistics.score_intervals import deciding_groups, interval
 from .alikeness import cosine, group_jackknife
 from .geometry import JACKKNIFE, codes, halves, triple
 
@@ -98,7 +98,7 @@ def direction_rows(
         ):
             full, lo, hi = (values[number] for values in estimates)
             row = {**common, "metric": metric, "method": "mass_mean", "ci_method": JACKKNIFE}
-            row |= triple((full, lo, hi))
+            row |= triple(metric, (full, lo, hi))
             if np.isnan(row["estimate"]):
                 row["note"] = "a direction does not agree with itself across halves, so there is no ceiling"
             elif np.isnan(row["lo"]):
@@ -120,6 +120,7 @@ def transfer_rows(
     test = ~train
     mass = weights[:, test]
     size = {"n": int(test.sum()), "n_groups": len(np.unique(codes(groups[test])))}
+    units = deciding_groups("auroc", labels[test].astype(np.int64), groups[test], 2)
     direction = whitened_direction(base[train], labels[train])
     own = whitened_direction(model[train], labels[train])
     for metric, x, weight in (
@@ -128,19 +129,21 @@ def transfer_rows(
         ("own_auroc", model, own),
     ):
         draws = weighted_auroc(x[test] @ weight, labels[test], mass)
-        lo, hi = bootstrap_interval(draws[1:])
+        lo, hi, why = interval(float(draws[0]), draws[1:], units, "auroc")
         yield {
             **common,
             **size,
             "metric": metric,
             "method": "shrunk_lda",
             "split": "held-out half of the groups",
-            "ci_method": "cluster bootstrap of held-out groups",
+            "ci_method": None if why else "cluster bootstrap of held-out groups",
             "estimate": draws[0],
-            "lo": float(lo),
-            "hi": float(hi),
+            "lo": lo,
+            "hi": hi,
             "p": above_chance(draws),
-            "note": "p: one-sided against 0.5, normal approximation to the bootstrap",
+            "note": "; ".join(
+                filter(None, (why, "p: one-sided against 0.5, normal approximation to the bootstrap"))
+            ),
         }
     # AUROC does not see a shift of all scores; accuracy at the reference's threshold does
     middle = (base[train & labels].mean(axis=0) + base[train & ~labels].mean(axis=0)) / 2
@@ -152,16 +155,16 @@ def transfer_rows(
         positive, negative = mass * labels[test], mass * ~labels[test]
         with np.errstate(invalid="ignore"):
             draws = (positive @ right / positive.sum(axis=1) + negative @ right / negative.sum(axis=1)) / 2
-        lo, hi = bootstrap_interval(draws[1:])
+        lo, hi, why = interval(float(draws[0]), draws[1:], units, "balanced_accuracy")
         yield {
             **common,
             **size,
             "metric": metric,
             "method": "shrunk_lda",
             "split": "held-out half of the groups",
-            "ci_method": "cluster bootstrap of held-out groups",
+            "ci_method": None if why else "cluster bootstrap of held-out groups",
             "estimate": draws[0],
-            "lo": float(lo),
-            "hi": float(hi),
-            "note": "balanced accuracy at the reference's threshold",
+            "lo": lo,
+            "hi": hi,
+            "note": "; ".join(filter(None, (why, "balanced accuracy at the reference's threshold"))),
         }

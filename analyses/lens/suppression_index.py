@@ -18,6 +18,7 @@ from ..statistics.resampling import (
     group_permutations,
     split_half,
 )
+from ..statistics.shares import Share, share_interval
 from .trajectories import (
     Trajectory,
     crossfit_index,
@@ -69,12 +70,16 @@ class SubsetReading:
     """All that is said of a subset of rows; an array's first entry is the data, the rest bootstrap draws."""
 
     rows: NDArray[np.bool_]
+    layers: tuple[int, ...]
+    """Of the curve."""
     curve: Floats
     """[draws, layers] mean LD."""
     index: Floats
     peak: Floats
     final: Floats
     handoff_rate: Floats
+    handoff_share: Share
+    """The same with an interval that covers near 0 and 1, where a bootstrap does not."""
     crossing: Floats
     onset: Floats
     scores: Floats
@@ -111,13 +116,16 @@ def read_subset(trajectory: Trajectory, rows: NDArray[np.bool_], draws: Draws) -
     weights = draws.weights * rows
     fit = crossfit_index(trajectory.difference, trajectory.layers, middle, weights, draws.halves)
     curve = weighted_mean(trajectory.difference.T, weights)
+    lost = handoff(trajectory.difference, middle)
     return SubsetReading(
         rows=rows,
+        layers=trajectory.layers,
         curve=curve,
         index=fit.index,
         peak=fit.peak,
         final=fit.final,
-        handoff_rate=weighted_mean(handoff(trajectory.difference, middle), weights),
+        handoff_rate=weighted_mean(lost, weights),
+        handoff_share=share_interval(lost[rows], draws.groups[rows]),
         crossing=crossing_layer(curve, trajectory.layers),
         onset=onset_layer(curve, trajectory.layers, middle),
         scores=np.where(rows, fit.scores, np.nan),
@@ -132,12 +140,6 @@ def bounds(draws: ArrayLike) -> tuple[float, float]:
         return float("nan"), float("nan")
     lo, hi = bootstrap_interval(values)
     return float(lo), float(hi)
-
-
-def estimated(draws: ArrayLike) -> dict[str, float]:
-    """Estimate and interval of a quantity, as fields of a table row."""
-    lo, hi = bounds(draws)
-    return {"estimate": float(np.asarray(draws)[0]), "lo": lo, "hi": hi}
 
 
 def sign_flip_null(scores: Floats, groups: NDArray[np.int64], n: int, seed: int) -> tuple[float, Floats]:

@@ -1,7 +1,7 @@
 """Table rows of a suppression analysis: curves and scalars of a subset, differences, and the verdict."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,20 +10,23 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..result.findings import ALPHA
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
+from ..statistics.rows import from_draws, null_fields
+from ..statistics.shares import difference_of_shares
 from .contrasts import REST
+from .represented import represented
 from .suppression_index import (
     CI,
     Draws,
     SubsetReading,
-    estimated,
     gap_null,
     read_subset,
     sign_flip_null,
     weighted_mean,
 )
-from .trajectories import Trajectory, divergence_layer, is_late
+from .trajectories import Trajectory, divergence_layer, is_late, middle_layers, onset_layer
 
 Floats = NDArray[np.float64]
+SHARES = "hybrid of the two shares' exact intervals"
 CURVES = ("answer_log_probability", "foil_log_probability", "answer_rank", "kl_to_final")
 
 
@@ -47,11 +50,21 @@ def subset_rows(
 
 
 def _curve_rows(
-    common: Mapping[str, Any], metric: str, curve: Floats, trajectory: Trajectory
+    common: Mapping[str, Any],
+    metric: str,
+    curve: Floats,
+    trajectory: Trajectory,
+    *,
+    difference: bool = False,
 ) -> list[dict[str, Any]]:
     """One row per layer of draws [draws, layers]."""
     return [
-        {**common, "layer": layer, "metric": metric, **estimated(curve[:, position])}
+        {
+            **common,
+            "layer": layer,
+            "metric": metric,
+            **from_draws(metric, curve[:, position], difference=difference),
+        }
         for position, layer in enumerate(trajectory.layers)
     ]
 
@@ -71,7 +84,9 @@ def scalar_rows(reading: SubsetReading, common: Mapping[str, Any]) -> list[dict[
     }
     rows = []
     for metric, values in scalars.items():
-        row = {**common, "metric": metric, **estimated(values)}
+        row = {**common, "metric": metric, **from_draws(metric, values)}
+        if metric == "handoff_rate":
+            row |= reading.handoff_share.row
         if metric in ("suppression_index", "peak_logit_difference"):
             row["layer"] = reading.peak_layer
         if np.isnan(row["lo"]):
@@ -94,8 +109,7 @@ def add_index_p(
             p=p[position],
             p_familywise=family[position],
             q=q,
-            null_mean=null[:, position].mean(),
-            null_sd=null[:, position].std(),
+            **null_fields(null[:, position], ddof=0),
         )
 
 
@@ -128,27 +142,48 @@ def contrast_rows(
 
 
 def paired_rows(
-    trajectory: Trajectory, one: SubsetReading, two: SubsetReading, common: Mapping[str, Any]
+    trajectory: Trajectory,
+    one: SubsetReading,
+    two: SubsetReading,
+    common: Mapping[str, Any],
+    *,
+    met: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows for `one` minus `two`, paired draw by draw through the shared weights: index first, then handoff
     rate, end, the curves and where they part.
+
+    Args:
+        trajectory: of `one`.
+        one: of a subset of rows.
+        two: of another, or of another model's.
+        common: fields of all rows.
+        met: where `two` is of a model of another depth, the layer of its curve that each of ours meets.
     """
     rows = [
-        {**common, "metric": metric, **estimated(values)}
+        {**common, "metric": metric, **from_draws(metric, values, difference=True)}
         for metric, values in (
             ("suppression_index", one.index - two.index),
             ("handoff_rate", one.handoff_rate - two.handoff_rate),
             ("final_logit_difference", one.final - two.final),
         )
     ]
-    curve = one.curve - two.curve
+    if any(share.estimate in (0, 1) for share in (one.handoff_share, two.handoff_share)):
+        # no draw of groups varies a rate of 0 or 1
+        gap, lo, hi = difference_of_shares(one.handoff_share, two.handoff_share)
+        rows[1] |= {"estimate": gap, "lo": lo, "hi": hi, "ci_method": SHARES}
+    other = two.curve if met is None else two.curve[:, [two.layers.index(layer) for layer in met]]
+    curve = one.curve - other
     apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
     said = "first layer from which a simultaneous 95 % band stays off zero"
     note = said if np.isfinite(apart[0]) else "the curves do not stay apart"
+    curves = _curve_rows(common, "logit_difference", curve, trajectory, difference=True)
+    if met is not None:
+        for row, layer in zip(curves, met, strict=True):
+            row |= {"reference_layer": layer, "depth": row["layer"] / max(trajectory.n_layers - 1, 1)}
     return [
         *rows,
-        *_curve_rows(common, "logit_difference", curve, trajectory),
-        {**common, "metric": "divergence_layer", **estimated(apart), "note": note},
+        *curves,
+        {**common, "metric": "divergence_layer", **from_draws("divergence_layer", apart), "note": note},
     ]
 
 
@@ -160,7 +195,7 @@ def difference_rows(
     draws: Draws,
     n: int,
 ) -> list[dict[str, Any]]:
-    """Rows for one subset minus another, with a p by exchanging membership."""
+    """Rows for one subset minus another (`names`), with a p by exchanging membership."""
     both = one.rows | two.rows
     common = {
         "subset": pair[0],
@@ -182,14 +217,15 @@ def difference_rows(
 def gap_p(seen: float, null: Floats) -> dict[str, float]:
     """Two-sided p of a difference, and its null, as fields of a table row."""
     p = permutation_p([seen], null[:, None], two_sided=True)[0]
-    return {"p": float(p), "null_mean": float(null.mean()), "null_sd": float(null.std())}
+    return {"p": float(p), **null_fields(null, ddof=0)}
 
 
 def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: SubsetReading) -> dict[str, Any]:
     """One plain judgement: `override`, `weakened`, or `none`, and where the lead is lost.
 
-    An override needs a lead that is there at the peak, an index above zero (interval and family-wise p) and a
-    lead that is gone at the end. The same with at least half of the lead lost, but not all of it, is
+    An override needs a lead that is there at the peak, with answers that stand higher among all tokens than
+    random ones there (`represented`, where ranks are known), an index above zero (interval and family-wise
+    p) and a lead that is gone at the end. The same with at least half of the lead lost, but not all of it, is
     `weakened`. A lead that shrinks by less, or was never there, is neither.
     """
 
@@ -202,6 +238,7 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         row(metric)
         for metric in ("suppression_index", "peak_logit_difference", "final_logit_difference", "lost_share")
     )
+    middle = middle_layers(trajectory.layers, trajectory.n_layers)
     present = peak["lo"] > 0
     falls = index["lo"] > 0 and index["p_familywise"] <= ALPHA
     kind = "none"
@@ -211,7 +248,11 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         kind = "weakened"
     onset, crossing = row("onset_layer"), row("crossing_layer")
     lo, hi = onset["lo"], onset["hi"]
+    standing = represented(trajectory, reading.rows, reading.peak_layer, int(middle.sum()))
+    if standing.found is False:
+        kind = "none"  # a lead among tokens that stand no higher than random ones
     found = kind != "none"
+    early = early_lead(trajectory, reading)
     late_share = (
         float(np.mean(reading.onset[1:] >= trajectory.n_layers / 2)) if len(reading.onset) > 1 else np.nan
     )
@@ -225,6 +266,10 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         "peak_layer": reading.peak_layer,
         "peak": peak["estimate"],
         "final": final["estimate"],
+        "lost_share": share["estimate"],
+        "represented": standing.found,
+        "rank_share": standing.rank_share,
+        "p_represented": standing.p,
         "handoff_rate": row("handoff_rate")["estimate"],
         "onset_layer": onset["estimate"] if found else np.nan,
         "onset_lo": lo if found else np.nan,
@@ -232,7 +277,38 @@ def verdict(name: str, table: pd.DataFrame, trajectory: Trajectory, reading: Sub
         "crossing_layer": crossing["estimate"] if found else np.nan,
         "late": bool(found and is_late(onset["estimate"], trajectory.n_layers)),
         "late_share": late_share if found else np.nan,
+        "outside": bool(not found and not present and early.outside),
+        "early_peak_layer": early.peak_layer if not found and not present else np.nan,
+        "lead_lost_layer": onset["estimate"] if found else early.lost_layer if not present else np.nan,
     }
+
+
+class EarlyLead(NamedTuple):
+    """A lead before the middle layers, which the index does not look at."""
+
+    outside: bool
+    peak_layer: float
+    lost_layer: float
+
+
+def early_lead(trajectory: Trajectory, reading: SubsetReading) -> EarlyLead:
+    """Whether the answer leads before L/4 and trails at the end, and where that lead is lost.
+
+    The lead's lower bound is Bonferroni's over the early layers; lost is where LD stays below halfway between
+    the early peak and the end.
+    """
+    numbers = np.asarray(trajectory.layers)
+    early = numbers < trajectory.n_layers / 4
+    nothing = EarlyLead(False, np.nan, np.nan)
+    draws = reading.curve[1:][np.isfinite(reading.curve[1:]).all(axis=1)]
+    if not early.any() or len(draws) < 2:
+        return nothing
+    lo = np.quantile(draws[:, early], 0.025 / early.sum(), axis=0)
+    peak = int(reading.curve[0, early].argmax())
+    if lo[peak] <= 0 or np.quantile(draws[:, -1], 0.975) >= 0:
+        return nothing
+    lost = float(onset_layer(reading.curve[0], numbers, early))
+    return EarlyLead(True, float(numbers[peak]), lost)
 
 
 def trust_frame(table: pd.DataFrame, trust_kl: float) -> dict[str, pd.DataFrame]:

@@ -36,13 +36,23 @@ class Trajectory:
     foil_rank: Floats
     kl_to_final: Floats | None
     """KL(final ‖ lens) as captured, nats; None where the store has none."""
+    answers: NDArray[np.int64] | None = None
+    """[rows] code of the answer's tokens: rows of one code ask for the same token."""
+    n_variants: NDArray[np.int64] | None = None
+    """[rows] surface variants of the answer, the best of which is ranked."""
+    vocabulary: int | None = None
+    """Tokens that are known to exist: a lower bound of the vocabulary."""
 
     def select(self, rows: NDArray[Any]) -> "Trajectory":
         """The same with only the given rows (mask or indices)."""
         names = ("difference", "answer_log_probability", "foil_log_probability", "answer_rank", "foil_rank")
         parts = {name: getattr(self, name)[:, rows] for name in names}
         kl = None if self.kl_to_final is None else self.kl_to_final[:, rows]
-        return replace(self, **parts, kl_to_final=kl)
+        one: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values[rows]
+            for name in ("answers", "n_variants")
+        }
+        return replace(self, **parts, **one, kl_to_final=kl)
 
 
 def over_variants(logits: ArrayLike, how: Variants = "max") -> Floats:
@@ -81,6 +91,10 @@ def read_trajectory(
     Raises:
         LayerprobeError: a column the lens does not have, or a row without any candidate.
     """
+    if target == foil:
+        raise LayerprobeError(
+            f"target={target!r} and foil={foil!r} are one column, so the answer never leads; name two"
+        )
     for name in (target, foil):
         if name not in lens.columns:
             raise LayerprobeError(
@@ -109,6 +123,15 @@ def read_trajectory(
             )
         rank = np.where(ranks[:, :, column] < 0, np.inf, ranks[:, :, column]).min(axis=-1)
         picked[role] = (value, rank)
+    ids = np.asarray(lens.candidate_ids)
+    own, other = (np.sort(ids[:, lens.columns.index(name)], axis=-1) for name in (target, foil))
+    equal = (own == other).all(axis=-1)
+    if equal.any():
+        raise LayerprobeError(
+            f"{int(equal.sum())} of {len(equal)} rows have the same tokens for {target!r} and {foil!r}, the "
+            f"first row {int(np.flatnonzero(equal)[0])}: their difference is zero throughout; leave those "
+            "rows out"
+        )
     kl = getattr(lens, "kl_to_final", None)
     return Trajectory(
         layers=layers,
@@ -119,6 +142,9 @@ def read_trajectory(
         answer_rank=picked["answer"][1],
         foil_rank=picked["foil"][1],
         kl_to_final=None if kl is None else np.asarray(kl, dtype=np.float64),
+        answers=np.unique(own, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64),
+        n_variants=(own >= 0).sum(axis=-1).astype(np.int64),
+        vocabulary=1 + max(int(np.max(values, initial=0)) for values in (ids, ranks, lens.top_ids)),
     )
 
 

@@ -12,6 +12,7 @@ from ..statistics.intervals import benjamini_hochberg, max_t, permutation_p
 from ..statistics.metrics import LOWER_IS_BETTER, Predicted, check_metric, score, stratified_auroc
 from ..statistics.relabelling import free_groups
 from ..statistics.resampling import cluster_bootstrap_weights, group_permutations
+from ..statistics.rows import bounded, null_fields
 from ..statistics.score_intervals import deciding_groups, interval
 from .baselines import Baselines
 from .fit import LayerFit
@@ -207,8 +208,7 @@ def add_p_values(table: list[dict[str, Any]]) -> None:
     corrections = zip(p, max_t(sign * observed, sign * null), benjamini_hochberg(p), strict=True)
     for index, (row, (own, familywise, q)) in enumerate(zip(rows, corrections, strict=True)):
         row |= {
-            "null_mean": float(np.nanmean(null[:, index])),
-            "null_sd": float(np.nanstd(null[:, index], ddof=1)),
+            **null_fields(null[:, index]),
             "p": float(own),
             "p_familywise": float(familywise),
             "q": float(q),
@@ -254,9 +254,7 @@ def best_layers(
                 {
                     **where,
                     "reference": name,
-                    "estimate": lead,
-                    "lo": lo,
-                    "hi": hi,
+                    **bounded(metric, lead, lo, hi, difference=True),
                     "n": len(truth),
                     "note": why,
                 }

@@ -20,8 +20,11 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
+from ..statistics.rows import bounded
+from .decomposition_view import draw, found
 
 CI_METHOD = "cluster bootstrap over groups that the regression has not seen"
+GEOMETRY = "geometry of the directions at hand: no sampling, no interval"
 READ_ELSEWHERE = ("mean", "first")
 """Ends of token rules whose rows are no state that a head reads."""
 CLOSE = 0.05
@@ -39,7 +42,13 @@ class Axis:
     """[width] of length 1."""
 
 
-@analysis(title="What does the reward rest on?", group="read", guide="probes")
+@analysis(
+    title="What does the reward rest on?",
+    group="read",
+    guide="probes",
+    findings=found,
+    picture=draw,
+)
 def reward_decomposition(
     store: Any,
     probes: AnalysisResult | Sequence[AnalysisResult],
@@ -115,7 +124,7 @@ def reward_decomposition(
     rows, frame = _decomposed(axes, head, x, predicted, fit, weights)
     names = list(dict.fromkeys(axis.dimension for axis in axes))
     return AnalysisResult(
-        kind="preferences",
+        kind="reward_decomposition",
         table=tidy({**common, **row} for row in rows),
         frames={"axes": frame, "cluster_distances": cluster_distances(store, names, x, fit)},
         provenance={"dimensions": names},
@@ -217,24 +226,27 @@ def _decomposed(
     lo, hi = (float(bound) for bound in np.quantile(draws, [0.025, 0.975]))
     left = float(np.linalg.norm(head - unit.T @ coefficient) / length)
     rows: list[dict[str, Any]] = [
-        {"metric": "r2", "estimate": whole, "lo": lo, "hi": hi, "ci_method": CI_METHOD},
+        {"metric": "r2", **bounded("r2", whole, lo, hi), "ci_method": CI_METHOD},
         {
             "metric": "unexplained_norm",
             "estimate": left,
-            "note": "geometry of the directions at hand: no sampling, no interval",
+            "note": GEOMETRY,
         },
+        {"metric": "unexplained_share", "estimate": left**2, "note": GEOMETRY},
     ]
     for name in dict.fromkeys(of.tolist()):
         mine = of == name
         without, other_draws = _explained(scores[:, ~mine], predicted, fit, weights)
         lo, hi = (float(bound) for bound in np.quantile(draws - other_draws, [0.025, 0.975]))
-        row = {"target": name, "metric": "unique_r2", "estimate": whole - without, "lo": lo, "hi": hi}
+        row = {"target": name, "metric": "unique_r2", **bounded("unique_r2", whole - without, lo, hi)}
         if mine.sum() == 1:
             row |= {"coefficient": float(coefficient[mine][0]), "cosine": float(cosine[mine][0])}
         else:
             plane = np.linalg.svd(unit[mine], full_matrices=False)[2]
             row |= {"coefficient": None, "cosine": float(np.linalg.norm(plane @ head) / length)}
-        rows.append(row | {"ci_method": CI_METHOD})
+        rows.append(
+            row | {"ci_method": CI_METHOD, "share": float((coefficient * cosine)[mine].sum() / length)}
+        )
     frame = pd.DataFrame(
         {
             "target": of,

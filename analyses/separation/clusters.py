@@ -30,6 +30,7 @@ from ..statistics.resampling import (
     permutation_p,
     resolve_groups,
 )
+from ..statistics.rows import bounded, null_fields
 from .clusters_view import draw, found
 from .design import Design, design
 from .dominant_dimensions import leave_out
@@ -136,7 +137,9 @@ def separation(
             place = {"site": site, "layer": layer, "space": space}
             rows += [{**place, **row} for row in found]
             nulls += null
-        dropped += [{"site": site, "layer": layer, **row} for row in leave_out(x, plan.codes, indices)]
+        dropped += [
+            {"site": site, "layer": layer, **row} for row in leave_out(x, plan.codes, indices, labelled.rows)
+        ]
     _add_p(rows, nulls)
     about = {
         "model": store.model_name,
@@ -222,9 +225,10 @@ def layer_separation(
             values = null[name].cpu().numpy()
             signed = signed_statistic(name, values)
             statistics.append(signed)
-            row |= {"null_mean": _mean(values[1:]), "null_sd": _sd(values[1:]), "z": _z(signed)}
+            row |= {**null_fields(values[1:]), "z": _z(signed)}
         if boot is not None and name in WEIGHTED:
-            row["lo"], row["hi"] = centred_interval(name, exact[name], boot[name].cpu().numpy(), level)
+            lo, hi = centred_interval(name, exact[name], boot[name].cpu().numpy(), level)
+            row |= bounded(name, exact[name], lo, hi)
             row["ci_method"] = CI_METHOD
         elif name not in WEIGHTED:
             row["note"] = NO_INTERVAL

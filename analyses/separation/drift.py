@@ -26,6 +26,8 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
+from ..statistics.rows import bounded
+from ..statistics.shares import share_interval
 from .drift_view import draw, found
 
 
@@ -109,7 +111,8 @@ def drift(
     for site, layer in site_layers(store, sites, layers):
         x = np.asarray(store.activations(site, layer))[rows]
         check_finite(x, site=site, layer=layer, ids=store.ids[rows], rows=rows)
-        draws = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        draws, nearer = _place(x.reshape(len(x), -1).astype(np.float64), codes, fit, weights)
+        share = share_interval(nearer, keys[codes == 2], level=level)
         for metric, values in draws.items():
             spread = values[1:][np.isfinite(values[1:])]
             lo, hi = (
@@ -117,6 +120,8 @@ def drift(
                 if len(spread) > 9
                 else (np.nan, np.nan)
             )
+            if metric == "drift_share_end":  # draws of few rows that agree do not vary
+                lo, hi = np.nanmin([lo, share.lo]), np.nanmax([hi, share.hi])
             table.append(
                 {
                     "model": store.model_name,
@@ -127,9 +132,7 @@ def drift(
                     "tokens": store.tokens,
                     "target": labelled.name,
                     "metric": metric,
-                    "estimate": values[0],
-                    "lo": lo,
-                    "hi": hi,
+                    **bounded(metric, values[0], lo, hi),
                     "ci_method": "cluster bootstrap, percentile",
                     "n": int((codes == 2).sum()),
                     "n_groups": len(np.unique(keys[codes == 2])),
@@ -159,8 +162,12 @@ def closest_layers(table: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _place(
     x: NDArray[np.float64], codes: NDArray[np.int64], fit: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
-    """[draws] of each metric; the two halves take turns as the one that finds the axis."""
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """[draws] of each metric, and [third rows] whether each is nearer to the end.
+
+    The two halves take turns as the one that finds the axis.
+    """
+    nearer = np.zeros(len(x), dtype=bool)
     found: dict[str, list[NDArray[np.float64]]] = {
         "drift_position": [],
         "drift_share_end": [],
@@ -174,7 +181,9 @@ def _place(
         position = ((third - start) * axis).sum(axis=1) / span
         rows = ~half & (codes == 2)
         along = (x[rows] @ axis.T - (start * axis).sum(axis=1)) / span
-        share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
+        nearer[rows] = along[:, 0] > 0.5
+        with np.errstate(invalid="ignore"):  # a draw may hold none of the third rows
+            share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
         # off the axis: what of third − start the step along end − start does not explain
         off = third - start - position[:, None] * (end - start)
         for name, value in zip(
@@ -183,7 +192,7 @@ def _place(
             strict=True,
         ):
             found[name].append(value)
-    return {name: np.mean(parts, axis=0) for name, parts in found.items()}
+    return {name: np.mean(parts, axis=0) for name, parts in found.items()}, nearer[codes == 2]
 
 
 def _means(

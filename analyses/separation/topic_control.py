@@ -20,6 +20,7 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
+from ..statistics.rows import bounded, null_fields
 from .draws import Draws, drawn_indices
 from .spaces import to_space
 from .topic_view import draw, found
@@ -197,43 +198,31 @@ def _layer(
     }
     for metric, (chance, spread, everyone) in scored.items():
         lo, hi = np.nanquantile(spread - np.nanmean(spread), tail) + chance[0]
-        tests = {"null_mean": chance[1:].mean(), "null_sd": chance[1:].std(ddof=1)}
+        tests = null_fields(chance[1:])
         how = {"ci_method": "bootstrap of pairs, centred"}
         rows.append(
             {
                 "subset": "topic-matched",
                 "metric": metric,
-                "estimate": chance[0],
-                "lo": lo,
-                "hi": hi,
+                **bounded(metric, chance[0], lo, hi),
                 **how,
                 **tests,
             }
         )
         low, high = np.quantile(everyone, tail)
         how = {"ci_method": "subsets of equal size"}
-        rows.append(
-            {
-                "subset": "unmatched",
-                "metric": metric,
-                "estimate": everyone.mean(),
-                "lo": low,
-                "hi": high,
-                **how,
-            }
-        )
-        if metric == "aqi_debiased":
-            typical = everyone.mean()
-            if typical > 0:
-                share = {"estimate": chance[0] / typical, "lo": lo / typical, "hi": hi / typical}
-                rows.append(
-                    {
-                        "subset": "topic-matched",
-                        "metric": "surviving_share",
-                        **share,
-                        "ci_method": "bootstrap of pairs, centred",
-                    }
-                )
+        typical = everyone.mean()
+        rows.append({"subset": "unmatched", "metric": metric, **bounded(metric, typical, low, high), **how})
+        if metric == "aqi_debiased" and typical > 0:
+            share = bounded("surviving_share", chance[0] / typical, lo / typical, hi / typical)
+            rows.append(
+                {
+                    "subset": "topic-matched",
+                    "metric": "surviving_share",
+                    **share,
+                    "ci_method": "bootstrap of pairs, centred",
+                }
+            )
     return rows, null["silhouette"].numpy()
 
 

@@ -25,6 +25,7 @@ from ..statistics.resampling import (
     permutation_p,
     resolve_groups,
 )
+from ..statistics.rows import null_fields
 from .structure import (
     anisotropy,
     clusters,
@@ -121,11 +122,7 @@ def unsupervised(
                 clusters(rows_in, len(classes), method, seed), codes, permuted
             ).items():
                 nulls.append(values)
-                chance = (
-                    {"null_mean": values[1:].mean(), "null_sd": values[1:].std(ddof=1)}
-                    if len(values) > 2
-                    else {}
-                )
+                chance = null_fields(values[1:])
                 rows.append(
                     {
                         **about,

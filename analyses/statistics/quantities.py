@@ -65,7 +65,8 @@ _PREDICTION = (
     Quantity("codelength", "online codelength", POSITIVE, "lower", "bits"),
     Quantity("selectivity", "selectivity", SIGNED, "higher"),
     Quantity("unique_r2", "R² of this dimension alone", (-INF, 1.0), "higher"),
-    Quantity("unexplained_norm", "share of the reward direction left unexplained", UNIT, "lower", "share"),
+    Quantity("unexplained_norm", "relative length of the reward direction's unexplained part", UNIT, "lower"),
+    Quantity("unexplained_share", "unexplained share of the reward direction", UNIT, "lower", "share"),
 )
 _SEPARATION = (
     Quantity("silhouette", "silhouette", SIGNED, "higher"),

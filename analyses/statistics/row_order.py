@@ -15,8 +15,8 @@ def canonical_order(store: Any, rows: ArrayLike | None = None) -> Codes:
     """Indices that put rows in the order of their prompts, and of their positions in each.
 
     Whatever is seeded takes rows in this order, so that shuffling a store changes nothing. Prompts are
-    ordered by their ids; where those are whole numbers, which only count rows, by what they hold: texts,
-    and where these are missing or repeat, their activations.
+    ordered by their ids; where those are whole numbers, which only count rows, by what they hold: their
+    texts, and where these are missing or repeat, their activations and lens readings.
 
     Args:
         store: an activation store.
@@ -26,7 +26,8 @@ def canonical_order(store: Any, rows: ArrayLike | None = None) -> Codes:
     ids = group_codes(store.examples if store.ids is None else store.ids)
     keys = [np.asarray(store.positions), ids]
     if store.ids is None or all(str(name).isdigit() for name in store.ids):
-        keys += _contents(store)
+        named = [] if store.groups is None else [group_codes(store.groups)]  # of prompts that hold the same
+        keys += [*named, *_contents(store)]
     return np.lexsort([key[chosen] for key in keys])
 
 
@@ -44,19 +45,24 @@ def _contents(store: Any) -> list[NDArray[Any]]:
 
 
 def _digests(store: Any, examples: Codes) -> list[NDArray[Any]]:
-    """[rows] hash of the prompt's activations in the deepest layer of the first site of vectors, if any."""
+    """[rows] hash of the prompt's activations in the deepest layer of the first site of vectors, and lens."""
     sites = [site for site in store.sites if site not in ("embed", "lens")]
-    if not sites or not len(examples):
+    held = []
+    if sites:
+        layers = store.layers(sites[0])
+        held.append(np.asarray(store.activations(sites[0], layers[-1] if layers else None)))
+    if store.lens is not None:
+        held.append(np.moveaxis(np.asarray(store.lens.candidate_logits), 1, 0))
+    if not held or not len(examples):
         return []
-    layers = store.layers(sites[0])
-    values = np.ascontiguousarray(store.activations(sites[0], layers[-1] if layers else None))
     order = np.lexsort((np.asarray(store.positions), examples))
     ends = np.flatnonzero(np.diff(examples[order])) + 1
     found = np.empty(len(examples), dtype="S16")
     for mine in np.split(order, ends):
         digest = hashlib.blake2b(digest_size=8)
         for row in mine:
-            digest.update(values[row].tobytes())
+            for values in held:
+                digest.update(values[row].tobytes())
         found[mine] = digest.hexdigest()
     return [found]
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .quantities import quantity
+from .rows import bounded
 
 Floats = NDArray[np.float64]
 
@@ -106,7 +107,10 @@ def interval(
     lo, hi = np.quantile(known, [0.025, 0.975])
     # widen about the estimate by the same small-sample factor
     factor = quantile / 1.959964
-    return float(estimate - factor * (estimate - lo)), float(estimate + factor * (hi - estimate)), None
+    found = bounded(
+        metric, estimate, estimate - factor * (estimate - lo), estimate + factor * (hi - estimate)
+    )
+    return found["lo"], found["hi"], None
 
 
 def _on_logit(centre: float, half: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...hooks.errors import LayerprobeError
 from ..probes.checks import check_options, strength_grid
 from ..probes.duplicates import near_duplicate_notes
-from ..probes.methods import MethodName, find_method
+from ..probes.methods import MethodName, find_method, fitted_method
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
@@ -23,10 +23,12 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Count, Device, Label, Layers, Sites, Value
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
+from ..statistics.rows import bounded
 from .nested_baselines import nested_baselines
-from .nested_cv_view import draw
+from .nested_cv_view import draw, found
 from .nested_variance import METRICS, NestedScore, nested_score
 
+BEYOND = "the correction for smaller training sets passed the range, and is cut to it"
 CI_METHOD = "nested cross-validation (Bates, Hastie & Tibshirani 2104.00673)"
 DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression": "mse"}
 
@@ -35,6 +37,7 @@ DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression":
     title="How well can “{label}” be read off, by cross-validation?",
     group="read",
     guide="probes",
+    findings=found,
     picture=draw,
 )
 def nested_cv(
@@ -136,7 +139,7 @@ def nested_cv(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "method": method,
+        "method": fitted_method(method, task.kind),
         "target": task.name,
         "metric": chosen,
         "split": "nested_cv",
@@ -186,20 +189,20 @@ def _row(place: Place, score: NestedScore, metric: str, n_groups: int, level: fl
 
     half = float(stdtrit(n_groups - 1, (1 + level) / 2)) * score.error
     lo, hi = score.estimate - half, score.estimate + half
-    if metric in ("auroc", "balanced_accuracy", "accuracy"):
-        lo, hi = max(lo, 0.0), min(hi, 1.0)
+    if not score.error > 0:
+        lo = hi = np.nan
+    found = bounded(metric, score.estimate, lo, hi)
+    beyond = found["estimate"] != score.estimate and np.isfinite(score.estimate)
     return {
         "site": place.site,
         "layer": place.layer,
         "head": place.head,
-        "estimate": score.estimate,
-        "lo": lo if score.error > 0 else None,
-        "hi": hi if score.error > 0 else None,
+        **found,
         "ci_method": CI_METHOD if score.error > 0 else None,
         "standard_error": score.error,
         "naive_error": score.naive_error,
         "converged": score.converged,
-        "note": _why(score),
+        "note": BEYOND if beyond and score.error > 0 else _why(score),
     }
 
 

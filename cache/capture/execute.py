@@ -7,6 +7,7 @@ from pathlib import Path
 from ...hooks.errors import LayerprobeError
 from ..file.disk_space import bytes_of, check_disk_space
 from ..file.opening import read_columns, read_layout
+from ..file.provenance import rendered_moment
 from ..file.writer import StoreWriter
 from ..prompts.difference import prompt_difference
 from ..store.activations import ActivationStore
@@ -16,7 +17,7 @@ from .assembly import array_specs, batch_plan, batch_reads, file_contents, in_me
 from .job import CaptureJob
 from .nonfinite import warn_of_nonfinite
 from .pipeline import run_plan
-from .prepare import Prepared, prepare_options
+from .prepare import Prepared, check_same_tokens, prepare_options
 from .sinks import MemorySink
 
 
@@ -31,7 +32,11 @@ def run_job(job: CaptureJob) -> ActivationStore:
         held = _held(job, job.path)
         if held.complete:
             return held
-    prepared = prepare_options(job.model, job.table, job.request)
+    moment = rendered_moment(read_layout(job.path).volatile) if job.path is not None and exists else job.now
+    prepared = prepare_options(job.model, job.table, job.request, moment)
+    for path in (job.path if exists else None, job.like):
+        if path is not None:
+            check_same_tokens(path, read_columns(path), prepared)
     job.model.check_texts(prepared.lengths, "prompts")
     if job.shard is None:  # of shards it is said once, for all of them, by plan_shards
         prepared.unknown.warn(job.model.name, job.table)

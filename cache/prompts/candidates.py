@@ -111,6 +111,7 @@ def check_candidates(
                     f"prompt {ids[row]!r}: no variant of {answers[row][column]!r} ({columns[column]}) begins "
                     f"with a token of this vocabulary: choose another answer string"
                 )
+    _refuse_equal(answers, columns, ids)
     shared = [_shared(per_column, said) for per_column, said in zip(found, answers, strict=True)]
     rows = [row for row, common in enumerate(shared) if any(one[0] in common for one in found[row])]
     if rows:
@@ -136,6 +137,17 @@ def check_candidates(
         [[token for token in tokens if token not in common] for tokens in per_column]
         for per_column, common in zip(found, shared, strict=True)
     ]
+
+
+def _refuse_equal(answers: Sequence[Sequence[str]], columns: Sequence[str], ids: Sequence[str]) -> None:
+    """Of two lens columns neither may say what the other says: their difference would be zero throughout."""
+    rows = [row for row, said in enumerate(answers) if len(columns) == 2 and said[0] == said[1]]
+    if rows:
+        raise LayerprobeError(
+            f"{len(rows)} of {len(answers)} prompts have the same {columns[0]!r} and {columns[1]!r}, first "
+            f"{ids[rows[0]]!r} ({answers[rows[0]][0]!r}): give each prompt two different answers, or leave "
+            "those prompts out"
+        )
 
 
 def _shared(per_column: Sequence[Sequence[int]], answers: Sequence[str]) -> set[int]:

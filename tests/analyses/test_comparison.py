@@ -206,7 +206,8 @@ def test_any_number_of_checkpoints_is_compared_with_one(pair):
     base, instruct = pair["base"], pair["instruct"]
     stores = {"base": base, ("sft", "1"): base, "sft-2": base, "instruct": instruct}
     result = compare(stores, label="sensitive", by="sensitive", target="answer", foil="foil", **FAST)
-    against = result.table[result.table["reference"].notna()]
+    table = result.table
+    against = table[table["reference"].notna()]
     assert set(against["model"]) == {"sft/1", "sft-2", "instruct"} and set(against["reference"]) == {"base"}
     gap = differences(against)[lambda rows: rows["subset"] == SENSITIVE].set_index("model")["estimate"]
     assert gap["sft/1"] == gap["sft-2"] == 0 and gap["instruct"] > 5

@@ -5,11 +5,13 @@ from layerprobe.analyses.comparison.alikeness import (
     cka_biased,
     cka_debiased,
     effective_rank,
+    exchanged_groups,
     group_jackknife,
     procrustes_r2,
     rsa_spearman,
     zscore,
 )
+from layerprobe.analyses.comparison.geometry import cka_row
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -92,3 +94,63 @@ def test_jackknife_covers_the_cka_of_unrelated_features():
 def test_bad_shapes_are_named(rng):
     with pytest.raises(LayerprobeError, match="same rows"):
         cka_debiased(rng.normal(size=(5, 2)), rng.normal(size=(6, 2)))
+
+
+def grouped_features(seed, per_group, n_groups=40, width=30):
+    """Two sets of features that share nothing but which rows are variants of one item."""
+    rng = np.random.default_rng(seed)
+    of = np.repeat(np.arange(n_groups), per_group)
+
+    def one():
+        return rng.normal(size=(n_groups, width))[of] + 0.3 * rng.normal(size=(len(of), width))
+
+    return one(), one(), of
+
+
+def brute_grouped_hsic(k, m, groups):
+    """The product with m of the nearest matrix to k that is zero within groups with rows of sum zero."""
+    n = len(k)
+    apart = groups[:, None] != groups
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n) if apart[i, j]]
+    rows = np.zeros((n, len(pairs)))  # of the constraints: each row's sum
+    for place, (i, j) in enumerate(pairs):
+        rows[i, place] = rows[j, place] = 1
+    a, b = (np.array([v[i, j] for i, j in pairs]) for v in (k, m))
+    return 2 * float((a - rows.T @ np.linalg.lstsq(rows @ rows.T, rows @ a, rcond=None)[0]) @ b)
+
+
+@pytest.mark.parametrize(
+    "groups", [[0, 0, 1, 1, 2, 2, 3, 3, 4], [0, 0, 0, 0, 0, 1, 2, 3, 4, 5], list(range(9))]
+)
+def test_grouped_cka_is_that_of_brute_force(rng, groups):
+    groups = np.array(groups)
+    x, y = rng.normal(size=(len(groups), 3)), rng.normal(size=(len(groups), 4))
+    k, m = x @ x.T, y @ y.T
+    own = brute_grouped_hsic(k, k, groups) * brute_grouped_hsic(m, m, groups)
+    expected = brute_grouped_hsic(k, m, groups) / np.sqrt(own)
+    assert cka_debiased(x, y, groups) == pytest.approx(expected, abs=1e-9)
+    assert cka_debiased(x, 2 * x + 1, groups) == pytest.approx(1.0)
+    if len(set(groups)) == len(groups):
+        assert cka_debiased(x, y, groups) == pytest.approx(cka_debiased(x, y), abs=1e-12)
+
+
+@pytest.mark.parametrize("per_group", [1, 3, 8])
+def test_independent_features_of_grouped_rows_are_not_alike(per_group):
+    cka, rsa, missed = [], [], 0
+    for seed in range(20):
+        x, y, groups = grouped_features(seed, per_group)
+        row = cka_row(x, y, groups, 20, 0)
+        cka.append(row["estimate"])
+        rsa.append(rsa_spearman(x, y, groups=groups))
+        missed += not row["lo"] <= 0 <= row["hi"]
+        assert row["null_lo"] <= row["null_mean"] <= row["null_hi"] and abs(row["null_mean"]) < 0.06
+    assert abs(np.mean(cka)) < 0.02 and abs(np.mean(rsa)) < 0.02  # 0.3 and 0.5 with pairs of one group
+    assert missed <= 5
+
+
+def test_groups_are_exchanged_whole(rng):
+    groups = np.array([0, 0, 0, 1, 1, 2, 3, 3])
+    own, other = exchanged_groups(groups, rng)
+    met = {(int(a), int(b)) for a, b in zip(groups[own], groups[other], strict=True)}
+    assert len({a for a, _ in met}) == len({b for _, b in met}) == len(met) == 4
+    assert np.isnan(cka_debiased(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), [0, 0, 1, 1, 2, 2]))

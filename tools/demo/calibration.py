@@ -99,7 +99,8 @@ def readings(
 
 
 def _index_rows(result: Any, by: str, sides: tuple[str, str]) -> Iterator[dict[str, Any]]:
-    index = result.table[result.table["metric"] == "suppression_index"]
+    table = result.table
+    index = table[table["metric"] == "suppression_index"]
     found = set(result.frames["verdicts"].query("verdict != 'none'")["model"])
     one, other = (f"{by}={side}" for side in sides)
     for name, (model, reference) in MODELS.items():
