@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...hooks.errors import LayerprobeError
 from ..file.disk_space import bytes_of, check_disk_space
 from ..file.opening import read_columns, read_layout
 from ..file.provenance import rendered_moment
@@ -45,7 +46,13 @@ def run_job(job: CaptureJob) -> ActivationStore:
     else:
         _create(job, job.path, prepared)
     del prepared  # what was prepared makes room for what is opened
-    return open_store(job.path)
+    store = open_store(job.path)
+    if not store.complete or store.identity != job.identity:
+        raise LayerprobeError(
+            f"{job.path} was replaced by another process while it was captured: capture again, to another "
+            f"path"
+        )
+    return store
 
 
 def _held(job: CaptureJob, path: Path) -> ActivationStore:

@@ -71,6 +71,12 @@ def capture(
     Raises:
         LayerprobeError: before anything runs, for what does not fit (sites, rule, columns, long prompts,
             another capture in the same file, another process writing it, a full disk).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["base"], check=False)
+    >>> lp.capture(model, ["who was late ?", "the pilot"], sites="resid_post[2:4]", progress=False)
+    ActivationStore(resid_post: 2 layers x 2 rows x 96, float32, complete, tokens='last', in memory)
     """
     request = CaptureRequest(
         sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple

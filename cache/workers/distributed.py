@@ -57,6 +57,17 @@ def capture_shards(
     Raises:
         LayerprobeError: bad arguments, another capture under the same path, a shard that failed or whose
             workers died three times.
+
+    >>> import tempfile
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> prompts = lp.PromptTable(("a", "b"), ("who was late ?", "the pilot"), name="t")
+    >>> out = Path(tempfile.mkdtemp()) / "all.h5"
+    >>> options = {"sites": "embed", "progress": False, "load": {"check": False}}
+    >>> lp.capture_shards(  # doctest: +SKIP
+    ...     demo.models()["base"], prompts, out=out, workers=2, **options
+    ... ).n_rows
+    2
     """
     out = Path(out).expanduser()
     if workers < 1 or on not in ("process", "ray"):

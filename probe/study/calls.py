@@ -30,13 +30,16 @@ def calls(item: InStudy, study: Study, *, taken: Iterable[str]) -> Iterator[tupl
         yield name, chosen
 
 
+# they say how rows belong together, not what is asked
+NOT_TOLD = ("role", "side", "pair")
+
+
 def result_parts(item: AnalysisOptions) -> list[str | None]:
     """What tells this analysis from its like: columns, answers, another model, method, filter."""
-    named = item.named("classes", "numbers", "column", "answer", "loaded")
-    asked = item.named("classes", "numbers", "answer")
-    told = [_short(names) for name, names in named.items() if name in asked or not item.is_default(name)]
-    if "method" in item.reads and not item.is_default("method"):
-        told.append(str(getattr(item, "method")))  # noqa: B009
+    named = item.named("classes", "numbers", "column", "answer") | item.named("loaded")
+    told = [_short(names) for name, names in named.items() if name not in NOT_TOLD]
+    method = str(getattr(item, "method", "logistic"))
+    told += [] if method == "logistic" else [method]  # the usual one needs no saying
     return [*told, *(f"{k}_{v}" for k, v in item.where.items())]
 
 

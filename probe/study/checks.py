@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...analyses.statistics.resampling import label_structure
+from ...hooks.devices import read_device
 from ...hooks.errors import LayerprobeError
-from .adapters import weights_and_template
 from .nearest import suggest
 from .options import AnalysisOptions, InStudy
 from .row_filter import row_filter
@@ -45,20 +45,8 @@ def check_analyses(study: Study, prompts: PromptTable) -> None:
 
 def check_device(item: AnalysisOptions) -> None:
     """Refuse a device that there is not, before a night's capture rather than after it."""
-    device = getattr(item, "device", None)
-    if device is None:
-        return
-    import torch
-
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise LayerprobeError(f"device={device!r} is unknown; choose from cpu, cuda, cuda:1 ...") from None
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise LayerprobeError(
-            f"device={device!r}: this machine has {torch.cuda.device_count()} CUDA devices; leave it out to "
-            "compute on the CPU"
-        )
+    if "device" in item.reads:
+        read_device(getattr(item, "device"))  # noqa: B009
 
 
 def _check_groups(item: InStudy, prompts: PromptTable) -> None:
@@ -159,6 +147,8 @@ def _check_kind(item: InStudy, study: Study, prompts: PromptTable) -> None:
         )
     models = item.models or tuple(study.models)
     if item.kind == "two_by_two":
+        from ...analyses.comparison.factorial import weights_and_template
+
         keys = [weights_and_template(name) for name in models]
         if len(keys) != 4 or any(len(set(part)) != 2 for part in zip(*keys, strict=True)):
             raise LayerprobeError(

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +17,7 @@ from layerprobe.analyses.result.catalogue import listed, name_of
 from layerprobe.analyses.result.registry import find
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.cli.commands import names
+from layerprobe.probe.study.calls import result_parts
 from layerprobe.probe.study.checks import _check_structure
 from layerprobe.probe.study.options import options_of, table_of
 
@@ -53,11 +56,37 @@ def test_options_are_those_of_the_function(kind):
         assert field.description, f"{kind}: nothing is said of {name}"
 
 
+def test_the_page_on_studies_lists_every_kind_and_no_option_that_is_not():
+    page = (Path(__file__).parents[2] / "docs/study_file.md").read_text("utf-8").partition("| kind |")[2]
+    rows = dict(re.findall(r"^\| `(\w+)`(?: \(also `\w+`\))? \| (.*) \| \[", page, flags=re.M))
+    assert set(rows) == set(listed())
+    for kind, said in rows.items():
+        shown = re.sub(r"\([^)]*\)|;[^|]*|as `\w+`( but `\w+`)?", "", said)  # values in brackets, remarks
+        unknown = set(re.findall(r"`(\w+)`", shown)) - set(table_of(kind).model_fields)
+        assert not unknown, kind
+
+
 def test_what_was_not_said_is_left_to_the_analysis():
     asked = options_of("linear_probe")(label="y", layers=3, held_out="test", group="none", seed=0)
     assert asked.call_options() == {"label": "y", "layers": [3], "held_out": "test", "groups": None}
     assert options_of("patching")().option_columns() == ("role",)
     assert options_of("patching")(source="base").option_columns() == ()
+
+
+@pytest.mark.parametrize(
+    "kind, options, name",
+    [
+        ("linear_probe", {"label": ["a", "b"], "method": "ridge"}, "a_b-ridge"),
+        ("nested_cv", {"label": "a", "where": {"c": "x"}}, "a-c_x"),
+        ("contrast_probe", {"label": "a", "side": "s", "pair": "p"}, "a-ccs"),
+        ("patching", {}, "answer-foil-contrast"),
+        ("causal", {"source": "base"}, "answer-foil-base"),
+        ("compare", {"label": "a", "target": "t", "foil": "f", "by": "b"}, "a-t-f-b"),
+        ("generalisation", {"label": "a", "across": "d"}, "a-d"),
+    ],
+)
+def test_results_are_told_apart_by_what_was_asked(kind, options, name):
+    assert "-".join(result_parts(options_of(kind)(**options))) == name
 
 
 def test_the_methods_offered_are_those_there_are():
