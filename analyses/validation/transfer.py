@@ -14,6 +14,7 @@ from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Layers, Sites
 from ..result.registry import analysis
 from ..statistics.metrics import Predicted
 from ..statistics.resampling import STORED
@@ -37,8 +38,8 @@ def generalisation_matrix(
     *,
     label: str,
     method: str = "logistic",
-    sites: str | list[str] | None = None,
-    layers: list[int] | None = None,
+    sites: Sites = None,
+    layers: Layers = None,
     groups: Any = STORED,
     n_bootstrap: int = 1000,
     baselines: bool = True,
