@@ -34,6 +34,7 @@ Key = tuple[str, str]
     on="stores",
     least=4,
     passes_on=compare,
+    without=("sites", "reference"),
     aliases=("comparison_factorial",),
 )
 def two_by_two(

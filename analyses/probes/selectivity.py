@@ -50,7 +50,7 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     group="read",
     guide="probes",
     passes_on=linear_probe,
-    without=("metrics",),
+    without=("metrics", "positive", "permute", "n_permutations", "baselines"),
     picture=draw,
 )
 def selectivity(
