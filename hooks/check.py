@@ -126,7 +126,9 @@ def _compared(model: "Model") -> CheckReport:
     for compare in COMPARISONS:
         try:
             report = CheckReport((*report.findings, *compare(model)))
-        except (RuntimeError, TypeError, AttributeError, IndexError, KeyError) as error:
+        except LayerprobeError:
+            raise
+        except Exception as error:  # whatever an architecture that we do not know trips over
             raise LayerprobeError(
                 f"self-check of {model.name} (engine {model.engine.name}) failed: the model cannot be run on "
                 f"token ids alone ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]})"
@@ -248,14 +250,20 @@ def _hidden_states(model: "Model") -> list[Finding]:
     out = model.forward(ids, mask, sites=sites)
     body: Any = model.hf.get_submodule(model.anatomy.body)
     with torch.no_grad():
-        states = body(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        options = {**_no_cache(model), "output_hidden_states": True}
+        states = body(input_ids=ids, attention_mask=mask, **options).hidden_states
     if not states or len(states) != model.n_layers + 1:
         return [Finding("hidden states", None, 0.0, "this model gives none of its own")]
     normed = model.anatomy.final_norm is not None or model.anatomy.after_norm is not None
     by_site: dict[str, dict[str, tuple[Tensor, Tensor]]] = {site: {} for site in sites}
+    # Mamba's states begin after block 0
+    first = out.get(SiteAt("resid_post", 0))
+    late = first is not None and difference(first, states[0]) < difference(first, states[1])
     for at, value in out.items():
-        index = (at.layer or 0) + (at.site == "resid_post")
-        if not (normed and index == model.n_layers):  # transformers' last is after the final norm
+        index = (at.layer or 0) + (at.site == "resid_post") - late
+        if index < 0:
+            continue
+        if not (normed and index == model.n_layers - late):  # transformers' last is after the final norm
             by_site[at.site][str(at)] = (value, states[index])
     allowed = _tolerance(model)
     last = by_site["resid_post"].pop(f"resid_post[{model.n_layers - 1}]", None)
@@ -329,12 +337,16 @@ def _additive(model: "Model") -> list[Finding]:
     sums = _worst(whole, "additive blocks", allowed)
     first = _worst(upper, "additive blocks", allowed) if upper else sums
     second = _worst(lower, "additive blocks", allowed) if lower else sums
-    blamed = (
+    blamed: tuple[str, ...] = (
         ("resid_mid",) if sums.good else ("mlp_out",) if first.good else ("attn_out",) if second.good else ()
     )
     blamed = blamed or (("attn_out", "mlp_out", "resid_mid") if upper else ("attn_out", "mlp_out"))
     shown = first if sums.good else sums
     return [replace(shown, sites=blamed)]
+
+
+def _no_cache(model: "Model") -> dict[str, Any]:
+    return {"use_cache": False} if hasattr(model.config, "use_cache") else {}
 
 
 def _lens_is_logits(model: "Model") -> list[Finding]:
@@ -346,7 +358,7 @@ def _lens_is_logits(model: "Model") -> list[Finding]:
     resid = model.forward(ids, mask, sites=[last])[last]
     try:
         with torch.no_grad():
-            logits = model.hf(input_ids=ids, attention_mask=mask).logits
+            logits = model.hf(input_ids=ids, attention_mask=mask, **_no_cache(model)).logits
             read = model.lens.unembed(resid)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         why = f"it cannot be computed ({str(error).splitlines()[0][:200]})"

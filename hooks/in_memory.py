@@ -66,7 +66,12 @@ def pad(
 
 
 def run_texts(
-    model: "Model", texts: list[Any], sites: Sequence[SiteAt], tokens: str, batch_size: int
+    model: "Model",
+    texts: list[Any],
+    sites: Sequence[SiteAt],
+    tokens: str,
+    batch_size: int,
+    chat_options: Mapping[str, Any] | None = None,
 ) -> Activations:
     """Tokenise, batch by length, run and cut the padding off again."""
     if tokens not in ("all", "last", "first"):
@@ -75,7 +80,7 @@ def run_texts(
         )
     if not texts:
         raise LayerprobeError("no texts given: pass a list with at least one")
-    encodings = [model.encode(text) for text in texts]
+    encodings = [model.encode(text, chat_options=chat_options) for text in texts]
     model.check_texts([len(encoding) for encoding in encodings])
     order = sorted(range(len(texts)), key=lambda i: len(encodings[i]))
     values: dict[str, list[Any]] = {str(at): [None] * len(texts) for at in sites}

@@ -1,6 +1,6 @@
 """One model, whichever engine runs it: read its sites, get its logits, let it write, edit it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,14 +125,16 @@ class Model(ModelFacts):
         sites: Sequence[str | SiteAt] | str,
         tokens: str = "all",
         batch_size: int = 16,
+        chat_options: Mapping[str, Any] | None = None,
     ) -> Activations:
         """Activations of a few texts, in memory, for a look; `capture` is for many.
 
         Args:
-            texts: texts, or lists of chat messages.
+            texts: texts, lists of chat messages, or lists of token ids.
             sites: selections, as in `parse_sites`.
             tokens: "all", "last" or "first" (first that is not special).
             batch_size: texts run at once.
+            chat_options: for the chat template, as in `capture`.
         """
         return run_texts(
             self,
@@ -140,17 +142,27 @@ class Model(ModelFacts):
             self.parse_sites(sites),
             tokens,
             batch_size,
+            chat_options,
         )
 
-    def generate(self, texts: Sequence[Any] | str, max_new_tokens: int = 20, **options: Any) -> list[str]:
+    def generate(
+        self,
+        texts: Sequence[Any] | str,
+        max_new_tokens: int = 20,
+        *,
+        chat_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> list[str]:
         """The continuation of each text, greedy unless told otherwise, under the edits in force.
 
         Args:
             texts: texts, or lists of chat messages.
             max_new_tokens: at most so many.
+            chat_options: for the chat template, as in `capture`.
             **options: passed to transformers' `generate` (do_sample, temperature, ...).
         """
-        rows = [self.encode(t).input_ids for t in ([texts] if isinstance(texts, str) else texts)]
+        given = [texts] if isinstance(texts, str) else texts
+        rows = [self.encode(text, chat_options=chat_options).input_ids for text in given]
         lengths = [len(row) for row in rows]
         self.check_texts(lengths, "texts")
         ids, mask = pad(rows, side="left", device=self.device)

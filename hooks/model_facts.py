@@ -1,6 +1,7 @@
 """What a loaded model is: its sizes, its sites and their shapes, its lenses, its identity."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -210,9 +211,11 @@ class ModelFacts:
             return (edit_rules.inner_width(self.hf, self.anatomy, name, layer),)
         return (self.d_model,)
 
-    def encode(self, prompt: Any) -> Encoding:
-        """Tokenise a text or a list of chat messages, see `tokens.encode`."""
-        return encode(self.tokenizer, prompt)
+    def encode(
+        self, prompt: Any, *, chat_options: Mapping[str, Any] | None = None, now: datetime | None = None
+    ) -> Encoding:
+        """Tokenise a text, a list of chat messages, or token ids, see `tokens.encode`."""
+        return encode(self.tokenizer, prompt, chat_options, now=now)
 
     def check_tokenizer(self) -> None:
         """Raise where there is no fast tokenizer."""

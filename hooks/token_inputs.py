@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .architecture.names import Names
+from .architecture.names import PADDED_POSITIONS, Names
 from .errors import LayerprobeError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def context_length(config: Any, names: Names) -> int:
     value = names.value(config, "max_position_embeddings")
     if value is None or value <= 0:
         return 1 << 30
-    # RoBERTa's table begins with padding_idx + 1 unused rows
-    spare = getattr(config, "model_type", "") in ("roberta", "xlm-roberta")
+    # the table of some begins with padding_idx + 1 unused rows
+    spare = getattr(config, "model_type", "") in PADDED_POSITIONS
     return value - (int(config.pad_token_id or 0) + 1 if spare else 0)
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from numbers import Integral
+from typing import Any, TypeGuard
 
+from .chat_template import render_chat
 from .errors import LayerprobeError
 
 
@@ -28,25 +31,39 @@ class Encoding:
         return len(self.input_ids)
 
 
-def encode(tokenizer: Any, prompt: str | Sequence[Mapping[str, Any]]) -> Encoding:
+def encode(
+    tokenizer: Any,
+    prompt: str | Sequence[Mapping[str, Any]] | Sequence[int],
+    chat_options: Mapping[str, Any] | None = None,
+    *,
+    now: datetime | None = None,
+) -> Encoding:
     """Tokenise one prompt: a text with the tokenizer's own special tokens, messages through the chat
-    template.
+    template; token ids stay as they are.
 
     A chat template writes its special tokens itself, so none are added to what it rendered (as transformers
     does); a text that already begins with BOS does not get a second one.
 
     Args:
         tokenizer: a fast transformers tokenizer.
-        prompt: a text, or messages [{"role": ..., "content": ...}, ...], rendered with
-            add_generation_prompt=True.
+        prompt: a text, messages [{"role": ..., "content": ...}, ...], rendered with
+            add_generation_prompt=True unless told otherwise, or token ids.
+        chat_options: for the chat template, see `chat_template.checked_chat_options`.
+        now: the moment that a template which writes the date is told; None is the clock's.
 
     Raises:
         LayerprobeError: no fast tokenizer, no chat template, messages the template refuses, an empty prompt,
             one that is neither text nor messages, or text that no UTF-8 can hold.
     """
     check_tokenizer(tokenizer)
+    if is_token_ids(prompt):
+        return _encode_ids(tokenizer, prompt)
     chat = not isinstance(prompt, str)
-    text = prompt if isinstance(prompt, str) else render_chat(tokenizer, _checked_messages(prompt))
+    text = (
+        prompt
+        if isinstance(prompt, str)
+        else render_chat(tokenizer, _checked_messages(prompt), chat_options, now=now)
+    )
     try:
         out = tokenizer(
             text, add_special_tokens=not chat, return_offsets_mapping=True, return_attention_mask=False
@@ -59,6 +76,34 @@ def encode(tokenizer: Any, prompt: str | Sequence[Mapping[str, Any]]) -> Encodin
         ids, offsets = ids[1:], offsets[1:]
     if not ids:
         raise LayerprobeError(f"the prompt {text!r} has no tokens: give it some text")
+    special_ids = _special_ids(tokenizer)
+    return Encoding(ids, offsets, [i in special_ids for i in ids], text)
+
+
+def is_token_ids(prompt: Any) -> TypeGuard[Sequence[int]]:
+    """Whether a prompt is a sequence of token ids: whole numbers, at least one."""
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not len(prompt):
+        return False
+    return isinstance(prompt[0], Integral) and not isinstance(prompt[0], bool)
+
+
+def _encode_ids(tokenizer: Any, prompt: Sequence[int]) -> Encoding:
+    """Token ids as they are, with the text they stand for.
+
+    Their place in the text is known where the tokenizer gives the same ids for it; elsewhere every offset is
+    (0, 0).
+    """
+    ids = [int(token) for token in prompt]
+    known = len(tokenizer)
+    bad = next((token for token in ids if not 0 <= token < known), None)
+    if bad is not None:
+        raise LayerprobeError(f"token id {bad} is outside the vocabulary 0..{known - 1}: wrong tokenizer?")
+    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    again = tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+    )
+    same = list(again["input_ids"]) == ids
+    offsets = [(int(a), int(b)) for a, b in again["offset_mapping"]] if same else [(0, 0)] * len(ids)
     special_ids = _special_ids(tokenizer)
     return Encoding(ids, offsets, [i in special_ids for i in ids], text)
 
@@ -102,29 +147,6 @@ def check_tokenizer(tokenizer: Any) -> None:
             f"text: "
             "save one with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(folder)"
         )
-
-
-def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
-    """The text of chat messages under the tokenizer's template, ready for the assistant's turn.
-
-    Raises:
-        LayerprobeError: there is no template, or it refuses the messages.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise LayerprobeError(
-            "the prompt is a list of messages but the tokenizer has no chat template: give plain text, or "
-            "another model"
-        )
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
-            )
-        )
-    except Exception as error:  # templates raise whatever they like
-        raise LayerprobeError(
-            f"the chat template refuses these messages ({error}): check their roles and order"
-        ) from error
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

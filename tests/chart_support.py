@@ -9,15 +9,19 @@ def parts(chart):
     return spec.get("vconcat", [spec]), spec.get("datasets", {})
 
 
+def values_of(chart):
+    """[pictures] all rows of data of each of them, those of levels and labels too."""
+    found, datasets = parts(chart)
+    data = [part["data"] for part in found]
+    return [datasets[one["name"]] if "name" in one else one["values"] for one in data]
+
+
 def rows_of(chart):
     """[pictures] rows that each of them draws, without those of levels and labels."""
-    found, datasets = parts(chart)
-    drawn = []
-    for part in found:
-        data = part["data"]
-        values = datasets[data["name"]] if "name" in data else data["values"]
-        drawn.append([row for row in values if row.get("role", "curve") in ("curve", "site")])
-    return drawn
+    return [
+        [row for row in values if row.get("role", "curve") in ("curve", "site")]
+        for values in values_of(chart)
+    ]
 
 
 def is_map(rows):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from ..reading.pairing import model_key
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column, Columns
 from ..result.registry import analysis
-from ..result.words import p_value
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
@@ -24,7 +23,8 @@ from ..statistics.resampling import (
 )
 from ..statistics.same_prompts import merge_codes
 from ..statistics.shares import share_interval
-from .counts import PairCounts, mcnemar, pair_counts, rate_parts
+from .counts import mcnemar, pair_counts, rate_parts
+from .on_pairs_view import draw, found
 
 
 def parse_answer(text: str, options: Sequence[str]) -> str | None:
@@ -46,7 +46,15 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
     return next(option for option in options if option.lower() == found.group(1).lower())
 
 
-@analysis(title="What do the models answer?", group="lens", guide="contrastive_pairs", on="stores")
+@analysis(
+    title="What do the models answer?",
+    group="lens",
+    guide="contrastive_pairs",
+    on="stores",
+    without=("generations",),
+    findings=found,
+    picture=draw,
+)
 def behaviour(
     stores: Any,
     *,
@@ -58,7 +66,7 @@ def behaviour(
     generations: Mapping[Any, Sequence[str]] | None = None,
     model: Any = None,
     variants: Variants = "max",
-    right_when: str = "beats_foil",
+    right_when: Literal["beats_foil", "top"] = "beats_foil",
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> AnalysisResult:
@@ -239,26 +247,3 @@ def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[
         ]
     )
     return {name: names == name for name in np.unique(names)}
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """One sentence per model, method and subset."""
-    sentences = []
-    tests = int((result.table["metric"] == "mcnemar").sum())
-    for key, part in result.table.groupby(["model", "method", "subset"], sort=False):
-        model, method, subset = (str(name) for name in key)
-        rows: Any = part.set_index("metric")
-        value = rows["estimate"]
-        counts = PairCounts(*(float(value[name]) for name in "abcd"))
-        mar, test = rows.loc["mar_conditional"], rows.loc["mcnemar"]
-        span = f" [{mar['lo']:.1%}, {mar['hi']:.1%}]" if "lo" in mar and not pd.isna(mar["lo"]) else ""
-        where = "" if subset == "all" else f" where {subset}"
-        adjusted = f" (q {p_value(test['q'])} over {tests} tests)" if tests > 1 else ""
-        sentences.append(
-            f"{model}{where} ({method}, {counts.n:.0f} pairs): right on {value['accuracy_target']:.1%} of "
-            f"targets and {value['accuracy_contrast']:.1%} of contrasts. Both members of a pair are right in "
-            f"{counts.a:.0f}, only the target in {counts.b:.0f}, only the contrast in {counts.c:.0f}, "
-            f"neither in {counts.d:.0f}: misfired-alignment rate {mar['estimate']:.1%}{span}, its reverse "
-            f"(BR) {value['br_conditional']:.1%}, exact McNemar p {p_value(test['p'])}{adjusted}."
-        )
-    return sentences

@@ -1,32 +1,94 @@
-"""A behaviour result in sentences and in a figure."""
+"""A behaviour result in findings and in a picture."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .on_pairs import summarise as summarise
+from ..result.findings import Claim, Finding, Number, Test
+from ..result.rows import records
+from ..result.words import missing, subset_words
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
     from ..result.analysis import AnalysisResult
 
+UNLIKE = Claim(
+    "targets answered unlike contrasts",
+    found="target and contrast are not answered alike",
+    not_found="no evidence that target and contrast are answered unlike",
+    not_tested="the rate is undefined, for no contrast is answered rightly",
+)
+CELLS = (
+    ("a", "both right in"),
+    ("b", "only the target in"),
+    ("c", "only the contrast in"),
+    ("d", "neither in"),
+)
+METHODS = {"logits": "by logits", "generated": "by generated text"}
 
-def draw(result: "AnalysisResult") -> "Figure":
-    """MAR and BR of every model and subset, with intervals."""
-    import plotly.graph_objects as go
 
-    figure = go.Figure()
-    for metric, name in (
-        ("mar_conditional", "MAR: target wrong where contrast right"),
-        ("br_conditional", "BR: the reverse"),
-    ):
-        part = result.table[result.table["metric"] == metric]
-        labels = [f"{row['model']}, {row['subset']} ({row['method']})" for _, row in part.iterrows()]
-        up, down = part["hi"] - part["estimate"], part["estimate"] - part["lo"]
-        figure.add_bar(
-            x=labels,
-            y=part["estimate"],
-            name=name,
-            error_y={"type": "data", "array": up, "arrayminus": down, "symmetric": False},
-        )
-    figure.update_layout(template="plotly_white", yaxis_title="rate", barmode="group", yaxis_tickformat=".0%")
-    return figure
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per model, method and subset, by McNemar's test; all prompts by logits lead."""
+    table = result.table
+    looks = int((table["metric"] == "mcnemar").sum())
+    out: list[Finding] = []
+    for model, mine in table.groupby("model", sort=False):
+        for (method, subset), part in mine.groupby(["method", "subset"], sort=False):
+            rows = {row["metric"]: row for row in records(part)}
+            rate, test = rows["mar_conditional"], rows["mcnemar"]
+            first = not any(finding.model == model for finding in out)
+            numbers = (
+                Number("pairs", rate["n"], unit="count"),
+                *(Number(words, rows[cell]["estimate"], unit="count") for cell, words in CELLS),
+                _share("right on targets", rows["accuracy_target"]),
+                _share("right on contrasts", rows["accuracy_contrast"]),
+                _share("the reverse, bias rate", rows["br_conditional"]),
+            )
+            exact = Test(p=test["q"], looks=looks, name="exact McNemar")
+            undefined = missing(rate["estimate"])
+            out.append(
+                Finding.of(
+                    rate,
+                    UNLIKE,
+                    "not_tested" if undefined else None,
+                    test=None if undefined else exact,
+                    subset=None if subset == "all" else subset,
+                    method=METHODS.get(str(method), method),
+                    numbers=tuple(one for one in numbers if one.value == one.value),
+                    n=None,
+                    n_groups=None,
+                    lead=first,
+                )
+            )
+    return out
+
+
+def _share(name: str, row: dict[str, Any]) -> Number:
+    lo, hi = (None if missing(row.get(end)) else row[end] for end in ("lo", "hi"))
+    return Number(name, row["estimate"], lo=lo, hi=hi, unit="share")
+
+
+RATES = {
+    "mar_conditional": "MAR: target wrong, contrast right",
+    "br_conditional": "BR: contrast wrong, target right",
+}
+
+
+def draw(result: "AnalysisResult") -> Any:
+    """Misfired-alignment rate and its reverse of every model and subset, with intervals."""
+    from ..result.charts import forest
+
+    table = result.table
+    rows = table[table["metric"].isin(RATES) & table["estimate"].notna()]
+    methods = rows["method"].nunique() > 1
+    words = [
+        ("all pairs" if row["subset"] == "all" else subset_words(row["subset"]))
+        + (f", {METHODS.get(row['method'], row['method'])}" if methods else "")
+        for row in records(rows)
+    ]
+    return forest(
+        rows.assign(pairs=words),
+        y="pairs",
+        x_title="share of the pairs whose other member is right",
+        colour="model",
+        facet="metric",
+        titles=RATES,
+        title="Where only one member of a pair is answered rightly",
+    )

@@ -12,15 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..lens.suppression import subsets_of, trajectory_of
 from ..lens.suppression_index import CI, Draws, read_subset
 from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Answer, Column, Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
 from ..statistics.rows import from_draws
 from .alikeness import group_jackknife
+from .factorial_view import draw, found
 from .geometry import JACKKNIFE, crossfit_norm, halves, triple
 from .models import compare, lens_columns
 
@@ -34,16 +37,18 @@ Key = tuple[str, str]
     on="stores",
     least=4,
     passes_on=compare,
-    without=("sites", "reference"),
+    without=("reference", "sites", "models"),
+    findings=found,
+    picture=draw,
     aliases=("comparison_factorial",),
 )
 def two_by_two(
-    stores: Mapping[Key, Any],
+    stores: Mapping[Any, ActivationStore],
     *,
-    target: str | None = None,
-    foil: str | None = None,
-    by: str | None = None,
-    label: str | None = None,
+    target: Answer | None = None,
+    foil: Answer | None = None,
+    by: Column | None = None,
+    label: Label | None = None,
     groups: Any = STORED,
     site: str = "resid_post",
     seed: int = 0,
@@ -53,12 +58,12 @@ def two_by_two(
     """Tuning and template effects with the other factor held fixed, and their interaction.
 
     Args:
-        stores: keys (weights, template), two values of each; the first weights and the first template are the
-            reference.
-        target: lens column of the answer.
-        foil: lens column of the foil.
-        by: a column splitting the prompts for suppression.
-        label: a two-valued column for class differences and directions.
+        stores: keys (weights, template) or names WEIGHTS-TEMPLATE, such as `instruct-chat`, two values of
+            each; the first weights and the first template are the reference.
+        target: label column of the answer (lens), as in `suppression`.
+        foil: label column of the foil (lens).
+        by: label column that splits the prompts for suppression.
+        label: label column with two values, for class differences and directions.
         groups: rows that belong together.
         site: the site compared.
         seed: of all draws.
@@ -66,15 +71,35 @@ def two_by_two(
         **options: passed to `compare`.
 
     Returns:
-        kind `comparison_factorial`: `compare`'s rows with a column `effect` ("instruct − base | plain", "chat
-        − plain | base", …), and rows with effect "interaction": `mean_shift` per layer, and
-        `suppression_index` per subset. Notes say whether the rows of the two templates stand at the same
-        token.
+        kind `two_by_two`: `compare`'s rows with a column `effect` ("instruct − base | plain", "chat
+        − plain | base", …), and rows with effect "interaction": `mean_shift` per layer (in units of the
+        reference's spread), and `suppression_index` per subset (logits). Notes say whether the rows of the
+        two templates stand at the same token.
 
     Raises:
         LayerprobeError: not a full two by two, prompts that do not match, or a template that rewrites the
             prompt's tokens.
+
+    Source: the control of the template is that of 2605.24583.
+
+    >>> from layerprobe.cache.store.memory import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(2, 40, 4))
+    >>> stores = {
+    ...     (weights, template): from_arrays(
+    ...         {"resid_post": x + 3 * (weights == "it") * np.eye(4)[0] + 0.1 * rng.normal(size=x.shape)},
+    ...         groups=np.arange(40),
+    ...         labels={"kind": np.arange(40) % 2},
+    ...     )
+    ...     for weights in ("base", "it")
+    ...     for template in ("plain", "chat")
+    ... }
+    >>> result = two_by_two(stores, n_bootstrap=20, n_permutations=20)
+    >>> shift = result.table.query("metric == 'mean_shift' and layer == 1").set_index("effect")["estimate"]
+    >>> bool(shift["it − base | chat"] > 1 > 0.1 > abs(shift["interaction"]))
+    True
     """
+    stores = keyed(stores)
     weights, templates = factors(stores)
     contained, same_token = check_alignment(stores, weights, templates)
     tables, verdicts = [], []
@@ -83,7 +108,7 @@ def two_by_two(
         ((w, templates[1]), (w, templates[0]), f"{templates[1]} − {templates[0]} | {w}") for w in weights
     ]
     for new, old, effect in pairs:
-        found = compare(
+        pair = compare(
             {old: stores[old], new: stores[new]},
             target=target,
             foil=foil,
@@ -95,9 +120,9 @@ def two_by_two(
             n_bootstrap=n_bootstrap,
             **options,
         )
-        tables.append(found.table.assign(effect=effect))
-        if "verdicts" in found.frames:
-            verdicts.append(found.frames["verdicts"])
+        tables.append(pair.table.assign(effect=effect))
+        if "verdicts" in pair.frames:
+            verdicts.append(pair.frames["verdicts"])
     paired = pair_stores(stores, (weights[0], templates[0]))
     codes = resolve_groups(paired.stores[paired.reference], groups)[paired.order[paired.reference]]
     names = {key: "/".join(key) for key in stores}
@@ -131,7 +156,7 @@ def two_by_two(
         f"{'' if same_token == 1 else elsewhere}."
     )
     return AnalysisResult(
-        kind="comparison_factorial",
+        kind="two_by_two",
         table=table,
         frames=frames,
         notes=(note,),
@@ -147,11 +172,33 @@ def two_by_two(
     )
 
 
+def keyed(stores: Mapping[Any, ActivationStore]) -> dict[Key, ActivationStore]:
+    """Stores by (weights, template), also where models are named WEIGHTS-TEMPLATE."""
+    return {
+        key if isinstance(key, tuple) and len(key) == 2 else weights_and_template(key): store
+        for key, store in stores.items()
+    }
+
+
+def weights_and_template(name: Any) -> Key:
+    """Weights and template of a model by its name.
+
+    >>> weights_and_template("llama-8b-chat")
+    ('llama-8b', 'chat')
+    """
+    weights, _, template = name.rpartition("-") if isinstance(name, str) else ("", "", "")
+    if not weights or not template:
+        raise LayerprobeError(
+            f'two_by_two takes keys (weights, template), such as ("instruct", "chat"), or names '
+            f"WEIGHTS-TEMPLATE, and {name!r} is neither; name the four base-plain, base-chat, "
+            "instruct-plain, instruct-chat"
+        )
+    return weights, template
+
+
 def factors(stores: Mapping[Key, Any]) -> tuple[list[str], list[str]]:
     """The two weights and the two templates, in the order given."""
     keys = list(stores)
-    if any(not isinstance(key, tuple) or len(key) != 2 for key in keys):
-        raise LayerprobeError('two_by_two takes keys (weights, template), such as ("instruct", "chat")')
     weights, templates = (list(dict.fromkeys(key[i] for key in keys)) for i in (0, 1))
     if len(weights) != 2 or len(templates) != 2 or len(keys) != 4:
         raise LayerprobeError(

@@ -1,6 +1,6 @@
 """Per layer: how a model's activations differ from the reference's on the same prompts, labels aside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def subsample_groups(groups: NDArray[np.int64], most: int, seed: int) -> NDArray
 def geometry_rows(
     paired: Paired,
     site: str,
-    layer: int | None,
+    layers: Mapping[str, int | None],
     groups: NDArray[np.int64],
     *,
     max_rows: int,
@@ -60,18 +60,31 @@ def geometry_rows(
 
     CKA and RSA compare all pairs of rows: with more than `max_rows` rows they use randomly chosen whole
     groups.
+
+    Args:
+        paired: the models.
+        site: compared.
+        layers: by model, of the reference and of those compared with it here.
+        groups: [rows] codes.
+        max_rows: for what compares pairs.
+        n_permutations: of the null.
+        seed: of all draws.
     """
     rows = subsample_groups(groups, max_rows, seed)
     few = subsample_groups(groups, min(max_rows, 200), seed)
     values = {}
-    for name in paired.stores:
+    for name, layer in layers.items():
         values[name] = paired.activations(name, site, layer)
         check_finite(values[name], site=f"{name}: {site}", layer=layer, ids=paired.ids)
     of_group = codes(groups[rows])
     ranks = {name: rank_values(v[rows], of_group, seed) for name, v in values.items()}
+    deeper = any(paired.depth(name) != paired.depth(paired.reference) for name in layers)
     base, top = values[paired.reference], ranks[paired.reference]
     for name, v in values.items():
-        common = {"model": name, "site": site, "layer": layer, "ci_method": JACKKNIFE, "seed": seed}
+        common = {"model": name, "site": site, "ci_method": JACKKNIFE, "seed": seed}
+        common |= where_of(paired, name, layers)
+        if name == paired.reference and deeper:
+            continue  # said with the models of its own depth
         yield {
             **common,
             **triple("effective_rank", jackknife_interval(*ranks[name])),
@@ -116,6 +129,8 @@ def geometry_rows(
                 jackknife_interval(ranks[name][0] - top[0], ranks[name][1] - top[1]),
             ),
         }
+        if v.shape != base.shape:
+            continue
         yield {
             **common,
             "metric": "mean_shift",
@@ -123,6 +138,14 @@ def geometry_rows(
             **size(groups, np.arange(len(groups))),
             **shift_row(v - base, base, groups, seed),
         }
+
+
+def where_of(paired: Paired, name: str, layers: Mapping[str, int | None]) -> dict[str, Any]:
+    """Fields that say where: the layer, and for a model of another depth which of the reference's it met."""
+    own, theirs = layers[name], layers[paired.reference]
+    if own is None or theirs is None or paired.depth(name) == paired.depth(paired.reference):
+        return {"layer": own}
+    return {"layer": own, "reference_layer": theirs, "depth": own / max(paired.depth(name) - 1, 1)}
 
 
 def codes(groups: NDArray[np.int64]) -> NDArray[np.int64]:

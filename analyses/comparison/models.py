@@ -16,7 +16,7 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column, Label, ModelName, Permute, Sites
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, cluster_bootstrap_weights, resolve_groups
-from .geometry import did_rows, geometry_rows
+from .geometry import did_rows, geometry_rows, where_of
 from .models_view import draw, found
 from .through_lens import lens_kl_rows, lens_rows
 from .transfer_of_directions import direction_rows
@@ -85,7 +85,9 @@ def compare(
         `effective_rank_difference`, `mean_shift`, `class_difference_change`, `direction_cosine` with
         `_ceiling` and `_ratio`, `transfer_auroc`, `reference_auroc`, `own_auroc`, `transfer_accuracy`,
         `transfer_accuracy_recentred`, `lens_kl`, and all of `suppression`'s. Frame `verdicts` as in
-        `suppression`, with one row per model and subset.
+        `suppression`, with one row per model and subset. A model with more or fewer blocks than the reference
+        meets it at the nearest relative depth, l / (L − 1): `layer` is the model's own, `reference_layer`
+        whom it met, `depth` where that is.
 
     Raises:
         LayerprobeError: stores that do not hold the same prompts, labels that differ, nothing to compare.
@@ -211,29 +213,29 @@ def _geometry(
     weights = np.concatenate(
         [np.ones((1, len(groups))), cluster_bootstrap_weights(groups, n_bootstrap, seed)]
     )
-    places = [(site, layer) for site in wanted for layer in paired.shared_layers(site)]
+    places = [(site, layers) for site in wanted for layers in paired.places(site)]
     if progress:
         from tqdm.auto import tqdm
 
         places = tqdm(places, desc="compare", unit="layer")
     rows: list[dict[str, Any]] = []
     changes: dict[str, list[Any]] = {name: [] for name in paired.stores if name != paired.reference}
-    for site, layer in places:
+    for site, layers in places:
         rows += geometry_rows(
-            paired, site, layer, groups, max_rows=max_rows, n_permutations=n_permutations, seed=seed
+            paired, site, layers, groups, max_rows=max_rows, n_permutations=n_permutations, seed=seed
         )
         if labels is None:
             continue
-        base = paired.activations(paired.reference, site, layer)
-        for name in changes:
+        base = paired.activations(paired.reference, site, layers[paired.reference])
+        for name in (name for name in layers if name != paired.reference):
             fields = {
                 "model": name,
                 "reference": paired.reference,
                 "site": site,
-                "layer": layer,
+                **where_of(paired, name, layers),
                 "target": label,
             }
-            mine = paired.activations(name, site, layer)
+            mine = paired.activations(name, site, layers[name])
             rows += direction_rows(fields, mine, base, labels, groups, weights, seed)
             if mine.shape == base.shape:
                 changes[name].append((fields, mine - base, base))

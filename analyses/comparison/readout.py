@@ -1,15 +1,24 @@
 """What tuning wrote into activations on unrelated text, read as tokens (Minder et al. 2025, 2510.13900)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..reading.pairing import pair_stores
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Count, ModelName
 from ..result.registry import analysis
+from ..statistics.resampling import STORED, resolve_groups
 from .geometry import codes, halves
+from .readout_view import draw, found
+
+if TYPE_CHECKING:
+    from ...hooks.model import Model
 
 
 @analysis(
@@ -19,16 +28,19 @@ from .geometry import codes, halves
     guide="base_vs_instruct",
     on="stores",
     least=2,
+    findings=found,
+    picture=draw,
+    frames={"tokens": "Tokens that the mean difference points to, by layer"},
     aliases=("comparison_readout",),
 )
 def mean_difference_readout(
-    stores: dict[Any, Any],
+    stores: Mapping[Any, ActivationStore],
     *,
-    model: Any,
-    reference: Any = None,
+    model: "Model",
+    reference: ModelName | None = None,
     site: str = "resid_post",
-    top_k: int = 10,
-    groups: Any = None,
+    top_k: Count = 10,
+    groups: Any = STORED,
     seed: int = 0,
 ) -> AnalysisResult:
     """Tokens that the mean activation difference between two models points to, per layer.
@@ -36,10 +48,11 @@ def mean_difference_readout(
     Args:
         stores: model name -> store of the same, preferably unrelated, prompts.
         model: the tuned model, whose final norm and unembedding read the difference.
-        reference: key of the model subtracted; the first by default.
-        site: a site of the stream's width.
+        reference: key of the model subtracted (default: the first).
+        site: a site as wide as the residual stream.
         top_k: tokens shown per layer.
-        groups: rows that belong together, for the split-half agreement; None: each prompt its own.
+        groups: rows that belong together, for the split-half agreement; default: the stores' groups where
+            they have some; None: each prompt its own.
         seed: of the halves.
 
     Returns:
@@ -49,11 +62,24 @@ def mean_difference_readout(
 
     Raises:
         LayerprobeError: stores that do not match, or a site of another width.
-    """
-    from ..statistics.resampling import resolve_groups
 
+    Source: Minder et al. 2025 (2510.13900).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["base"], dtype="float32", check=False)
+    >>> x = np.random.default_rng(0).normal(size=(1, 20, model.d_model))
+    >>> word = model.tokenizer.convert_tokens_to_ids("unknown")
+    >>> moved = x + 9 * model.lens.head.unembed.weight[word].detach().numpy()
+    >>> stores = {name: lp.from_arrays({"resid_post": v}) for name, v in (("base", x), ("it", moved))}
+    >>> result = mean_difference_readout(stores, model=model)
+    >>> result.frames["tokens"]["token"].iloc[0]
+    'unknown'
+    """
     paired = pair_stores(stores, reference)
     store = paired.stores[paired.reference]
+    if groups is STORED and store.groups is None:
+        groups = None
     of_group = codes(resolve_groups(store, groups)[paired.order[paired.reference]])
     half = halves(of_group, seed)
     rows, tokens = [], []
@@ -108,43 +134,9 @@ def mean_difference_readout(
                 if scale > 0
                 else []
             )
-    import pandas as pd
-
     return AnalysisResult(
-        kind="comparison_readout",
+        kind="mean_difference_readout",
         table=tidy(rows),
         frames={"tokens": pd.DataFrame(tokens)},
         provenance={"site": site, "reference": paired.reference, "seed": seed},
     )
-
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """Per model: the layer with the most reproducible difference, and its tokens."""
-    sentences = []
-    for model, part in result.table.groupby("model", sort=False):
-        if part["estimate"].isna().all():
-            sentences.append(
-                f"{model} and {part['reference'].iloc[0]} do not differ on these {part['n'].iloc[0]} prompts."
-            )
-            continue
-        best = part.iloc[int(np.nanargmax(part["estimate"].to_numpy(dtype=float)))]
-        shown = result.frames["tokens"].query("model == @model and layer == @best.layer").head(5)["token"]
-        sentences.append(
-            f"{model} minus {best['reference']} on {best['n']} prompts: the mean difference is most "
-            f"reproducible at {best['site']}[{best['layer']}] "
-            f"(split-half cosine {best['estimate']:.2f}) and reads as {', '.join(map(repr, shown))}."
-        )
-    return sentences
-
-
-def draw(result: AnalysisResult) -> Any:
-    """Split-half cosine of the mean difference per layer."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for model, part in result.table.groupby("model", sort=False):
-        figure.add_scatter(x=part["layer"], y=part["estimate"], name=str(model), mode="lines+markers")
-    figure.update_layout(
-        template="plotly_white", xaxis_title="layer", yaxis_title="split-half cosine of the mean difference"
-    )
-    return figure

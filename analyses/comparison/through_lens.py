@@ -19,8 +19,9 @@ from ..lens.suppression_index import (
 )
 from ..lens.suppression_rows import add_index_p, contrast_rows, gap_p, paired_rows, subset_rows, verdict
 from ..lens.trajectories import Trajectory
-from ..reading.pairing import Paired
+from ..reading.pairing import Paired, matched_layers
 from ..statistics.rows import from_draws
+from .geometry import where_of
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +61,13 @@ def lens_rows(
     for name, trajectory in trajectories.items():
         if name != paired.reference:
             rows += _model_minus_reference(
-                name, paired.reference, trajectory, readings, draws, n_permutations
+                name,
+                paired.reference,
+                trajectory,
+                trajectories[paired.reference],
+                readings,
+                draws,
+                n_permutations,
             )
     return rows, pd.DataFrame(verdicts)
 
@@ -69,12 +76,13 @@ def _model_minus_reference(
     name: str,
     reference: str,
     trajectory: Trajectory,
+    theirs: Trajectory,
     readings: Mapping[str, Mapping[str, SubsetReading]],
     draws: Draws,
     n: int,
 ) -> list[dict[str, Any]]:
     rows = []
-    subsets = list(readings[name])
+    subsets, met = list(readings[name]), met_layers(trajectory, theirs)
     for subset in subsets:
         one, two = readings[name][subset], readings[reference][subset]
         common = {
@@ -85,7 +93,7 @@ def _model_minus_reference(
             "n_groups": draws.n_groups(one.rows),
             "ci_method": CI,
         }
-        found = paired_rows(trajectory, one, two, common)
+        found = paired_rows(trajectory, one, two, common, met=met)
         null = sign_flip_null(one.scores - two.scores, draws.groups, n, draws.seed)
         found[0].update(gap_p(*null))
         rows += found
@@ -93,6 +101,13 @@ def _model_minus_reference(
         for other in subsets[number + 1 :] if len(subsets) > 1 else []:
             rows.append(_interaction(name, reference, subset, other, readings, draws, n))
     return rows
+
+
+def met_layers(own: Trajectory, other: Trajectory) -> tuple[int, ...] | None:
+    """The other's layer that each of ours meets by relative depth; `None` where layers are the same."""
+    if own.layers == other.layers and own.n_layers == other.n_layers:
+        return None
+    return matched_layers(own.layers, own.n_layers, other.layers, other.n_layers)
 
 
 def _interaction(
@@ -150,6 +165,8 @@ def lens_kl_rows(
         if ids.shape != theirs.shape or (ids != theirs).any():
             continue  # different tokenizers: there is no common set of outcomes
         one, two = outcomes(store.lens, paired.order[name]), outcomes(reference, order)
+        met = lens_places(paired, name)
+        two = two[[list(reference.layers).index(layer) for layer in met]]
         kl = np.sum(two * (np.log(np.maximum(two, 1e-30)) - np.log(np.maximum(one, 1e-30))), axis=-1)
         for subset, mask in subsets.items():
             means = weighted_mean(kl.T, draws.weights * mask)
@@ -158,7 +175,7 @@ def lens_kl_rows(
                     "model": name,
                     "reference": paired.reference,
                     "subset": subset,
-                    "layer": int(layer),
+                    **where_of(paired, name, {name: int(layer), paired.reference: met[position]}),
                     "metric": "lens_kl",
                     **from_draws("lens_kl", means[:, position]),
                     "ci_method": CI,
@@ -166,6 +183,12 @@ def lens_kl_rows(
                     "n_groups": draws.n_groups(mask),
                     "note": "nats, over the candidates and all other tokens as one: a lower bound",
                 }
+
+
+def lens_places(paired: Paired, name: str) -> tuple[int, ...]:
+    """The reference's lens layer that each of a model's lens layers meets."""
+    own, other = (tuple(map(int, paired.stores[one].lens.layers)) for one in (name, paired.reference))
+    return matched_layers(own, paired.depth(name), other, paired.depth(paired.reference))
 
 
 def outcomes(lens: Any, order: NDArray[np.int64]) -> Floats:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column, Count, Draws, Positive
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, resolve_groups
+from ..statistics.row_order import canonical_order
 from .suppression_index import Draws as Resampling
 from .suppression_index import SubsetReading, read_subset
 from .suppression_rows import add_index_p, contrast_rows, subset_rows, trust_frame, verdict
@@ -110,10 +112,11 @@ def suppression(
     >>> finding.verdict, [int(one.value) for one in finding.numbers if one.unit == "layers"]
     ('found', [5])
     """
-    trajectory = trajectory_of(store, target, foil, variants=variants, model=model, lens=lens)
-    codes = resolve_groups(store, groups)
+    order = canonical_order(store)
+    trajectory = trajectory_of(store, target, foil, variants=variants, model=model, lens=lens).select(order)
+    codes = resolve_groups(store, groups)[order]
     draws = Resampling.make(codes, n_bootstrap=n_bootstrap, n_splits=n_splits, seed=seed)
-    subsets = subsets_of(store, by)
+    subsets = {name: mask[order] for name, mask in subsets_of(store, by).items()}
     readings = {name: read_subset(trajectory, rows, draws) for name, rows in subsets.items()}
     rows = [
         row for name, reading in readings.items() for row in subset_rows(trajectory, name, reading, draws)
@@ -135,7 +138,7 @@ def suppression(
     return AnalysisResult(
         kind="suppression",
         table=table,
-        scores=_scores(store, readings),
+        scores=_scores(np.asarray(store.ids)[order], readings),
         frames={
             name: frame.assign(model=store.model_name)
             for name, frame in {"verdicts": verdicts, **trust_frame(table, trust_kl)}.items()
@@ -203,15 +206,15 @@ def subsets_of(store: ActivationStore, by: str | None) -> dict[str, NDArray[np.b
     """Subset name -> mask of rows: "all", or one "column=value" per value."""
     if by is None:
         return {"all": np.ones(store.n_rows, dtype=bool)}
-    values = np.asarray(store.labels(by)).astype(str)
-    return {f"{by}={value}": values == value for value in np.unique(values)}
+    labelled = read_classes(store, by, least=1)
+    of_row = np.full(store.n_rows, -1)
+    of_row[labelled.rows] = labelled.codes
+    return {f"{by}={value}": of_row == code for code, value in enumerate(labelled.classes)}
 
 
-def _scores(store: ActivationStore, readings: Mapping[str, SubsetReading]) -> pd.DataFrame:
+def _scores(ids: NDArray[Any], readings: Mapping[str, SubsetReading]) -> pd.DataFrame:
     parts = [
-        pd.DataFrame(
-            {"id": np.asarray(store.ids)[r.rows], "site": "lens", "subset": name, "score": r.scores[r.rows]}
-        )
+        pd.DataFrame({"id": ids[r.rows], "site": "lens", "subset": name, "score": r.scores[r.rows]})
         for name, r in readings.items()
     ]
     return pd.concat(parts, ignore_index=True)

@@ -70,6 +70,8 @@ class SubsetReading:
     """All that is said of a subset of rows; an array's first entry is the data, the rest bootstrap draws."""
 
     rows: NDArray[np.bool_]
+    layers: tuple[int, ...]
+    """Of the curve."""
     curve: Floats
     """[draws, layers] mean LD."""
     index: Floats
@@ -117,6 +119,7 @@ def read_subset(trajectory: Trajectory, rows: NDArray[np.bool_], draws: Draws) -
     lost = handoff(trajectory.difference, middle)
     return SubsetReading(
         rows=rows,
+        layers=trajectory.layers,
         curve=curve,
         index=fit.index,
         peak=fit.peak,

@@ -1,6 +1,6 @@
 """Table rows of a suppression analysis: curves and scalars of a subset, differences, and the verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,10 +142,22 @@ def contrast_rows(
 
 
 def paired_rows(
-    trajectory: Trajectory, one: SubsetReading, two: SubsetReading, common: Mapping[str, Any]
+    trajectory: Trajectory,
+    one: SubsetReading,
+    two: SubsetReading,
+    common: Mapping[str, Any],
+    *,
+    met: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows for `one` minus `two`, paired draw by draw through the shared weights: index first, then handoff
     rate, end, the curves and where they part.
+
+    Args:
+        trajectory: of `one`.
+        one: of a subset of rows.
+        two: of another, or of another model's.
+        common: fields of all rows.
+        met: where `two` is of a model of another depth, the layer of its curve that each of ours meets.
     """
     rows = [
         {**common, "metric": metric, **from_draws(metric, values, difference=True)}
@@ -159,13 +171,18 @@ def paired_rows(
         # no draw of groups varies a rate of 0 or 1
         gap, lo, hi = difference_of_shares(one.handoff_share, two.handoff_share)
         rows[1] |= {"estimate": gap, "lo": lo, "hi": hi, "ci_method": SHARES}
-    curve = one.curve - two.curve
+    other = two.curve if met is None else two.curve[:, [two.layers.index(layer) for layer in met]]
+    curve = one.curve - other
     apart = divergence_layer(curve[0], curve[1:], trajectory.layers)
     said = "first layer from which a simultaneous 95 % band stays off zero"
     note = said if np.isfinite(apart[0]) else "the curves do not stay apart"
+    curves = _curve_rows(common, "logit_difference", curve, trajectory, difference=True)
+    if met is not None:
+        for row, layer in zip(curves, met, strict=True):
+            row |= {"reference_layer": layer, "depth": row["layer"] / max(trajectory.n_layers - 1, 1)}
     return [
         *rows,
-        *_curve_rows(common, "logit_difference", curve, trajectory, difference=True),
+        *curves,
         {**common, "metric": "divergence_layer", **from_draws("divergence_layer", apart), "note": note},
     ]
 

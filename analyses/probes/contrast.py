@@ -17,9 +17,11 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Label, Option
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes
+from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
+from .picture import draw
 from .problem import Fits, Floats, Problem
 
 
@@ -28,6 +30,8 @@ from .problem import Fits, Floats, Problem
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    findings=found,
+    picture=draw,
 )
 def contrast_probe(
     store: Any,

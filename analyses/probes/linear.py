@@ -15,13 +15,22 @@ from ..result.options import Device, Draws, HeldOut, Labels, Layers, Option, Per
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import Metrics
+from .findings import found
 from .loop import probe_task
 from .methods import Method, MethodName, find_method
+from .picture import draw
 
 __all__ = ["linear_probe", "probe_task"]
 
 
-@analysis(command="probe", title="Can “{label}” be read off?", group="read", guide="probes")
+@analysis(
+    command="probe",
+    title="Can “{label}” be read off?",
+    group="read",
+    guide="probes",
+    findings=found,
+    picture=draw,
+)
 def linear_probe(
     store: Any,
     *,
@@ -56,7 +65,7 @@ def linear_probe(
         store: an activation store.
         label: name of a label column, several names (multi-label: one probe each, corrected together), or one
             value per row.
-        method: `logistic`, `mass_mean`, … (see `linear_probe_methods.METHODS`).
+        method: `logistic` (`ridge` for a label of values), `mass_mean`, … (see `probes.methods.METHODS`).
         sites: which sites, one or several; default: all that hold a vector per row.
         layers: which layers, one or several; default: all.
         groups: rows that must stay together: `STORED`, a label column, an array, or `None` (each prompt by

@@ -21,7 +21,7 @@ from .collect import directions_of, join_scores, scores_frame, stack_directions,
 from .duplicates import near_duplicate_notes
 from .fit import LayerFit, fit_layer, fit_layers
 from .inference import Inference, add_p_values, best_layers, infer, make_inference
-from .methods import Method
+from .methods import Method, fitted_method
 from .problem import Floats
 
 Build = Callable[[Task], tuple[Method, Callable[[Floats], Floats] | None]]
@@ -208,7 +208,7 @@ def _result(store: Any, name: str, places: list[Place], probed: list[Probed], se
             "model": store.model_name,
             "dataset": store.dataset_name,
             "tokens": store.tokens,
-            "method": name,
+            "method": fitted_method(name, one.task.kind),
             "target": one.task.name,
             "split": "held_out",
             "seed": seed,

@@ -182,8 +182,18 @@ METHODS: dict[str, Method] = {
 }
 
 
+def fitted_method(name: str, kind: str) -> str:
+    """The method that fits a task: values are regressed, and what logistic is for classes ridge is for them.
+
+    >>> fitted_method("logistic", "regression"), fitted_method("mass_mean", "binary")
+    ('ridge', 'mass_mean')
+    """
+    return "ridge" if (name, kind) == ("logistic", "regression") else name
+
+
 def find_method(name: str, kind: str) -> Method:
-    """The method of that name, if it can do this kind of task."""
+    """The method of that name, if it can do this kind of task; `logistic` of values is `ridge`."""
+    name = fitted_method(name, kind)
     if name not in METHODS:
         raise LayerprobeError(f"method={name!r} is unknown; choose from {', '.join(METHODS)}")
     method = METHODS[name]

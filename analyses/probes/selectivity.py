@@ -22,7 +22,7 @@ from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from ..statistics.rows import bounded
 from .linear import linear_probe
-from .selectivity_view import draw
+from .selectivity_view import draw, found
 
 CI_METHOD = "cluster bootstrap over held-out groups, and t over control draws"
 
@@ -51,6 +51,7 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     guide="probes",
     passes_on=linear_probe,
     without=("metrics", "positive", "permute", "n_permutations", "baselines"),
+    findings=found,
     picture=draw,
 )
 def selectivity(
@@ -86,7 +87,7 @@ def selectivity(
 
     Returns:
         Rows of metric `selectivity` with `estimate` = accuracy − mean control accuracy, and both beside it
-        with the controls' standard deviation `control_sd`.
+        with the controls' standard deviation `control_sd`; `.frames["best_layer"]` as `linear_probe`.
     """
     if "metrics" in options:
         raise LayerprobeError("selectivity is a difference of balanced accuracies: leave metrics= out")
@@ -128,7 +129,10 @@ def selectivity(
     for (_, row), *scored in zip(real.table.iterrows(), *hits, strict=True):
         rows.append({**row, **_difference(scored, weights, task)})
     return AnalysisResult(
-        kind="selectivity", table=tidy(rows), provenance={"label": label, "n_controls": n_controls}
+        kind="selectivity",
+        table=tidy(rows),
+        frames={"best_layer": real.frames["best_layer"]},
+        provenance={"label": label, "n_controls": n_controls},
     )
 
 

@@ -1,37 +1,50 @@
-"""Selectivity in words and as a picture."""
+"""Selectivity in findings and as a picture."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..result.analysis import AnalysisResult
-from ..result.panels import column, place_name
+from ..result.findings import Claim, Finding, Number, decide_interval
+from ..result.rows import column, rows_like
+from .findings import leading
+
+if TYPE_CHECKING:
+    from altair import Chart
+
+    from ..result.analysis import AnalysisResult
+
+SELECTIVE = Claim(
+    "selective",
+    found="more is read than random labels of word types, which can only be memorised",
+    not_found="no evidence that more is read than random labels of word types, which can only be memorised",
+    not_tested="not judged",
+)
 
 
-def summarise(result: AnalysisResult) -> list[str]:
-    """The most selective place, or that none reads more than word types."""
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per model and site, at the place chosen on training groups; by the interval."""
     table = result.table
-    best = table.sort_values("estimate").iloc[-1]
-    numbers = (
-        f"balanced accuracy {best['accuracy']:.3f} against {best['control']:.3f} on random labels per word "
-        f"type (selectivity {best['estimate']:+.3f}{_bounds(best)})"
-    )
-    lowest = best["estimate"] if pd.isna(best.get("lo")) else best["lo"]
-    if lowest > 0:
-        return [f"{best['target']!r} is read most selectively at {place_name(best)}: {numbers}."]
-    places = "the one place probed" if len(table) == 1 else f"none of {len(table)} places"
-    verb = "does not read" if len(table) == 1 else "reads"
-    return [
-        f"{places[0].upper()}{places[1:]} {verb} {best['target']!r} better than random labels of word types, "
-        f"which can only be memorised; highest at {place_name(best)}: {numbers}."
-    ]
+    best = result.frames.get("best_layer")
+    if best is None:  # results of former versions do not say what was chosen
+        best = table.loc[
+            table.assign(model=column(table, "model")).groupby("model", dropna=False)["estimate"].idxmax()
+        ]
+    leads = leading(best)
+    out = []
+    for index, one in best.iterrows():
+        row = rows_like(table, one.to_dict(), "model", "site", "layer", "head").iloc[0].to_dict()
+        verdict = decide_interval(row.get("lo"), row.get("hi"))
+        if row["estimate"] <= 0 and (verdict != "found" or row["hi"] < 0):
+            verdict = "not_found"  # which needs no interval
+        numbers = (
+            Number(name="balanced accuracy", value=float(row["accuracy"])),
+            Number(name="on random labels", value=float(row["control"])),
+        )
+        out.append(Finding.of(row, SELECTIVE, verdict, test=None, numbers=numbers, lead=index in leads))
+    return out
 
 
-def _bounds(row: pd.Series) -> str:
-    return "" if pd.isna(row.get("lo")) else f" [{row['lo']:+.3f}, {row['hi']:+.3f}]"
-
-
-def draw(result: AnalysisResult) -> Any:
+def draw(result: "AnalysisResult") -> "Chart":
     """Accuracy on the label and on random labels per word type: the gap is the selectivity.
 
     A panel per site, a colour per model; for sites read by heads, a map of the selectivity.

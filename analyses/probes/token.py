@@ -12,15 +12,22 @@ from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .checks import strength_grid
+from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
+from .picture import draw
 from .problem import Floats, Problem
 from .token_pooling import POOLS, TokenFits, fit_pooled
 
 
 @analysis(
-    title="Can “{label}” be read off at some token?", group="read", guide="probes", passes_on=linear_probe
+    title="Can “{label}” be read off at some token?",
+    group="read",
+    guide="probes",
+    passes_on=linear_probe,
+    findings=found,
+    picture=draw,
 )
 def token_probe(
     store: Any,

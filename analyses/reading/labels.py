@@ -96,7 +96,7 @@ def read_kind(name: str, values: NDArray[Any]) -> tuple[str, tuple[str, ...]]:
     if graded(values) and n_classes >= GRADES:
         return "multinomial", (
             f"{name!r} has {n_classes} whole numbers, taken as names of classes; if they are grades, pass "
-            "kind='regression' with a method that fits values (ridge).",
+            "kind='regression'.",
         )
     return "binary" if n_classes <= 2 else "multinomial", ()
 

@@ -1,6 +1,6 @@
 """Bringing several models' stores of the same prompts into one row order, checked by their ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..statistics.row_order import canonical_order
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,55 @@ class Paired:
             return (None,)
         return tuple(sorted(set(sets[0]).intersection(*map(set, sets[1:]))))
 
+    def depth(self, name: str) -> int:
+        """Blocks of a model: as its store says, or up to the last layer that it holds."""
+        store = self.stores[name]
+        known = store.identity.get("model.n_layers")
+        held = [layer for site in store.sites if site != "lens" for layer in store.layers(site)]
+        held += [] if store.lens is None else list(store.lens.layers)
+        return int(known) if known else max(held, default=0) + 1
+
+    def places(self, site: str) -> list[dict[str, int | None]]:
+        """Layers that are compared, by model, each list entry a layer per model.
+
+        Models with as many blocks as the reference meet it at the layers that all of them hold. Every layer
+        of a model with more or fewer meets the reference's nearest in relative depth, l / (L − 1).
+        """
+        deep = {name: self.depth(name) for name in self.stores}
+        alike = {n: s for n, s in self.stores.items() if deep[n] == deep[self.reference]}
+        same = Paired(alike, self.order, self.reference)
+        found: list[dict[str, int | None]] = [
+            dict.fromkeys(alike, layer) for layer in same.shared_layers(site)
+        ]
+        held = self.stores[self.reference].layers(site)
+        for name, store in self.stores.items():
+            if name in alike:
+                continue
+            own = store.layers(site)
+            met = matched_layers(own, deep[name], held, deep[self.reference]) if held else ()
+            found += [
+                {self.reference: theirs, name: layer} for layer, theirs in zip(own, met, strict=True)
+            ] or [{self.reference: None, name: None}]
+        return found
+
     def shared_sites(self) -> tuple[str, ...]:
         return tuple(
             site
             for site in self.stores[self.reference].sites
             if site != "lens" and all(site in store.sites for store in self.stores.values())
         )
+
+
+def matched_layers(
+    layers: Sequence[int], n_layers: int, others: Sequence[int], n_others: int
+) -> tuple[int, ...]:
+    """For each layer of one model the nearest of another's in relative depth, l / (L − 1).
+
+    >>> matched_layers(range(5), 5, range(4), 4)
+    (0, 1, 2, 2, 3)
+    """
+    given = np.asarray(others) / max(n_others - 1, 1)
+    return tuple(int(others[int(np.abs(given - layer / max(n_layers - 1, 1)).argmin())]) for layer in layers)
 
 
 def model_key(key: Any) -> str:
@@ -108,7 +152,7 @@ def pair_stores(stores: Mapping[Any, Any], reference: Any = None) -> Paired:
                 f"prompt id {twice!r} occurs twice in the store of {name!r}, so rows cannot be "
                 "matched; give every prompt an id of its own"
             )
-    order = {first: np.arange(len(keys[first]))}
+    order = {first: canonical_order(named[first])}
     for name, values in keys.items():
         if name == first:
             continue
@@ -121,5 +165,5 @@ def pair_stores(stores: Mapping[Any, Any], reference: Any = None) -> Paired:
                 "both from one prompt file with the same token rule"
             )
         position = {key: row for row, key in enumerate(values)}
-        order[name] = np.array([position[key] for key in keys[first]])
+        order[name] = np.array([position[key] for key in keys[first][order[first]]])
     return Paired(named, order, first)

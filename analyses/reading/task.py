@@ -222,4 +222,4 @@ def _groups(n: int) -> str:
 
 def _graded_advice(classes: tuple[str, ...]) -> str:
     numbers = len(classes) >= GRADES and all(text.lstrip("-").isdigit() for text in classes)
-    return "; if the numbers are grades, pass kind='regression' (method='ridge')" if numbers else ""
+    return "; if the numbers are grades, pass kind='regression'" if numbers else ""

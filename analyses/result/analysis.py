@@ -4,10 +4,9 @@ What a kind of result finds and how it is drawn is registered beside its analysi
 """
 
 import html
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +124,6 @@ class AnalysisResult:
 
     def summary(self) -> Sentences:
         """Findings in plain language, each sentence with its number."""
-        if registry.find(self.kind).findings is None:  # not yet as findings
-            return Sentences([*_view(self.kind, "summarise")(self), *self.notes])
         return Sentences([*map(sentence, self.findings), *self.notes])
 
     def plot(self) -> "Chart":
@@ -135,7 +132,9 @@ class AnalysisResult:
         Raises:
             LayerprobeError: this kind of result has none.
         """
-        draw = registry.find(self.kind).picture or _view(self.kind, "draw")
+        draw = registry.find(self.kind).picture
+        if draw is None:
+            raise LayerprobeError(f"results of {self.kind} have no picture; read .table")
         chart: Chart = draw(self)
         return chart
 
@@ -270,7 +269,7 @@ def joined(results: Sequence[AnalysisResult], models: Sequence[str] = ()) -> Ana
 
     Args:
         results: of one kind.
-        models: their models' names, for tables that do not name them.
+        models: what each is called; tables of one model then go by that name.
     """
     if len(results) == 1 and not models:
         return results[0]
@@ -280,7 +279,8 @@ def joined(results: Sequence[AnalysisResult], models: Sequence[str] = ()) -> Ana
         named = []
         for frame, name in zip(frames, names, strict=True):
             if frame is not None:
-                named.append(frame if "model" in frame or not name else frame.assign(model=name))
+                own = "model" in frame and frame["model"].nunique() > 1  # a comparison names its models
+                named.append(frame if own or not name else frame.assign(model=name))
         return tidy(pd.concat(named, ignore_index=True))
 
     keys = dict.fromkeys(key for result in results for key in result.frames)
@@ -301,33 +301,6 @@ def tidy(rows: Iterable[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
         table["layer"] = table["layer"].astype("Int64")
     known = [name for name in COLUMNS if name in table]
     return table[known + [name for name in table if name not in known]]
-
-
-_VIEWS = {
-    "behaviour": "behaviour.on_pairs_view behaviour.on_pairs",
-    "two_by_two": "comparison.factorial_view",
-    "mean_difference_readout": "comparison.readout",
-    "leave_one_domain_out": "validation.domains_view",
-    "linear_probe": "probes.linear_view",
-    "contrast_probe": "probes.linear_view",
-    "token_probe": "probes.linear_view",
-    "score_heads": "probes.linear_view",
-    "preference_dimensions": "probes.linear_view",
-    "learning_curve": "validation.curves_view",
-    "generalisation_matrix": "validation.transfer_view",
-    "nested_cv": "validation.nested_cv_view",
-    "reward_decomposition": "rewards.preferences_view",
-    "selectivity": "probes.selectivity_view",
-}
-
-
-def _view(kind: str, verb: str) -> Callable[[AnalysisResult], Any]:
-    package = __name__.rpartition(".result.")[0]
-    for module in _VIEWS.get(kind, "").split():
-        if hasattr(found := import_module(f"{package}.{module}"), verb):
-            function: Callable[[AnalysisResult], Any] = getattr(found, verb)
-            return function
-    raise LayerprobeError(f"nothing here knows how to {verb} a result of kind {kind!r}; read .table")
 
 
 def _only(rows: pd.DataFrame, name: str, value: Any, where: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
-from .panels import column
+from .rows import column
 from .words import bounds, number, p_value
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ class Axis:
         self.count = int(places.nunique())
         known = positions.dropna()
         self.low, self.high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-        self.step = 0.18 * (self.high - self.low) or 1.0
         bare: Sequence[Any] = (
             frame.loc[places.isna(), "site"].astype(str).unique().tolist() if places.isna().any() else []
         )
+        # room for the names of several side by side
+        self.step = (0.18 if len(bare) < 2 else 0.3) * (self.high - self.low) or 1.0
         first = self.high + self.step if len(known) else 0.0
         self.sites = {str(site): round(first + i * self.step, 6) for i, site in enumerate(bare)}
         self.positions = positions
@@ -64,7 +65,9 @@ class Axis:
         options: dict[str, Any] = {"format": ".2~f" if self.depth else "d"}
         if self.sites:
             options |= {"labelExpr": _label_expression(self.sites), "labelLimit": 90, "labelOverlap": False}
-        return alt.Axis(values=[*values, *self.sites.values()], **options)
+        values = [*values, *self.sites.values()]
+        # else Vega drops every other one where it thinks them too many, or closer than whole numbers are
+        return alt.Axis(values=values, tickCount=len(values), tickMinStep=0.001, **options)
 
 
 def _label_expression(sites: Mapping[str, float]) -> str:
@@ -312,23 +315,19 @@ class Curves:
             mine_too = [row for row in self.extra if row.get("r") == i and label and "t" not in row]
             if mine_too:
                 ends.append({"role": "said", "r": i, "t": label, "y": float(mine_too[-1]["y"])})
-        pixels = self._pixels([end["y"] for end in ends], low, high, height)
-        for end, pixel in zip(ends, spread_out(pixels, least, 4.0, height - 4.0), strict=True):
-            share = pixel / height
-            y = (
-                float(np.exp(np.log(low) + share * np.log(high / low)))
-                if self.log
-                else low + share * (high - low)
-            )
-            self.extra.append({**end, "f": "", "y": y})
+        self._move_apart(ends, low, high, height, least)
 
     def _pixels(self, values: Sequence[float], low: float, high: float, height: int) -> list[float]:
         if self.log:
             return [height * float(np.log(v / low) / np.log(high / low)) for v in values]
         return [height * (v - low) / (high - low) for v in values]
 
-    def label_references_inside(self) -> None:
+    def label_references_inside(
+        self, domain: tuple[float, float] | None, *, height: int, least: float
+    ) -> None:
         """The label of each reference in the first panel that has it, at the end that is freer of curves."""
+        low, high = domain or self.domain(zero=False)
+        beside: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for i, label in self._labels.items():
             levels = [row for row in self.extra if row.get("r") == i]
             if not label or not levels:
@@ -341,7 +340,20 @@ class Curves:
                 free["right"] = float((curves.loc[curves["x"] == curves["x"].max(), "y"] - y).abs().min())
             side = max(free, key=lambda end: free[end])
             at = levels[0]["y"] if side == "left" else levels[-1]["y"] if levels[-1]["f"] == panel else y
-            self.extra.append({"role": f"inside {side}", "r": i, "f": panel, "t": label, "y": at})
+            said = {"role": f"inside {side}", "r": i, "f": panel, "t": label, "y": at}
+            beside.setdefault((panel, side), []).append(said)
+        for said_there in beside.values():
+            self._move_apart(said_there, low, high, height, least)
+
+    def _move_apart(
+        self, labels: Sequence[dict[str, Any]], low: float, high: float, height: int, least: float
+    ) -> None:
+        """Adds labels, moved up or down where they would overlap."""
+        pixels = self._pixels([label["y"] for label in labels], low, high, height)
+        for label, pixel in zip(labels, spread_out(pixels, least, 4.0, height - 4.0), strict=True):
+            share = pixel / height
+            y = low * (high / low) ** share if self.log else low + share * (high - low)
+            self.extra.append({"f": "", **label, "y": y})
 
     def records(self) -> list[dict[str, Any]]:
         """Plain rows; what has no value is left out, numbers keep six digits."""

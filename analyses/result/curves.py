@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe
-from .curve_rows import Axis, Curves, tooltips
+from .curve_rows import Axis, Curves, tick_step, tooltips
 from .theme import (
     CHANCE,
     FACET_COLUMNS,
@@ -129,12 +129,13 @@ def layer_curves(
     direct = not faceted and not numbered and len(rows.series) <= DIRECT
     domain = rows.domain(zero=zero) if shared_y or not faceted else None
     if faceted:
-        rows.label_references_inside()
+        rows.label_references_inside(domain, height=size[1], least=12)
     else:
         rows.label_ends(direct, domain, height=size[1], least=13)
     if numbered:
         scale = alt.Scale(range=list(ORDERED), interpolate="lab")
-        painted = alt.Color("s:Q", title=colour, scale=scale, legend=alt.Legend(orient="right"))
+        beside = alt.Legend(orient="right", **_whole_values(rows.rows["s"]))
+        painted = alt.Color("s:Q", title=colour, scale=scale, legend=beside)
     else:
         scale = alt.Scale(domain=rows.series, range=[palette[name] for name in rows.series])
         shown = None if direct or len(rows.series) < 2 else _legend(alt, rows.series, size, faceted)
@@ -180,6 +181,19 @@ def heading(title: str | None, subtitle: str | None, width: int) -> dict[str, An
 
     lines = textwrap.wrap(subtitle or "", max(40, int(width / 5.6)))
     return {"title": alt.TitleParams(text=title or "", subtitle=lines or alt.Undefined)}
+
+
+def _whole_values(shades: pd.Series) -> dict[str, Any]:
+    """Whole numbers for a legend of whole numbers, such as layers.
+
+    >>> _whole_values(pd.Series([0.0, 1.0, 2.0]))["values"], _whole_values(pd.Series([0.5]))
+    ([0, 1, 2], {})
+    """
+    known = shades.dropna().astype(float)
+    if not len(known) or (known % 1 != 0).any():
+        return {}
+    low, high = int(known.min()), int(known.max())
+    return {"values": list(range(low, high + 1, tick_step(high - low))), "format": "d"}
 
 
 def _even(n: int) -> int:

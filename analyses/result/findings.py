@@ -78,7 +78,7 @@ class Finding:
     hi: float | None = None
     model: str | None = None
     reference: str | None = None
-    """The model that is compared with."""
+    """The model that is compared with, or what is known without one: `a bag of words`."""
     dataset: str | None = None
     target: str | None = None
     """The label, or what the numbers are of."""
@@ -122,6 +122,9 @@ class Finding:
         given: dict[str, Any] = {
             name: _plain(row.get(name)) for name in _FROM_ROW if _plain(row.get(name)) is not None
         }
+        for name in ("layer", "head", "n", "n_groups"):  # a column with gaps holds them as floats
+            if name in given:
+                given[name] = int(given[name])
         given["quantity"] = str(row.get("metric", ""))
         given["why"] = str(row["note"]).removeprefix("no interval: ") if _plain(row.get("note")) else ""
         if "test" not in more:

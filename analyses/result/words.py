@@ -120,7 +120,12 @@ def subset_words(subset: str) -> str:
 
     >>> subset_words("sensitive=benign"), subset_words("all prompts"), subset_words("evidence=True")
     ('benign', 'all prompts', 'evidence = True')
+    >>> subset_words("category=religion, item=direct")
+    'religion, direct'
     """
+    parts = subset.split(", ")
+    if len(parts) > 1 and all("=" in part for part in parts):
+        return ", ".join(map(subset_words, parts))
     column, equals, value = subset.partition("=")
     if not equals:
         return subset
@@ -167,7 +172,7 @@ def sentence(finding: Finding) -> str:
     """
     who = f"{subject(finding)}: " if subject(finding) else ""
     said = finding.claim.words(finding.verdict)
-    if finding.looked > 1 and finding.layers:
+    if finding.verdict == "found" and finding.looked > 1 and finding.layers:
         plural = "s" if len(finding.layers) > 1 else ""
         said += f", in layer{plural} {layer_ranges(finding.layers)} of {finding.looked}"
     if finding.verdict in ("undecided", "not_tested") and finding.why and finding.estimate is not None:
@@ -252,7 +257,7 @@ def cell(finding: Finding) -> str:
     '0.300 [0.200, 0.400] at resid_post[3]: separated'
     """
     said = finding.claim.words(finding.verdict)
-    if finding.looked > 1 and finding.layers:
+    if finding.verdict == "found" and finding.looked > 1 and finding.layers:
         said += f" in layers {layer_ranges(finding.layers)}"
     if finding.estimate is None:
         return said

@@ -21,6 +21,7 @@ from ..statistics.resampling import (
     split_half,
 )
 from ..statistics.rows import bounded
+from .decomposition_view import draw, found
 
 CI_METHOD = "cluster bootstrap over groups that the regression has not seen"
 GEOMETRY = "geometry of the directions at hand: no sampling, no interval"
@@ -41,7 +42,13 @@ class Axis:
     """[width] of length 1."""
 
 
-@analysis(title="What does the reward rest on?", group="read", guide="probes")
+@analysis(
+    title="What does the reward rest on?",
+    group="read",
+    guide="probes",
+    findings=found,
+    picture=draw,
+)
 def reward_decomposition(
     store: Any,
     probes: AnalysisResult | Sequence[AnalysisResult],
@@ -117,7 +124,7 @@ def reward_decomposition(
     rows, frame = _decomposed(axes, head, x, predicted, fit, weights)
     names = list(dict.fromkeys(axis.dimension for axis in axes))
     return AnalysisResult(
-        kind="preferences",
+        kind="reward_decomposition",
         table=tidy({**common, **row} for row in rows),
         frames={"axes": frame, "cluster_distances": cluster_distances(store, names, x, fit)},
         provenance={"dimensions": names},

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from ...hooks.errors import LayerprobeError
+from ..probes.findings import found
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
+from ..probes.picture import draw
 from ..probes.problem import Fits, Floats, Problem
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
@@ -39,6 +41,8 @@ METRICS = {
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    findings=found,
+    picture=draw,
     without=("method", "positive"),
 )
 def preference_dimensions(

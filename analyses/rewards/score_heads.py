@@ -8,9 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..probes.findings import found
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
+from ..probes.picture import draw
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
 from ..result.options import Numbers, Positive
@@ -23,6 +25,8 @@ from ..statistics.resampling import STORED
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    findings=found,
+    picture=draw,
     without=("method", "positive"),
 )
 def score_heads(

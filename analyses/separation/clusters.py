@@ -137,7 +137,9 @@ def separation(
             place = {"site": site, "layer": layer, "space": space}
             rows += [{**place, **row} for row in found]
             nulls += null
-        dropped += [{"site": site, "layer": layer, **row} for row in leave_out(x, plan.codes, indices)]
+        dropped += [
+            {"site": site, "layer": layer, **row} for row in leave_out(x, plan.codes, indices, labelled.rows)
+        ]
     _add_p(rows, nulls)
     about = {
         "model": store.model_name,

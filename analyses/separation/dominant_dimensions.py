@@ -60,7 +60,9 @@ def sink_rows(x: Tensor, *, ratio: float = NORM_RATIO) -> NDArray[np.int64]:
     return torch.nonzero((away >= ratio * typical) & (away > 0))[:, 0].cpu().numpy()
 
 
-def leave_out(x: Tensor, codes: NDArray[np.int64], indices: Sequence[str]) -> list[dict[str, Any]]:
+def leave_out(
+    x: Tensor, codes: NDArray[np.int64], indices: Sequence[str], rows: NDArray[np.int64] | None = None
+) -> list[dict[str, Any]]:
     """Indices in raw space with dominant dimensions, and with sink rows, left out; nothing where there are
     none.
 
@@ -68,6 +70,7 @@ def leave_out(x: Tensor, codes: NDArray[np.int64], indices: Sequence[str]) -> li
         x: [rows, width].
         codes: [rows] clusters.
         indices: names.
+        rows: [rows] what rows are called; default: 0, 1, 2 …
 
     Returns:
         one dict per index and kind: `left_out` (`dominant dimensions` or `sink rows`), `which`, `share` (of
@@ -87,15 +90,16 @@ def leave_out(x: Tensor, codes: NDArray[np.int64], indices: Sequence[str]) -> li
     if len(sinks) and len(np.unique(codes[keep_rows])) == len(np.unique(codes)):
         centred = (x - x.mean(dim=0)).to(torch.float64).square().sum(dim=1)
         share = float(centred[sinks].sum() / centred.sum())
-        found.append(("sink rows", sinks.tolist(), share, x[keep_rows], codes[keep_rows]))
+        named = (sinks if rows is None else rows[sinks]).tolist()
+        found.append(("sink rows", sorted(named), share, x[keep_rows], codes[keep_rows]))
     if not found:
         return []
     whole = cluster_indices(x, codes, names=indices)
-    rows = []
+    out = []
     for kind, which, share, kept_x, kept_codes in found:
         without = cluster_indices(kept_x, kept_codes, names=indices)
         listed = ", ".join(map(str, which[:16])) + (" …" if len(which) > 16 else "")
-        rows += [
+        out += [
             {
                 "left_out": kind,
                 "which": listed,
@@ -106,4 +110,4 @@ def leave_out(x: Tensor, codes: NDArray[np.int64], indices: Sequence[str]) -> li
             }
             for name in indices
         ]
-    return rows
+    return out

@@ -182,7 +182,8 @@ def _place(
         rows = ~half & (codes == 2)
         along = (x[rows] @ axis.T - (start * axis).sum(axis=1)) / span
         nearer[rows] = along[:, 0] > 0.5
-        share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
+        with np.errstate(invalid="ignore"):  # a draw may hold none of the third rows
+            share = ((along > 0.5) * weights[:, rows].T).sum(axis=0) / weights[:, rows].sum(axis=1)
         # off the axis: what of third − start the step along end − start does not explain
         off = third - start - position[:, None] * (end - start)
         for name, value in zip(

@@ -18,7 +18,7 @@ from ..probes.baselines import length_features, majority, word_features
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import fit_layer
 from ..probes.inference import CI_METHOD
-from ..probes.methods import Method, MethodName, find_method
+from ..probes.methods import Method, MethodName, find_method, fitted_method
 from ..probes.problem import Floats
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
@@ -31,7 +31,7 @@ from ..statistics.metrics import DEFAULT_METRICS, score
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
 from ..statistics.score_intervals import deciding_groups, interval
 from .codelength import Features, enough_rows, online_codelength, repaired_folds
-from .curves_view import draw
+from .curves_view import draw, found
 
 __all__ = ["learning_curve", "online_codelength"]
 
@@ -42,6 +42,7 @@ SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
     title="How much data does a probe of “{label}” need?",
     group="read",
     guide="probes",
+    findings=found,
     aliases=("linear_probe_curves",),
     picture=draw,
 )
@@ -135,7 +136,7 @@ def learning_curve(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "method": method,
+        "method": fitted_method(method, task.kind),
         "target": task.name,
         "seed": seed,
     }
@@ -150,7 +151,7 @@ def learning_curve(
             }
         rows.append({**common, **others, **row})
     return AnalysisResult(
-        kind="linear_probe_curves",
+        kind="learning_curve",
         table=tidy(rows),
         provenance={"label": task.name},
         notes=(*near_duplicate_notes(store, [task]), *task.notes),

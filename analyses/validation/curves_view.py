@@ -1,42 +1,76 @@
-"""How much data a probe needs, in words and as a picture."""
+"""How much data a probe needs, in findings and as a picture."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..result.analysis import AnalysisResult
-from ..result.panels import NAMES, column, place_name, same_place
-from ..result.words import bounds, number, title_of
+from ..probes.findings import CHANCE, baseline_numbers
+from ..result.findings import Claim, Finding, Number
+from ..result.rows import column, extreme, rows_like
+from ..result.words import title_of, unit_of
+from ..statistics.quantities import quantity
+
+if TYPE_CHECKING:
+    from altair import Chart
+
+    from ..result.analysis import AnalysisResult
+
+LEARNT = Claim("learnt", found="above chance", not_found="no evidence that it can be read")
+TRANSMITTED = Claim("transmitted", found="shorter", not_found="no shorter")
 
 
-def summarise(result: AnalysisResult) -> list[str]:
-    """One sentence per site on each quantity."""
-    sentences = []
-    for site, rows in result.table.groupby("site", sort=False):
-        code = rows[rows["metric"] == "codelength"]
-        if len(code):
-            best = code.sort_values("estimate").iloc[0]
-            sentences.append(
-                f"{best['model']} {site}: labels of {best['target']!r} cost {best['estimate']:.0f} bits "
-                f"at {place_name(best)} against {best['baseline_majority']:.0f} by class frequencies "
-                f"alone (compression {best['compression']:.2f})."
-            )
-        curve = rows[rows["metric"] != "codelength"]
-        full = curve[curve["share"] == curve["share"].max()]
-        if len(full):
-            best = full.sort_values("estimate").iloc[-1]
-            least = curve[same_place(curve, best)].sort_values("share").iloc[0]
-            metric = NAMES.get(best["metric"], best["metric"])
-            highest = f", highest of {len(full)} places on these rows," if len(full) > 1 else ""
-            sentences.append(
-                f"At {place_name(best)}{highest} {metric} is {number(least['estimate'])}{bounds(least)} with "
-                f"{least['n_train']:.0f} training rows and {number(best['estimate'])}{bounds(best)} with "
-                f"{best['n_train']:.0f}."
-            )
-    return sentences
+def found(result: "AnalysisResult") -> list[Finding]:
+    """Per model the score with the most and the least data, and the codelength; nothing is tested."""
+    table = result.table.assign(model=column(result.table, "model"))
+    out = []
+    for _, rows in table.groupby("model", sort=False, dropna=False):
+        out += [*_score(rows[rows["metric"] != "codelength"]), *_code(rows[rows["metric"] == "codelength"])]
+    return out
 
 
-def draw(result: AnalysisResult) -> Any:
+def _score(curve: pd.DataFrame) -> Iterator[Finding]:
+    full = curve[curve["share"] == curve["share"].max()].dropna(subset="estimate")
+    if not len(full):
+        return
+    metric = str(full["metric"].iloc[0])
+    best = (
+        full.sort_values("estimate", ascending=quantity(metric).direction == "lower", kind="stable")
+        .iloc[0]
+        .to_dict()
+    )
+    least = rows_like(curve, best, "site", "layer", "head").sort_values("share").iloc[0]
+    numbers = list(baseline_numbers(best))
+    if least["share"] < best["share"]:
+        lo, hi = (None if pd.isna(least.get(end)) else float(least[end]) for end in ("lo", "hi"))
+        few = f"with {least['n_train']:.0f} instead of {best['n_train']:.0f} training rows"
+        numbers.insert(
+            0, Number(name=few, value=float(least["estimate"]), lo=lo, hi=hi, unit=unit_of(metric))
+        )
+    why = f"the best of {len(full)} places on these rows" if len(full) > 1 else "linear_probe does that"
+    yield Finding.of(
+        best, LEARNT, "not_tested", test=None, looked=len(full), numbers=tuple(numbers), why=why, lead=True
+    )
+
+
+def _code(rows: pd.DataFrame) -> Iterator[Finding]:
+    if not len(rows):
+        return
+    best = extreme(rows, "estimate", least=True)
+    names = {"majority": "class frequencies alone", "text": "bag of words", "length": "prompt length"}
+    numbers = [
+        Number(name=said, value=float(best[f"baseline_{name}"]), unit="bits")
+        for name, said in names.items()
+        if pd.notna(best.get(f"baseline_{name}"))
+    ]
+    numbers.append(Number(name="compression", value=float(best["compression"])))
+    why = f"the shortest of {len(rows)} places" if len(rows) > 1 else "a length in bits"
+    yield Finding.of(
+        best, TRANSMITTED, "not_tested", test=None, looked=len(rows), numbers=tuple(numbers), why=why
+    )
+
+
+def draw(result: "AnalysisResult") -> "Chart":
     """Held-out score against training rows: a panel per site (and model), a shade per layer.
 
     For sites read by heads a map of layer × head at each share of the data.
@@ -86,7 +120,6 @@ def draw(result: AnalysisResult) -> Any:
 
 FEW = 4
 """As many curves in a panel are drawn with their intervals."""
-CHANCE = {"auroc": 0.5, "r2": 0.0}
 
 
 def _panels(rows: pd.DataFrame, *, by_site: bool) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
 from ..result.options import Column, Label
 from ..result.registry import analysis
+from .domains_view import draw, found
 
 
 @analysis(
@@ -22,6 +23,8 @@ from ..result.registry import analysis
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    findings=found,
+    picture=draw,
     without=("held_out",),
 )
 def leave_one_domain_out(

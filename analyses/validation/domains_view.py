@@ -1,59 +1,66 @@
-"""Sentences and picture of a result that left one domain out at a time."""
+"""A result that left one domain out at a time, in findings and as a picture."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..result.analysis import AnalysisResult
-from ..result.canvas import Canvas, finite
-from ..result.panels import NAMES, Panel, column, first_metric, panels_of, place_name
-from ..result.words import bounds, number
+from ..probes.findings import CHANCE
+from ..probes.findings import found as found_by_probe
+from ..probes.picture import draw as draw_probe
+from ..result.findings import Claim, Finding
+from ..statistics.quantities import quantity
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from altair import Chart
+
+    from ..result.analysis import AnalysisResult
+
+HOLDS = Claim(
+    "holds_on_unseen_domain",
+    found="holds on this domain, which it has not seen",
+    not_found="no evidence that it holds on this domain, which it has not seen",
+    undecided="not clear whether it holds on this domain, which it has not seen",
+)
 
 
-def summarise(result: AnalysisResult) -> list[str]:
-    """How each domain does at the layer that its own training domains chose."""
-    sentences = []
-    for _, best in result.frames["best_layer"].iterrows():
-        metric = NAMES.get(best["metric"], best["metric"])
-        sentences.append(
-            f"Left out {best['subset']}: at {place_name(best)}, chosen on the other domains, the probe of "
-            f"{best['target']!r} has {metric} {number(best['estimate'])}{bounds(best)} on {best['n']} rows."
-        )
-    return sentences
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per model, domain and site, at the layer that the other domains chose; the worst leads."""
+    every = [_turned(finding) for finding in found_by_probe(result, HOLDS)]
+    worst: dict[tuple[str | None, str | None], list[Finding]] = {}
+    for finding in every:
+        if finding.lead:
+            worst.setdefault((finding.model, finding.target), []).append(finding)
+    out = []
+    for finding in every:
+        mine = worst.get((finding.model, finding.target), [])
+        if not finding.lead or len(mine) < 2:
+            out.append(finding)
+        elif finding is _lowest(mine):
+            holds = sum(one.verdict == "found" for one in mine)
+            tested = any(one.test for one in mine)
+            said = f"The lowest of {len(mine)} domains" + (
+                f"; it holds on {holds} of them." if tested else "."
+            )
+            out.append(replace(finding, caveats=(said, *finding.caveats)))
+        else:
+            out.append(replace(finding, lead=False))
+    return out
 
 
-def draw(result: AnalysisResult) -> "Figure":
-    """One layer curve for every domain left out, one panel per label and site; for sites read by heads a map
-    of layer × head for every domain."""
-    rows = first_metric(result.table)
-    targets = list(rows["target"].unique())
-    grid: list[list[Panel]] = []
-    for target in targets:
-        panels: list[Panel] = []
-        for panel in panels_of(rows[rows["target"] == target], one_site=True):
-            if panel.shape != "heads":
-                panels.append(panel)
-                continue
-            for subset, mine in panel.rows.groupby("subset", sort=False):
-                panels.append(replace(panel, title=f"{panel.title}, without {subset!s}", rows=mine))
-        if len(targets) > 1:
-            panels = [replace(panel, title=f"{target}: {panel.title}") for panel in panels]
-        grid.append(panels)
-    shown = str(targets[0]) if len(targets) == 1 else f"{len(targets)} labels"
-    canvas = Canvas(grid, f"{shown}: {rows['method'].iloc[0]} probe on a domain it has not seen")
-    for cell, panel in canvas.cells():
-        metric = str(panel.rows["metric"].iloc[0])
-        label = NAMES.get(metric, metric)
-        if panel.shape == "heads":
-            canvas.heads(cell, panel.rows, metric, label=label)
-            continue
-        for subset, curve in panel.rows.groupby("subset", sort=False):
-            curve = curve.sort_values("layer") if "layer" in curve else curve
-            canvas.series(cell, curve, f"without {subset}")
-        chance = finite(column(panel.rows, "baseline_majority"))
-        if metric == "auroc" and len(chance) == 1 and len(set(panel.x)) > 1:
-            canvas.level(cell, sorted(panel.x), chance[0], "chance", "dot")
-        canvas.axes(cell, "layer" if panel.shape == "layers" else None, label)
-    return canvas.finish()
+def _lowest(findings: list[Finding]) -> Finding:
+    sign = -1 if quantity(findings[0].quantity).direction == "lower" else 1
+    return min(findings, key=lambda one: sign * (one.estimate if one.estimate is not None else float("inf")))
+
+
+def _turned(finding: Finding) -> Finding:
+    """Says where a direction means the opposite."""
+    chance = CHANCE.get(finding.quantity)
+    if chance is None or finding.reference or finding.hi is None or finding.hi >= chance:
+        return finding
+    return replace(
+        finding, caveats=(*finding.caveats, "Its scores lie below chance: the direction is reversed.")
+    )
+
+
+def draw(result: "AnalysisResult") -> "Chart":
+    """Curves over layers with a panel for each domain left out; for sites read by heads a map for each."""
+    return draw_probe(result, scored_on="a domain that it has not seen")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...hooks.errors import LayerprobeError
 from ..probes.checks import check_options, strength_grid
 from ..probes.duplicates import near_duplicate_notes
-from ..probes.methods import MethodName, find_method
+from ..probes.methods import MethodName, find_method, fitted_method
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
@@ -25,7 +25,7 @@ from ..result.registry import analysis
 from ..statistics.resampling import STORED, grouped_folds
 from ..statistics.rows import bounded
 from .nested_baselines import nested_baselines
-from .nested_cv_view import draw
+from .nested_cv_view import draw, found
 from .nested_variance import METRICS, NestedScore, nested_score
 
 BEYOND = "the correction for smaller training sets passed the range, and is cut to it"
@@ -37,6 +37,7 @@ DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression":
     title="How well can “{label}” be read off, by cross-validation?",
     group="read",
     guide="probes",
+    findings=found,
     picture=draw,
 )
 def nested_cv(
@@ -138,7 +139,7 @@ def nested_cv(
         "model": store.model_name,
         "dataset": store.dataset_name,
         "tokens": store.tokens,
-        "method": method,
+        "method": fitted_method(method, task.kind),
         "target": task.name,
         "metric": chosen,
         "split": "nested_cv",

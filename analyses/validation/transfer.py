@@ -7,7 +7,7 @@ from ...hooks.errors import LayerprobeError
 from ..probes.collect import directions_of, stack_directions
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import LayerFit, fit_layer
-from ..probes.methods import find_method
+from ..probes.methods import find_method, fitted_method
 from ..reading.common_split import common_groups, common_held_out
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
@@ -20,6 +20,7 @@ from ..statistics.metrics import Predicted
 from ..statistics.resampling import STORED
 from .domains import leave_one_domain_out
 from .transfer_targets import new_rows, prompts_alone
+from .transfer_view import draw, found
 
 __all__ = ["generalisation_matrix", "leave_one_domain_out"]
 
@@ -31,6 +32,8 @@ HELD_OUT, FOLDS = 0.3, 5
     title="Does a probe of “{label}” hold across {across}?",
     group="read",
     guide="probes",
+    findings=found,
+    picture=draw,
     aliases=("linear_probe_transfer",),
 )
 def generalisation_matrix(
@@ -46,6 +49,9 @@ def generalisation_matrix(
     seed: int = 0,
     device: Any = None,
     threads: int | None = None,
+    kind: str | None = None,
+    held_out: float = HELD_OUT,
+    n_folds: int = FOLDS,
 ) -> AnalysisResult:
     """Fit on each dataset's training groups, score on every dataset's held-out groups.
 
@@ -64,6 +70,9 @@ def generalisation_matrix(
         seed: of splits and draws.
         device: as `linear_probe`; one layer after another.
         threads: layers at a time on the CPU.
+        kind: of the label, as `linear_probe`.
+        held_out: share of the groups to score on.
+        n_folds: inner folds.
 
     Returns:
         One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
@@ -82,7 +91,7 @@ def generalisation_matrix(
             "{'cities': a, 'translations': b}"
         )
     where = find_device(device)
-    tasks = _tasks(stores, label, groups, seed)
+    tasks = _tasks(stores, label, groups, seed, kind=kind, held_out=held_out, n_folds=n_folds)
     first = next(iter(stores))
     places = list_places(stores[first], sites, layers)
     _check_alike(stores, tasks, places, first)
@@ -118,7 +127,7 @@ def generalisation_matrix(
                     "site": place.site,
                     "layer": place.layer,
                     "head": place.head,
-                    "method": method,
+                    "method": fitted_method(method, tasks[first].kind),
                     "target": label,
                     "metric": metric,
                     "train_on": source,
@@ -131,7 +140,7 @@ def generalisation_matrix(
                 scored = target.scored(metric, Predicted(x @ fit.weight.T + fit.bias), weights)
                 rows.append({**common, **scored, **flat})
     return AnalysisResult(
-        kind="linear_probe_transfer",
+        kind="generalisation_matrix",
         table=tidy(rows),
         directions=stack_directions(directions, list(stores)),
         provenance={"label": label},
@@ -139,19 +148,26 @@ def generalisation_matrix(
     )
 
 
-def _tasks(stores: Mapping[str, Any], label: str, groups: Any, seed: int) -> dict[str, Task]:
+def _tasks(
+    stores: Mapping[str, Any],
+    label: str,
+    groups: Any,
+    seed: int,
+    *,
+    kind: str | None,
+    held_out: float,
+    n_folds: int,
+) -> dict[str, Task]:
     """Every store's task, all split alike."""
-
     common = common_groups(stores, groups)
 
-    def task(name: str, held_out: Any) -> Task:
-        return make_task(
-            stores[name], label, groups=common[name], held_out=held_out, n_folds=FOLDS, seed=seed
-        )
+    def task(name: str, test: Any) -> Task:
+        split = {"groups": common[name], "held_out": test, "n_folds": n_folds, "seed": seed}
+        return make_task(stores[name], label, kind=kind, **split)
 
     whole = {name: task(name, None) for name in stores}
-    held_out = common_held_out(common, whole, share=HELD_OUT, seed=seed)
-    return {name: task(name, held_out[name]) for name in stores}
+    tests = common_held_out(common, whole, share=held_out, seed=seed)
+    return {name: task(name, tests[name]) for name in stores}
 
 
 def _check_alike(

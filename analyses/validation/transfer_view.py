@@ -1,92 +1,125 @@
-"""Whether probes travel from one dataset to another, in words and as a picture."""
+"""Whether probes travel from one dataset to another, in findings and as a picture."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..result.analysis import AnalysisResult
-from ..result.panels import NAMES, column, place_name, same_place
-from ..result.words import bounds, number
+from ..probes.findings import CHANCE
+from ..result.findings import Claim, Finding, Number, Verdict
+from ..result.rows import column, rows_like
+from ..result.words import place, title_of, unit_of
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from altair import FacetChart, LayerChart
 
-DIVERGING = {"auroc": (0.0, 0.5, 1.0), "balanced_accuracy": (0.0, None, 1.0)}
-"""Least, chance and most, where a metric has them."""
+    from ..result.analysis import AnalysisResult
 
-
-def summarise(result: AnalysisResult) -> list[str]:
-    """The best and worst transfer at the place that transfers best."""
-    best = _travels_best(result.table)
-    if best is None:
-        return ["No probe could be scored on a dataset other than its own."]
-    here = result.table[same_place(result.table, best)]
-    metric = NAMES.get(here["metric"].iloc[0], here["metric"].iloc[0])
-    at_home = here[here["train_on"] == here["test_on"]]["estimate"].mean()
-    moved = here[here["train_on"] != here["test_on"]].dropna(subset="estimate")
-    worst = moved.sort_values("estimate").iloc[0]
-    return [
-        f"At {place_name(best)}, where probes travel best, {metric} is {number(at_home)} on the dataset they "
-        f"were fitted on and {number(moved['estimate'].mean())} on others; worst from {worst['train_on']!r} "
-        f"to {worst['test_on']!r}: {number(worst['estimate'])}{bounds(worst)}."
-    ]
+TRAVELS = Claim(
+    "travels",
+    found="a probe holds on every other dataset",
+    not_found="no evidence that a probe holds on another dataset",
+    undecided="a probe holds on some of the other datasets",
+    not_tested="no probe could be scored on a dataset other than its own",
+)
 
 
-def _travels_best(table: pd.DataFrame) -> pd.Series | None:
-    """The site, layer and head whose mean score away from home is highest; none if nothing was scored."""
-    away = table[(table["train_on"] != table["test_on"]) & table["estimate"].notna()]
-    if not len(away):
+def found(result: "AnalysisResult") -> list[Finding]:
+    """One finding per model and site: the worst pair of datasets, at the place that is best at home.
+
+    A place chosen by home scores leaves scores elsewhere unchosen. That all intervals lie above chance needs
+    no correction for the number of pairs.
+    """
+    table = result.table.assign(model=column(result.table, "model"))
+    out = []
+    for _, mine in table.groupby("model", sort=False, dropna=False):
+        lead = _home(mine)
+        for site, rows in mine.groupby("site", sort=False):
+            out.append(_worst(at_home(rows), lead=lead is not None and lead["site"] == site))
+    return out
+
+
+def _home(rows: pd.DataFrame) -> pd.Series | None:
+    """Where the mean score on the datasets' own held-out rows is highest; None without any."""
+    own = rows[(rows["train_on"] == rows["test_on"]) & rows["estimate"].notna()]
+    if not len(own):
         return None
-    where = pd.DataFrame({"site": away["site"], "layer": column(away, "layer"), "head": column(away, "head")})
-    mean = away["estimate"].groupby([where[name] for name in where], sort=False, dropna=False).mean()
-    return mean.reset_index().sort_values("estimate", kind="stable").iloc[-1]
+    where = pd.DataFrame({"site": own["site"], "layer": column(own, "layer"), "head": column(own, "head")})
+    mean = own["estimate"].groupby([where[name] for name in where], sort=False, dropna=False).mean()
+    return mean.reset_index().sort_values("estimate", kind="stable", ascending=False).iloc[0]
 
 
-def draw(result: AnalysisResult) -> "Figure":
-    """For every site the matrix at the place that transfers best, numbers in its cells."""
-    from plotly.subplots import make_subplots
+def at_home(rows: pd.DataFrame) -> pd.DataFrame:
+    """The matrix at the place that is best at home; where nothing was scored, at the first."""
+    best = _home(rows)
+    one = rows.iloc[0] if best is None else best
+    return rows_like(rows, one.to_dict(), "site", "layer", "head")
 
-    table = result.table
-    sites = list(table["site"].unique())
-    metric = str(table["metric"].iloc[0])
-    label = NAMES.get(metric, metric)
-    places = {site: _travels_best(table[table["site"] == site]) for site in sites}
-    told = [site if (place := places[site]) is None else place_name(place) for site in sites]
-    figure = make_subplots(
-        cols=len(sites), subplot_titles=told, shared_yaxes=True, horizontal_spacing=0.3 / max(4, len(sites))
+
+def above_chance(rows: pd.DataFrame) -> pd.Series:
+    """[rows] whether the interval lies above chance."""
+    chance = rows["metric"].map(CHANCE).astype(float).fillna(0.0)
+    return (column(rows, "lo").astype(float) > chance).fillna(False).astype(bool)
+
+
+def _worst(here: pd.DataFrame, *, lead: bool) -> Finding:
+    away = here[here["train_on"] != here["test_on"]].dropna(subset="estimate")
+    if not len(away):
+        row = here.iloc[0].to_dict() | {"estimate": None, "lo": None, "hi": None, "note": None}
+        return Finding.of(row, TRAVELS, "not_tested", test=None, n=None, n_groups=None, lead=lead)
+    row = away.sort_values("estimate", kind="stable").iloc[0].to_dict()
+    above = int(above_chance(away).sum())
+    verdict: Verdict = "found" if above == len(away) else "undecided" if above else "not_found"
+    unit = unit_of(str(row["metric"]))
+    own = here[here["train_on"] == here["test_on"]]["estimate"].mean()
+    numbers = [Number(name="mean elsewhere", value=float(away["estimate"].mean()), unit=unit)]
+    if pd.notna(own):
+        numbers.insert(
+            0, Number(name="mean at home, by which the place was chosen", value=float(own), unit=unit)
+        )
+    pairs = f"The lowest of {len(away)} pairs: " if len(away) > 1 else "The pair: "
+    caveats = [f"{pairs}fitted on “{row['train_on']}”, scored on “{row['test_on']}”."]
+    if row.get("hi") is not None and row["hi"] < CHANCE.get(str(row["metric"]), 0.0):
+        caveats.append("Its scores lie below chance: the direction is reversed.")
+    why = f"{above} of {len(away)} pairs of datasets have an interval above chance"
+    more = {"why": why} if verdict == "undecided" else {}
+    return Finding.of(
+        row,
+        TRAVELS,
+        verdict,
+        test=None,
+        dataset=row["test_on"],
+        numbers=tuple(numbers),
+        caveats=tuple(caveats),
+        lead=lead,
+        **more,
     )
-    for index, site in enumerate(sites, 1):
-        mine = table[table["site"] == site]
-        best = places[site]
-        # where no probe was scored away from home, any place shows the empty matrix
-        here = mine[same_place(mine, mine.iloc[0] if best is None else best)]
-        order = list(dict.fromkeys([*here["train_on"], *here["test_on"]]))
-        grid = here.pivot(index="train_on", columns="test_on", values="estimate").reindex(
-            index=order, columns=order
-        )
-        figure.add_heatmap(
-            z=grid.to_numpy(float),
-            x=order,
-            y=order,
-            text=[["" if pd.isna(v) else number(v) for v in row] for row in grid.to_numpy(float)],
-            texttemplate="%{text}",
-            hovertemplate=f"fitted on %{{y}}, scored on %{{x}}: {label} %{{text}}<extra></extra>",
-            coloraxis="coloraxis",
-            row=1,
-            col=index,
-        )
-        figure.update_xaxes(title_text="scored on", row=1, col=index)
-    scale: dict[str, Any] = {"colorscale": "Viridis", "colorbar": {"title": {"text": label}}}
-    if metric in DIVERGING:
-        least, chance, most = DIVERGING[metric]
-        scale |= {"cmin": least, "cmax": most}
-        if chance is not None:
-            scale |= {"colorscale": "RdBu", "reversescale": True}
-    figure.update_yaxes(title_text="fitted on", row=1, col=1)
-    figure.update_yaxes(autorange="reversed")
-    return figure.update_layout(
-        coloraxis=scale,
-        title=f"{table['target'].iloc[0]}: {label} from one dataset to another",
-        template="plotly_white",
-        height=420,
+
+
+def draw(result: "AnalysisResult") -> "LayerChart | FacetChart":
+    """For every model and site the matrix of datasets at the place that is best at home."""
+    from ..result.charts import matrix
+
+    table = result.table.assign(model=column(result.table, "model"))
+    several = table["model"].nunique() > 1
+    parts = []
+    for (model, _), rows in table.groupby(["model", "site"], sort=False, dropna=False):
+        here = at_home(rows)
+        where = place(here.iloc[0])
+        parts.append(here.assign(panel=f"{model} · {where}" if several else where, above=above_chance(here)))
+    shown = pd.concat(parts, ignore_index=True)
+    metric = str(shown["metric"].iloc[0])
+    return matrix(
+        shown,
+        x="test_on",
+        y="train_on",
+        x_title="scored on",
+        y_title="fitted on",
+        value_title=title_of(metric),
+        facet="panel",
+        found="above",
+        found_text="95 % interval above chance",
+        diverging=metric in CHANCE,
+        centre=CHANCE.get(metric, 0.0),
+        title=f"“{shown['target'].iloc[0]}”: probes from one dataset to another",
+        subtitle=f"{title_of(metric)} at the layer that is best on the datasets' own held-out rows.",
     )

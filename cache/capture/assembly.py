@@ -123,7 +123,7 @@ def file_contents(job: CaptureJob, prepared: Prepared, arrays: tuple[ArraySpec, 
         header["provenance"]["shard"] = dict(job.shard)
     return Contents(
         header=header,
-        volatile=volatile_provenance(job.model),
+        volatile=volatile_provenance(job.model, prepared.rendered),
         columns=prepared.columns,
         examples=prepared.examples,
         positions=prepared.positions,
@@ -156,7 +156,7 @@ def in_memory(
         tokens=header["tokens"],
         model_name=header["model_name"],
         dataset_name=header["dataset_name"],
-        provenance={**header["provenance"], **volatile_provenance(job.model)},
+        provenance={**header["provenance"], **volatile_provenance(job.model, prepared.rendered)},
         identity=header["identity"],
     )
     lens = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...hooks.errors import LayerprobeError
 from ..file.disk_space import bytes_of, check_disk_space
 from ..file.opening import read_columns, read_layout
+from ..file.provenance import rendered_moment
 from ..file.writer import StoreWriter
 from ..prompts.difference import prompt_difference
 from ..store.activations import ActivationStore
@@ -14,7 +16,7 @@ from ..store.sameness import check_same
 from .assembly import array_specs, batch_plan, batch_reads, file_contents, in_memory
 from .job import CaptureJob
 from .pipeline import run_plan
-from .prepare import Prepared, prepare_options
+from .prepare import Prepared, check_same_tokens, prepare_options
 from .sinks import MemorySink
 
 
@@ -29,7 +31,11 @@ def run_job(job: CaptureJob) -> ActivationStore:
         held = _held(job, job.path)
         if held.complete:
             return held
-    prepared = prepare_options(job.model, job.table, job.request)
+    moment = rendered_moment(read_layout(job.path).volatile) if job.path is not None and exists else job.now
+    prepared = prepare_options(job.model, job.table, job.request, moment)
+    for path in (job.path if exists else None, job.like):
+        if path is not None:
+            check_same_tokens(path, read_columns(path), prepared)
     job.model.check_texts(prepared.lengths, "prompts")
     if job.shard is None:  # of shards it is said once, for all of them, by plan_shards
         prepared.unknown.warn(job.model.name, job.table)
@@ -40,7 +46,13 @@ def run_job(job: CaptureJob) -> ActivationStore:
     else:
         _create(job, job.path, prepared)
     del prepared  # what was prepared makes room for what is opened
-    return open_store(job.path)
+    store = open_store(job.path)
+    if not store.complete or store.identity != job.identity:
+        raise LayerprobeError(
+            f"{job.path} was replaced by another process while it was captured: capture again, to another "
+            f"path"
+        )
+    return store
 
 
 def _held(job: CaptureJob, path: Path) -> ActivationStore:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import SiteAt
+from ..file.provenance import rendered_moment
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore
 from ..store.index import Part, open_part
@@ -62,7 +63,7 @@ def extend_store(job: CaptureJob, base: Path) -> ActivationStore:
         wanted = request.narrowed(missing, lens, request.lens_tokens)
         starts = np.cumsum([0, *(parts[0].store.n_prompts for parts in groups)]).tolist()
         for parts, start, stop in zip(groups, starts[:-1], starts[1:], strict=True):
-            parts.append(_sibling(job, base, held, table[start:stop], wanted))
+            parts.append(_sibling(job, base, held, table[start:stop], wanted, parts[0].path))
     if len(table) > held.n_prompts:
         full = request.narrowed(everything, request.lens_layers, request.lens_tokens)
         if held.lens is not None:
@@ -75,14 +76,22 @@ def extend_store(job: CaptureJob, base: Path) -> ActivationStore:
 
 
 def _sibling(
-    job: CaptureJob, base: Path, held: ActivationStore, part: PromptTable, wanted: ResolvedRequest
+    job: CaptureJob,
+    base: Path,
+    held: ActivationStore,
+    part: PromptTable,
+    wanted: ResolvedRequest,
+    like: Path | None = None,
 ) -> Part:
-    """Some prompts and sites, captured to a file beside the store that is named after what it holds."""
+    """Some prompts and sites, captured to a file beside the store that is named after what it holds; with the
+    tokens of `like`, where that holds the same prompts.
+    """
     chosen = [*map(str, wanted.sites), *(f"lens[{layer}]" for layer in wanted.lens_layers)]
     said = json.dumps([held.identity, chosen, part.sha256], sort_keys=True)
     name = hashlib.sha256(said.encode()).hexdigest()
     path = base.with_name(f"{base.stem.removesuffix('-index')}-{name[:8]}{base.suffix}")
-    run_job(replace(job, table=part, request=wanted, path=path))
+    moment = rendered_moment(held.provenance)
+    run_job(replace(job, table=part, request=wanted, path=path, now=moment, like=like))
     return open_part(path)
 
 

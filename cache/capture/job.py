@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
-from ..prompts.cells import Prompt, messages_cell
+from ...hooks.tokens import is_token_ids
+from ..prompts.cells import Prompt, ids_cell, messages_cell
 from ..prompts.table import PromptTable
 from ..store.sameness import model_fields
 from .request import CaptureRequest, ResolvedRequest, identity_of_request
@@ -32,6 +34,11 @@ class CaptureJob:
     progress: bool = True
     shard: Mapping[str, Any] | None = None
     """Which part of a larger table this is."""
+    now: datetime | None = None
+    """The moment that a chat template is told which writes the date; None for the clock's. A file that is
+    there already tells it its own."""
+    like: Path | None = None
+    """A file that holds the same prompts: their tokens must be the same."""
 
     @classmethod
     def of(
@@ -68,19 +75,31 @@ def as_table(prompts: PromptTable | Iterable[Prompt]) -> PromptTable:
     """
     if isinstance(prompts, PromptTable):
         return prompts
-    expected = "expected a PromptTable (read_prompts), or a list of texts or of chats"
+    expected = "expected a PromptTable (read_prompts), or a list of texts, of chats or of token ids"
     if isinstance(prompts, str):
         raise LayerprobeError(f"{expected}, got one text: [{prompts[:40]!r}]")
     if isinstance(prompts, Mapping) or hasattr(prompts, "columns") or not isinstance(prompts, Iterable):
-        way = ": PromptTable.from_frame(frame, text=COLUMN)" if hasattr(prompts, "columns") else ""
+        way = ": read_prompts(frame, text=COLUMN)" if hasattr(prompts, "columns") else ""
         raise LayerprobeError(f"{expected}, got {type(prompts).__name__}{way}")
     given = tuple(prompts)
-    for row, prompt in enumerate(given):
-        if not isinstance(prompt, (str, list)):
-            raise LayerprobeError(f"{expected}, got {type(prompt).__name__} at {row}")
-        if isinstance(prompt, str) != isinstance(given[0], str):
-            raise LayerprobeError(f"{expected}, got texts and chats in one list, first at {row}")
     if not given:
         raise LayerprobeError(f"{expected}, got no prompts")
-    checked = tuple(p if isinstance(p, str) else messages_cell(p, f"prompt {i}") for i, p in enumerate(given))
+    kinds = [_kind(prompt) for prompt in given]
+    for row, kind in enumerate(kinds):
+        if kind is None:
+            way = ": read_prompts(rows, text=COLUMN)" if isinstance(given[row], Mapping) else ""
+            raise LayerprobeError(f"{expected}, got {type(given[row]).__name__} at {row}{way}")
+        if kind != kinds[0]:
+            raise LayerprobeError(f"{expected}, got {kinds[0]} and {kind} in one list, first at {row}")
+    read = {"texts": lambda text, _: text, "chats": messages_cell, "token ids": ids_cell}[str(kinds[0])]
+    checked = tuple(read(prompt, f"prompt {row}") for row, prompt in enumerate(given))
     return PromptTable(tuple(str(row) for row in range(len(given))), checked, name="texts")
+
+
+def _kind(prompt: Any) -> str | None:
+    """What a prompt of a list is."""
+    if isinstance(prompt, str):
+        return "texts"
+    if is_token_ids(prompt) or (hasattr(prompt, "dtype") and prompt.dtype.kind in "iu"):
+        return "token ids"
+    return "chats" if isinstance(prompt, list) else None

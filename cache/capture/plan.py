@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..file.batch_plan import Plan
 from ..prompts.table import PromptTable
@@ -28,6 +28,7 @@ def plan(
     tokens: str = "last",
     path: str | Path | None = None,
     chat_template: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     lens_tokens: Sequence[str] = (),
     lens_first_difference: bool = False,
     batch_tokens: int | Literal["auto"] = "auto",
@@ -48,6 +49,7 @@ def plan(
         sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple
         tokens=tokens,
         chat_template=chat_template,
+        chat_options=chat_options or {},
         lens_tokens=tuple(lens_tokens),
         lens_first_difference=lens_first_difference,
         dtype=dtype,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ def differing(
     resolved = request.resolve_sites(
         parse_sites(request.sites, n_layers), prompts, n_layers=n_layers, dtype=store.dtype
     )
-    wanted = identity_of_request(resolved, prompts)
+    wanted = {"chat_options": None, **identity_of_request(resolved, prompts)}
     if model_dtype is not None:
         wanted["model.dtype"] = str(model_dtype).removeprefix("torch.")
     found = differences(wanted, {name: identity.get(name) for name in wanted})
@@ -76,7 +77,7 @@ def check_request(tokenizer: Any, prompts: PromptTable, request: CaptureRequest,
             alike.
     """
     model: Any = SimpleNamespace(
-        tokenizer=tokenizer, max_length=max_length, encode=lambda prompt: encode(tokenizer, prompt)
+        tokenizer=tokenizer, max_length=max_length, encode=partial(encode, tokenizer)
     )
     request.rule.check_columns(prompts)
     prepare_options(model, prompts, request.resolve_sites((), prompts, n_layers=0, dtype="float32"))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from ...hooks.chat_template import literals, render_chat, template_of, writes_date
 from ...hooks.errors import LayerprobeError
 from ..prompts.candidates import CandidateTokens, candidate_array, check_candidates
-from ..prompts.cells import Messages, Prompt
-from ..prompts.chat import map_spans, role_regions
-from ..prompts.columns import PromptColumns
+from ..prompts.cells import Messages, Prompt, is_chat
+from ..prompts.chat import locate, role_ranges, span_ranges
+from ..prompts.columns import PromptColumns, as_column
 from ..prompts.table import PromptTable
 from ..prompts.token_rules import Regions, TokenRule, select_tokens
 from ..prompts.unknown import UnknownTokens
@@ -41,6 +45,8 @@ class Prepared:
     """[prompts, columns, variants] int32, or None without lens tokens."""
     unknown: UnknownTokens
     """Text that the tokenizer has no token for."""
+    rendered: datetime | None = None
+    """The moment that the chat template was told, where it writes the date."""
 
     @property
     def examples(self) -> np.ndarray:
@@ -92,8 +98,13 @@ def prepare(
     lens_tokens: Sequence[str],
     first_difference: bool,
     on_long: Literal["error", "truncate"],
+    chat_options: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
 ) -> Prepared:
     """Tokenise a prompt table and apply the token rule.
+
+    Args:
+        now: the moment that chat templates are told; one for all prompts, so that none changes at midnight.
 
     Raises:
         LayerprobeError: a prompt longer than the context, a rule that picks nothing, answers without a token.
@@ -106,12 +117,15 @@ def prepare(
     lengths: list[int] = []
     counts: list[int] = []
     found: list[list[list[int]]] = []
+    dated = (table.chat or chat_template) and writes_date(model.tokenizer)
+    now = (now or datetime.now()) if dated and "date" not in (chat_options or {}) else None
     for index, given in enumerate(table.prompts):
         prompt = as_chat(given, chat_template)
         where = f"prompt {table.ids[index]!r}"
-        encoding = model.encode(prompt)
+        with _naming(where):
+            encoding = model.encode(prompt, chat_options=chat_options, now=now)
         unknown.see(index, encoding)
-        regions = _regions(model, table, index, prompt, rule)
+        regions = _regions(model, table, index, prompt, rule, encoding, chat_options, now)
         if finder is not None:
             encoding, candidates = _with_candidates(encoding, finder, answers[index], first_difference)
             found.append(candidates)
@@ -147,10 +161,13 @@ def prepare(
         np.ones(len(counts), dtype=np.int64) if rule.one_row else np.array(counts, dtype=np.int64),
         candidate_array(found) if finder is not None else None,
         unknown,
+        now,
     )
 
 
-def prepare_options(model: Model, table: PromptTable, options: ResolvedRequest) -> Prepared:
+def prepare_options(
+    model: Model, table: PromptTable, options: ResolvedRequest, now: datetime | None = None
+) -> Prepared:
     """`prepare` with the arguments of a capture."""
     return prepare(
         model,
@@ -160,6 +177,30 @@ def prepare_options(model: Model, table: PromptTable, options: ResolvedRequest) 
         lens_tokens=options.lens_tokens,
         first_difference=options.asked.lens_first_difference,
         on_long=options.asked.on_long,
+        chat_options=options.asked.chat_options,
+        now=now,
+    )
+
+
+def check_same_tokens(path: Path, held: PromptColumns, prepared: Prepared) -> None:
+    """Refuse to go on with a file whose prompts are other tokens now, whatever changed them.
+
+    Raises:
+        LayerprobeError: with how many differ, and the first.
+    """
+    ours, ids, starts = prepared.columns, held.token_ids, held.token_starts
+    assert ids is not None and starts is not None  # every file has them
+    changed = [
+        row
+        for row in range(len(ours))
+        if not np.array_equal(ids[starts[row] : starts[row + 1]], prepared.tokens_of(row))
+    ]
+    if not changed:
+        return
+    raise LayerprobeError(
+        f"{path} holds other tokens for {len(changed)} of {len(ours)} prompts, first "
+        f"{ours.ids[changed[0]]!r}: the tokenizer, or what its chat template writes, has changed since "
+        f"(another time zone or library?), or lens_first_difference lengthened them; capture to another path"
     )
 
 
@@ -171,38 +212,73 @@ def columns_of(table: PromptTable) -> PromptColumns:
         name: np.array([(-1, -1) if span is None else span for span in values], dtype=np.int64).reshape(-1, 2)
         for name, values in table.spans.items()
     }
-    return PromptColumns(ids, table.labels, table.groups, table.pairs, table.splits, spans)
+    labels = {name: as_column(values) for name, values in table.labels.items() if values.dtype.kind == "U"}
+    labels = {**table.labels, **labels}
+    return PromptColumns(
+        ids, labels, _stored(table.groups), _stored(table.pairs), _stored(table.splits), spans
+    )
+
+
+def _stored(values: np.ndarray | None) -> np.ndarray | None:
+    """A column as stores keep it: a table made by hand may hold NumPy's own strings."""
+    return values if values is None or values.dtype.kind != "U" else as_column(values)
 
 
 def as_chat(prompt: Prompt, chat_template: bool | None) -> Prompt:
     """A plain text as one user's message where the template is asked for."""
-    if chat_template and isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return prompt
+    if not chat_template or is_chat(prompt):
+        return prompt
+    if not isinstance(prompt, str):
+        raise LayerprobeError("chat_template=True wraps texts, and these prompts are token ids: leave it out")
+    return [{"role": "user", "content": prompt}]
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Say of which prompt an error is."""
+    try:
+        yield
+    except LayerprobeError as error:
+        raise LayerprobeError(f"{where}: {error}") from error
 
 
 def _regions(
-    model: Model, table: PromptTable, index: int, prompt: Prompt, rule: TokenRule
+    model: Model,
+    table: PromptTable,
+    index: int,
+    prompt: Prompt,
+    rule: TokenRule,
+    encoding: Encoding,
+    chat_options: Mapping[str, Any] | None,
+    now: datetime | None,
 ) -> Mapping[str, Regions]:
+    """`role:NAME` or `span:NAME` -> ranges of the prompt's text, where the rule needs them."""
     if rule.kind not in ("span", "role"):
         return {}
-
-    def render(messages: Messages) -> str:
-        from ...hooks.tokens import render_chat
-
-        return render_chat(model.tokenizer, messages)
-
-    if rule.kind == "role":
-        if isinstance(prompt, str):
+    key, where = f"{rule.kind}:{rule.argument}", f"prompt {table.ids[index]!r}"
+    span = table.spans[rule.argument][index] if rule.kind == "span" else None
+    if not is_chat(prompt):
+        if rule.kind == "role":
             raise LayerprobeError(
                 f"tokens={rule.text!r} needs chat messages: read_prompts(..., messages=...) or "
                 f"chat_template=True"
             )
-        return {f"role:{rule.argument}": role_regions(prompt, rule.argument, render)}
-    span = table.spans[rule.argument][index]
-    if isinstance(prompt, str):
-        return {f"span:{rule.argument}": [] if span is None else [span]}
-    return {f"span:{rule.argument}": map_spans(prompt, {"": span}, render)[""]}
+        return {key: [] if span is None else [span]}
+    if rule.kind == "span" and span is None:
+        return {key: []}
+    messages = cast("Messages", prompt)
+    tools = (chat_options or {}).get("tools")
+    with _naming(where):
+        found = locate(
+            messages,
+            lambda chat: render_chat(model.tokenizer, chat, chat_options, now=now),
+            literals(template_of(model.tokenizer, tools)),
+        )
+    if found.text != encoding.text:
+        raise LayerprobeError(f"{where}: its chat template writes another text each time")
+    if rule.kind == "role":
+        return {key: role_ranges(found, messages, rule.argument, reduction=rule.reduction, where=where)}
+    return {key: span_ranges(found, messages, span, where=where)}
 
 
 def _answers(table: PromptTable, lens_tokens: Sequence[str]) -> list[list[str]]:

@@ -6,10 +6,11 @@ Made by the verbs `capture`, `plan` and `capture_shards` and by a study; read by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...hooks.chat_template import checked_chat_options
 from ...hooks.errors import LayerprobeError
 from ...hooks.sites import SiteAt, parse_sites
 from ..file.layout import NUMPY_TYPES
@@ -34,7 +35,8 @@ class CaptureRequest:
 
     >>> CaptureRequest(sites="resid_post", tokens="span:answer:mean")
     CaptureRequest(sites=('resid_post',), tokens='span:answer:mean', chat_template=None, lens_tokens=(),
-                   lens_first_difference=False, dtype=None, top_k=5, on_long='error', batch_tokens='auto')
+                   lens_first_difference=False, dtype=None, top_k=5, on_long='error', batch_tokens='auto',
+                   chat_options={})
     """
 
     sites: tuple[str, ...]
@@ -55,12 +57,15 @@ class CaptureRequest:
     """What to do with a prompt longer than the context."""
     batch_tokens: int | Literal["auto"] = "auto"
     """Tokens of a batch, padding included. The only field that is not part of a file's identity."""
+    chat_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """For the chat template, as plain JSON values; what it does anyway is left out."""
 
     def __post_init__(self) -> None:
         for name in ("sites", "lens_tokens"):  # one name may stand for a tuple of one
             given = getattr(self, name)
             one = isinstance(given, (str, SiteAt))
             object.__setattr__(self, name, tuple(map(str, [given] if one else given)))
+        object.__setattr__(self, "chat_options", checked_chat_options(self.chat_options))
         if self.dtype is not None:
             object.__setattr__(self, "dtype", stored_type(self.dtype))
         parse_sites(self.sites, _ANY_DEPTH)
@@ -141,7 +146,15 @@ class CaptureRequest:
             table: the prompts.
             n_layers: blocks of the model.
             dtype: the stored type, where the request leaves it open.
+
+        Raises:
+            LayerprobeError: options for a chat template that these prompts do not pass through.
         """
+        if self.chat_options and not (table.chat or self.chat_template):
+            raise LayerprobeError(
+                "chat_options is for the chat template, which these prompts do not pass through: give "
+                "messages, or chat_template=True"
+            )
         lens = tuple(sorted(at.layer for at in chosen if at.site == "lens" and at.layer is not None))
         if self.lens_tokens and not lens:
             lens = tuple(range(n_layers))
@@ -189,13 +202,18 @@ class ResolvedRequest:
             "chat_template": self.chat_template,
             "dtype": self.dtype,
             "on_long": self.asked.on_long,
+            # absent where there are none, as in files of before there were any
+            **({"chat_options": dict(self.asked.chat_options)} if self.asked.chat_options else {}),
         }
 
     def narrowed(
         self, sites: tuple[SiteAt, ...], lens_layers: tuple[int, ...], lens_tokens: tuple[str, ...]
     ) -> ResolvedRequest:
-        """The same for other sites and lens layers; answers are tokenised only where a lens reads them."""
-        asked = replace(self.asked, lens_tokens=lens_tokens if lens_layers else ())
+        """The same for other sites and lens layers; answers are tokenised only where a lens reads them, or
+        where they lengthen the prompts.
+        """
+        needed = lens_layers or self.asked.lens_first_difference
+        asked = replace(self.asked, lens_tokens=lens_tokens if needed else ())
         return replace(self, asked=asked, sites=sites, lens_layers=lens_layers)
 
 

@@ -25,6 +25,7 @@ def capture(
     tokens: str = "last",
     path: str | Path | None = None,
     chat_template: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     lens_tokens: Sequence[str] = (),
     lens_first_difference: bool = False,
     batch_tokens: int | Literal["auto"] = "auto",
@@ -42,13 +43,16 @@ def capture(
     Args:
         model: from `load_model`; interventions in force (`model.edit`) apply and are recorded; values and
             positions given per text follow the order of the prompts.
-        prompts: from `read_prompts`, or a list of texts.
+        prompts: from `read_prompts`, or a list of texts, of chats or of token ids.
         sites: selections such as `resid_post`, `head_out[-4:]`, `lens`.
         tokens: the token rule: `last`, `first`, `mean`, `pos:3`, `all`, `content`, `special`, `span:COLUMN`,
             `chars:COLUMN`, `regex:PATTERN`, `role:ROLE`; a set takes `:last`, `:first`, `:mean` or `:all`.
         path: the file; None keeps everything in memory.
         chat_template: None uses the template for chat messages only; True wraps plain texts as one user
             message.
+        chat_options: for the chat template: `add_generation_prompt`, `continue_final_message` (a prefill),
+            `tools`, `documents`, `date` (for templates that write today's), and any variable it reads, such
+            as `enable_thinking`. Recorded; another value is another capture.
         lens_tokens: label columns whose strings are candidate answers, read through the lens at every layer.
         lens_first_difference: where the answers of a prompt begin with the same tokens, append those tokens
             to the prompt and score the first that differs; otherwise such prompts are an error.
@@ -67,11 +71,18 @@ def capture(
     Raises:
         LayerprobeError: before anything runs, for what does not fit (sites, rule, columns, long prompts,
             another capture in the same file, another process writing it, a full disk).
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["base"], check=False)
+    >>> lp.capture(model, ["who was late ?", "the pilot"], sites="resid_post[2:4]", progress=False)
+    ActivationStore(resid_post: 2 layers x 2 rows x 96, float32, complete, tokens='last', in memory)
     """
     request = CaptureRequest(
         sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple
         tokens=tokens,
         chat_template=chat_template,
+        chat_options=chat_options or {},
         lens_tokens=tuple(lens_tokens),
         lens_first_difference=lens_first_difference,
         dtype=dtype,

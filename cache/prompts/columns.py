@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -12,24 +12,67 @@ import numpy as np
 def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """A 1-D array as stores keep columns: numbers and booleans as they are, all else as str.
 
-    None, NaN and pandas' NA are gaps: None among strings, NaN among numbers.
+    None, NaN and pandas' NA are gaps: None among strings, NaN among numbers; whole numbers that no float
+    holds become strings beside them.
 
     >>> as_column(["a", None, 3])
     array(['a', None, '3'], dtype=object)
     >>> as_column([1, None])
     array([ 1., nan])
+    >>> as_column([2**53, 2**53 + 1, None])
+    array(['9007199254740992', '9007199254740993', None], dtype=object)
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return values
     values = [None if _is_gap(value) else value for value in values]
     present = [value for value in values if value is not None]
     if present and all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in present):
-        if len(present) == len(values):
+        whole = [int(value) for value in present if isinstance(value, (int, np.integer))]
+        largest = max(map(abs, whole), default=0)
+        complete = len(present) == len(values)
+        if complete and (largest <= 1 << 53 or (len(whole) == len(values) and largest < 1 << 63)):
             return np.asarray(values)
-        return np.asarray([np.nan if value is None else float(value) for value in values])
+        if largest <= 1 << 53:
+            return np.asarray([np.nan if value is None else float(value) for value in values])
+    return _texts(values)
+
+
+def as_keys(values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """A 1-D array of keys (groups, pairs, splits): equal only where their texts are equal.
+
+    Numbers of one kind stay numbers where none is missing.
+
+    >>> as_keys(["007", "7", None])
+    array(['007', '7', None], dtype=object)
+    >>> as_keys([2**53, 2**53 + 1, None])
+    array(['9007199254740992', '9007199254740993', None], dtype=object)
+    >>> as_keys([3, 1])
+    array([3, 1])
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return values
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    kinds = {type(value) for value in plain}
+    if len(kinds) == 1 and kinds <= {bool, int, float}:
+        out = np.asarray(plain)
+        return out if out.dtype.kind in "bif" else _texts(plain)
+    return _texts(plain)
+
+
+def _texts(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     out = np.empty(len(values), dtype=object)
     out[:] = [None if value is None else str(value) for value in values]
     return out
+
+
+def same_codes(values: Iterable[Hashable]) -> np.ndarray:
+    """[n] int64: equal numbers where the values are equal, in order of first appearance.
+
+    >>> same_codes(["b", "a", "b"])
+    array([0, 1, 0])
+    """
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)
 
 
 def _is_gap(value: Any) -> bool:

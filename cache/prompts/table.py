@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from .cells import (
     Prompt,
     Span,
     id_cells,
+    ids_cell,
+    is_chat,
+    key_text,
     messages_cell,
-    none_if_nan,
+    none_if_missing,
     span_cell,
     text_cell,
 )
-from .columns import as_column
+from .columns import as_column, as_keys, same_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +33,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class PromptTable:
-    """Prompts and what is known of each. Every field has one entry per prompt."""
+    """Prompts and what is known of each. Every field has one entry per prompt; made by `read_prompts`.
+
+    >>> table = read_prompts([{"text": "A cat.", "animal": "cat"}, {"text": "A dog."}], labels="animal")
+    >>> table
+    PromptTable(list: 2 texts; labels: animal; from list)
+    >>> table[0]
+    {'id': '0', 'prompt': 'A cat.', 'animal': 'cat'}
+    >>> table[1:].prompts, len(table.head(1))
+    (('A dog.',), 1)
+    """
 
     ids: tuple[str, ...]
     prompts: tuple[Prompt, ...]
-    """A text, or chat messages `[{"role": ..., "content": ...}, ...]`."""
+    """A text, chat messages `[{"role": ..., "content": ...}, ...]`, or token ids."""
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     groups: np.ndarray | None = None
     """Keys of prompts that must never straddle a split: paraphrases, contrastive pairs."""
@@ -50,7 +63,7 @@ class PromptTable:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        kind = "chats" if self.chat else "texts"
+        kind = "chats" if self.chat else "texts" if isinstance(self.prompts[0], str) else "lists of token ids"
         keys = [name for name in ("groups", "pairs", "splits") if getattr(self, name) is not None]
         parts = [
             f"{len(self):,} {kind}",
@@ -61,11 +74,17 @@ class PromptTable:
         ]
         return f"PromptTable({self.name}: {'; '.join(parts)})"
 
-    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> PromptTable:
-        """The same table with some of its prompts: a slice, indices or a mask."""
+    @overload
+    def __getitem__(self, rows: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> PromptTable: ...
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> PromptTable | dict[str, Any]:
+        """One prompt with all that is known of it, or, of a slice, indices or a mask, the same table with
+        some of its prompts.
+        """
+        if isinstance(rows, (int, np.integer)):
+            return self._one(range(len(self))[rows])
         index = np.arange(len(self))[rows]
-        if index.ndim != 1:
-            raise LayerprobeError("a PromptTable is sliced by a slice, indices or a mask, not by one number")
 
         def pick(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[index]
@@ -81,10 +100,42 @@ class PromptTable:
             spans={name: [values[i] for i in index] for name, values in self.spans.items()},
         )
 
+    def _one(self, row: int) -> dict[str, Any]:
+        named = {"group": self.groups, "pair": self.pairs, "split": self.splits, **self.labels}
+        known = {name: _plain_value(values[row]) for name, values in named.items() if values is not None}
+        spans = {name: values[row] for name, values in self.spans.items()}
+        return {"id": self.ids[row], "prompt": self.prompts[row], **known, **spans}
+
+    def head(self, n: int = 5) -> PromptTable:
+        """The same table with its first prompts."""
+        return self[:n]
+
+    def _repr_html_(self) -> str:
+        rows = [self._one(row) for row in range(min(5, len(self)))]
+        names = list(rows[0]) if rows else []
+
+        def line(tag: str, cells: Sequence[Any]) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(_short(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(line("td", [row[name] for name in names]) for row in rows)
+        return f"<p>{escape(repr(self))}</p><table>{line('th', names)}{body}</table>"
+
     @property
     def chat(self) -> bool:
         """Whether the prompts are chat messages."""
-        return bool(self.prompts) and not isinstance(self.prompts[0], str)
+        return bool(self.prompts) and is_chat(self.prompts[0])
+
+    @property
+    def same_text(self) -> np.ndarray:
+        """[prompts] int64 codes, equal for prompts that say the same, in order of first appearance.
+
+        Rows of equal prompts are copies of each other: a split that parts them tests on what it trained on.
+        A store has it by the tokens that the model saw, `store.same_text`.
+
+        >>> read_prompts([{"text": "yes"}, {"text": "no"}, {"text": "yes"}]).same_text
+        array([0, 1, 0])
+        """
+        return same_codes(json.dumps(prompt, sort_keys=True) for prompt in self.prompts)
 
     @property
     def sha256(self) -> str:
@@ -106,24 +157,10 @@ class PromptTable:
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        text: str | None = "text",
-        messages: str | None = None,
-        labels: Sequence[str] = (),
-        group: str | None = None,
-        pair: str | None = None,
-        split: str | None = None,
-        spans: Sequence[str] = (),
-        id: str | None = None,
-        name: str = "frame",
-        source: str = "DataFrame",
+        cls, frame: pd.DataFrame, *, name: str = "frame", source: str = "DataFrame", **columns: Any
     ) -> PromptTable:
-        """A table from a pandas DataFrame; arguments as in `read_prompts`."""
-        columns = {str(column): frame[column].tolist() for column in frame.columns}
-        roles = _Roles(text, messages, tuple(labels), group, pair, split, tuple(spans), id)
-        return _build(columns, roles, name=name, source=source)
+        """A table from a pandas DataFrame; `columns` as in `read_prompts`, which takes a DataFrame too."""
+        return replace(read_prompts(frame, **columns), name=name, source=source)
 
 
 @dataclass(frozen=True)
@@ -132,6 +169,7 @@ class _Roles:
 
     text: str | None
     messages: str | None
+    token_ids: str | None
     labels: tuple[str, ...]
     group: str | None
     pair: str | None
@@ -142,77 +180,131 @@ class _Roles:
     def wanted(self) -> list[tuple[str, str]]:
         """(option, column) of every column that is asked for."""
         single = [("group", self.group), ("pair", self.pair), ("split", self.split), ("id", self.id)]
-        body = ("messages", self.messages) if self.messages else ("text", self.text)
         many = [("labels", name) for name in self.labels] + [("spans", name) for name in self.spans]
-        return [(option, name) for option, name in [body, *many, *single] if name is not None]
+        return [(option, name) for option, name in [self.body, *many, *single] if name is not None]
+
+    @property
+    def body(self) -> tuple[str, str]:
+        """(option, column) of the prompts themselves.
+
+        Raises:
+            LayerprobeError: none, or more than one way to give them.
+        """
+        given = {"messages": self.messages, "token_ids": self.token_ids}
+        named = [(option, column) for option, column in given.items() if column is not None]
+        if len(named) > 1:
+            raise LayerprobeError("messages= and token_ids= are two ways to give the prompts: choose one")
+        if named:
+            return named[0]
+        if self.text is None:
+            raise LayerprobeError(
+                "none of text=, messages= and token_ids= was given: name the column that holds the prompts"
+            )
+        return ("text", self.text)
 
 
 def read_prompts(
-    path: str | Path,
+    path: str | Path | pd.DataFrame | Sequence[Mapping[str, Any]] | Any,
     *,
     text: str | None = "text",
     messages: str | None = None,
-    labels: Sequence[str] = (),
+    token_ids: str | None = None,
+    labels: str | Sequence[str] = (),
     group: str | None = None,
     pair: str | None = None,
     split: str | None = None,
-    spans: Sequence[str] = (),
+    spans: str | Sequence[str] = (),
     id: str | None = None,
     limit: int | None = None,
+    sep: str | None = None,
+    encoding: str = "utf-8",
 ) -> PromptTable:
     """Read a prompt table.
 
     Args:
-        path: JSON lines, CSV, TSV, Parquet, or a folder written by `datasets`' `save_to_disk`.
+        path: a file (JSON lines, CSV, TSV, Parquet), a folder written by `datasets`' `save_to_disk`, a pandas
+            DataFrame, a `datasets.Dataset`, or a list of dicts.
         text: the column with the prompt's text.
-        messages: the column with chat messages instead (a list of `{"role", "content"}`, or that as JSON).
-        labels: label columns to keep.
+        messages: the column with chat messages instead (a list of `{"role", "content", ...}`, or that as
+            JSON); every key is kept and reaches the chat template.
+        token_ids: the column with token ids instead (a list of whole numbers), which the model reads as they
+            are.
+        labels: label columns to keep, one or several.
         group: the column whose equal values must never straddle a split.
         pair: the column that names contrastive pairs.
         split: the column with given splits.
         spans: columns with a span of the prompt: `[start, end]` character offsets, or a string that occurs in
             the prompt exactly once. For messages, offsets count in the contents joined by newlines.
-        id: the column with ids, unique; numbers from 0 by default.
-        limit: only the first so many rows of the file, unshuffled.
+        id: the column with ids, unique; numbers from 0 by default. Ids, groups, pairs and splits keep their
+            text: `007` and `7` are two.
+        limit: only the first so many rows, unshuffled.
+        sep: what separates the columns of a CSV file; by default what its first line shows: `,`, `;`, a tab
+            or `|`.
+        encoding: of a text file.
+
+    Returns:
+        The table, one entry per prompt.
 
     Raises:
         LayerprobeError: a path or column that is not there, a cell of the wrong kind (its row is named).
-    """
-    from .tabular import read_columns
 
-    path = Path(path)
-    roles = _Roles(text, messages, tuple(labels), group, pair, split, tuple(spans), id)
-    if roles.text is None and roles.messages is None:
-        raise LayerprobeError("neither text= nor messages= was given: name the column that holds the prompts")
-    columns = read_columns(path, roles.wanted(), limit)
-    return _build(columns, roles, name=path.stem, source=str(path))
+    >>> rows = [{"q": "Is it blue?", "sky": True}, {"q": "Is it red?", "sky": False}]
+    >>> read_prompts(rows, text="q", labels="sky").labels["sky"]
+    array([ True, False])
+    >>> read_prompts([{"ids": [5, 17, 2]}], token_ids="ids")
+    PromptTable(list: 1 lists of token ids; labels: none; from list)
+    """
+    roles = _Roles(text, messages, token_ids, _several(labels), group, pair, split, _several(spans), id)
+    wanted = roles.wanted()
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise LayerprobeError(f"limit={limit!r}: expected how many rows to read, at least 1")
+    if isinstance(path, str | Path):
+        from .tabular import read_columns
+
+        file = Path(path).expanduser()
+        columns = read_columns(file, wanted, limit, sep=sep, encoding=encoding)
+        return _build(columns, roles, name=file.stem, source=str(path))
+    from .from_memory import given_columns
+
+    columns, kind = given_columns(path, wanted, limit)
+    return _build(columns, roles, name=kind.lower(), source=kind)
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+_CELLS: dict[str, Callable[[Any, str], Prompt]] = {
+    "text": text_cell,
+    "messages": messages_cell,
+    "token_ids": ids_cell,
+}
 
 
 def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source: str) -> PromptTable:
-    from .tabular import missing_column
-
-    for option, column in roles.wanted():
-        if column not in columns:
-            raise missing_column(source, option, column, list(columns))
-    body = roles.messages or roles.text
-    assert body is not None
-    read = messages_cell if roles.messages else text_cell
+    option, body = roles.body
+    read = _CELLS[option]
     prompts = tuple(
         read(value, f"{source}: row {row}, column {body!r}") for row, value in enumerate(columns[body])
     )
     if not prompts:
         raise LayerprobeError(f"{source} holds no prompts")
 
-    def optional(column: str | None) -> np.ndarray | None:
-        return None if column is None else as_column([none_if_nan(value) for value in columns[column]])
+    def keys(column: str | None) -> np.ndarray | None:
+        if column is None:
+            return None
+        values = [none_if_missing(value) for value in columns[column]]
+        for row, value in enumerate(values):
+            key_text(value, f"{source}: row {row}, column {column!r}")
+        return as_keys(values)
 
     return PromptTable(
         ids=id_cells(columns, roles.id, len(prompts), source),
         prompts=prompts,
-        labels={label: _checked(optional(label)) for label in roles.labels},
-        groups=optional(roles.group),
-        pairs=optional(roles.pair),
-        splits=optional(roles.split),
+        labels={label: _labels(columns[label]) for label in roles.labels},
+        groups=keys(roles.group),
+        pairs=keys(roles.pair),
+        splits=keys(roles.split),
         spans={
             span: [
                 span_cell(value, prompts[row], f"{source}: row {row}, column {span!r}")
@@ -225,10 +317,18 @@ def _build(columns: Mapping[str, list[Any]], roles: _Roles, *, name: str, source
     )
 
 
-def _checked(values: np.ndarray | None) -> np.ndarray:
-    assert values is not None
-    return values
+def _labels(values: list[Any]) -> np.ndarray:
+    return as_column([none_if_missing(value) for value in values])
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _plain_value(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:119]}…"

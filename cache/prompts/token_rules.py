@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import regex
 
 from ...hooks.errors import LayerprobeError
 
@@ -20,6 +21,8 @@ Reduction = Literal["last", "first", "mean", "all"]
 Regions = Sequence[tuple[int, int]]
 """(start, end) character ranges of the text as the model sees it."""
 
+#: seconds that a pattern may search one prompt
+SECONDS = 10.0
 _REDUCTIONS = ("last", "first", "mean", "all")
 _HELP = (
     "expected last, first, mean, pos:3, all, content, special, span:COLUMN, chars:COLUMN, regex:PATTERN or "
@@ -88,7 +91,7 @@ def parse_rule(text: str) -> TokenRule:
         return TokenRule(text, "content", "", "mean")
     head, _, rest = text.partition(":")
     if head == "pos":
-        if not re.fullmatch(r"-?\d+", rest):
+        if not re.fullmatch(r"-?\d{1,9}", rest):
             raise LayerprobeError(f"tokens={text!r}: expected a position such as pos:3 or pos:-1")
         return TokenRule(text, "one", rest, "first")
     if head in ("all", "content", "special"):
@@ -102,8 +105,8 @@ def parse_rule(text: str) -> TokenRule:
         argument, last = rest, "all"
     if head == "regex":
         try:
-            re.compile(argument)
-        except re.error as error:
+            regex.compile(argument)
+        except (regex.error, OverflowError, RecursionError) as error:
             raise LayerprobeError(
                 f"tokens={text!r}: {argument!r} is no regular expression ({error})"
             ) from None
@@ -125,7 +128,7 @@ def select_tokens(
     Raises:
         LayerprobeError: a one-row rule finds no token.
     """
-    picked = _candidates(rule, encoding, regions)
+    picked = _candidates(rule, encoding, regions, where)
     if not len(picked) and rule.one_row:
         raise LayerprobeError(
             f"{where}: tokens={rule.text!r} picks no token of its {len(encoding.input_ids)}: "
@@ -138,7 +141,9 @@ def select_tokens(
     return picked
 
 
-def _candidates(rule: TokenRule, encoding: Encoding, regions: Mapping[str, Regions]) -> np.ndarray:
+def _candidates(
+    rule: TokenRule, encoding: Encoding, regions: Mapping[str, Regions], where: str
+) -> np.ndarray:
     count = len(encoding.input_ids)
     if rule.kind == "all":
         return np.arange(count)
@@ -150,10 +155,25 @@ def _candidates(rule: TokenRule, encoding: Encoding, regions: Mapping[str, Regio
         special = np.asarray(encoding.special, dtype=bool)
         return np.flatnonzero(special if rule.kind == "special" else ~special)
     if rule.kind == "regex":
-        spans: Regions = [match.span() for match in re.finditer(rule.argument, encoding.text)]
+        spans: Regions = _matches(rule, encoding.text, where)
     else:
         spans = regions[f"{rule.kind}:{rule.argument}"]
+    if spans and not any(high > low for low, high in encoding.offsets):
+        raise LayerprobeError(
+            f"{where}: tokens={rule.text!r} needs the place of its tokens in the text, and the tokenizer "
+            f"does not give these token ids for it: use pos:N, last or all"
+        )
     return tokens_in(encoding, spans)
+
+
+def _matches(rule: TokenRule, text: str, where: str) -> Regions:
+    try:
+        return [match.span() for match in regex.finditer(rule.argument, text, timeout=SECONDS)]
+    except TimeoutError:
+        raise LayerprobeError(
+            f"{where}: tokens={rule.text!r} was still searching after {SECONDS:g} seconds: the pattern tries "
+            f"too many ways to match, as (a+)+ does; write it without repeats within repeats"
+        ) from None
 
 
 def tokens_in(encoding: Encoding, spans: Regions) -> np.ndarray:

@@ -5,6 +5,7 @@ Made by `open_store`, `capture` and `from_arrays`; read by every analysis.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -13,7 +14,7 @@ import numpy as np
 
 from ...hooks.errors import LayerprobeError
 from ..file.statistics import RunningStatistics, SiteStatistics, bfloat16_to_float32
-from ..prompts.columns import PromptColumns
+from ..prompts.columns import PromptColumns, same_codes
 from .lens_table import LensTable
 from .protocol import Rows, StoreInfo, Values, as_tensor, layer_ranges, row_index
 from .selection import SelectedValues, select_prompts
@@ -189,6 +190,27 @@ class ActivationStore:
         if self._columns.token_ids is None or self._columns.token_starts is None:
             return None
         return np.split(self._columns.token_ids, self._columns.token_starts[1:-1])
+
+    @property
+    def same_text(self) -> np.ndarray:
+        """[rows] int64 codes, equal for rows whose prompts are the same tokens to the model.
+
+        Where no tokens are known, equal for rows that agree to the last bit at every site and layer. Codes
+        count from 0 in order of first appearance. Such rows are copies of each other: a split that parts them
+        tests on what it trained on.
+        """
+        tokens = self.token_ids()
+        if tokens is not None:
+            codes = same_codes(part.tobytes() for part in tokens)
+            return same_codes(codes[self._examples].tolist())
+        digests = [hashlib.blake2b(digest_size=16) for _ in range(self.n_rows)]
+        for site in self.sites:
+            for layer in range(max(1, len(self.layers(site)))):
+                for digest, row in zip(
+                    digests, self._values.read(site, layer, slice(0, self.n_rows)), strict=True
+                ):
+                    digest.update(np.ascontiguousarray(row).tobytes())
+        return same_codes(digest.digest() for digest in digests)
 
     def spans(self, name: str) -> np.ndarray:
         """[prompts, 2] character offsets of a span column, -1 where a prompt has none."""

@@ -43,7 +43,17 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, consolidate: bool = F
 
     Raises:
         LayerprobeError: a shard is missing (named), incomplete, of another capture, or holds prompts of
-            another one.
+            another one; `out` is there already; the disk refuses.
+
+    >>> import tempfile
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model, folder = lp.load_model(demo.models()["base"], check=False), Path(tempfile.mkdtemp())
+    >>> for id, text in {"a": "who was late ?", "b": "the pilot"}.items():
+    ...     prompts = lp.PromptTable((id,), (text,), name="t")
+    ...     _ = lp.capture(model, prompts, sites="embed", path=folder / f"{id}.h5", progress=False)
+    >>> lp.merge(sorted(folder.glob("*.h5")), folder / "both.h5").activations("embed").shape
+    (2, 96)
     """
     out = Path(out)
     if not paths:

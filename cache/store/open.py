@@ -20,6 +20,14 @@ def open_store(path: str | Path, verify: Verify = "first-touch") -> ActivationSt
 
     Raises:
         LayerprobeError: there is no such file, it cannot be read, it is no store, or it is damaged.
+
+    >>> import tempfile
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model, path = lp.load_model(demo.models()["base"], check=False), Path(tempfile.mkdtemp()) / "a.h5"
+    >>> _ = lp.capture(model, ["who was late ?"], sites="embed", path=path, progress=False)
+    >>> lp.open_store(path, verify="all").activations("embed").shape
+    (1, 96)
     """
     path = Path(path).expanduser()
     store = open_index(path, verify) if is_index(path) else open_file(path, verify)

@@ -64,6 +64,15 @@ def verify(path: str | Path) -> VerifyReport:
 
     Raises:
         LayerprobeError: there is no such file, or it cannot be read now (permissions, handles, the disk).
+
+    >>> import tempfile
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model, path = lp.load_model(demo.models()["base"], check=False), Path(tempfile.mkdtemp()) / "a.h5"
+    >>> _ = lp.capture(model, ["who was late ?"], sites="embed", path=path, progress=False)
+    >>> report = lp.verify(path)
+    >>> report.ok, report.complete, report.bytes
+    (True, True, 384)
     """
     path = Path(path)
     if not path.exists():

@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from ...hooks.errors import LayerprobeError
 from ..capture.precheck import differing
 from ..capture.request import CaptureRequest
+from ..file.provenance import rendered_moment
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore
 from ..store.merge import merge, shard_entry
@@ -55,6 +57,17 @@ def capture_shards(
     Raises:
         LayerprobeError: bad arguments, another capture under the same path, a shard that failed or whose
             workers died three times.
+
+    >>> import tempfile
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> prompts = lp.PromptTable(("a", "b"), ("who was late ?", "the pilot"), name="t")
+    >>> out = Path(tempfile.mkdtemp()) / "all.h5"
+    >>> options = {"sites": "embed", "progress": False, "load": {"check": False}}
+    >>> lp.capture_shards(  # doctest: +SKIP
+    ...     demo.models()["base"], prompts, out=out, workers=2, **options
+    ... ).n_rows
+    2
     """
     out = Path(out).expanduser()
     if workers < 1 or on not in ("process", "ray"):
@@ -66,7 +79,9 @@ def capture_shards(
     folder = out.absolute().with_name(f"{out.stem}-shards")  # a worker may have another working directory
     where = Path(source).absolute() if Path(source).is_dir() else source
     of = shards or _as_begun(folder) or 4 * workers
-    job = Job(str(where), dict(load or {}), request, folder, min(of, len(prompts)), prompts.sha256)
+    job = Job(
+        str(where), dict(load or {}), request, folder, min(of, len(prompts)), prompts.sha256, _moment(folder)
+    )
     if _answers(out, job, prompts):
         return open_store(out)
     parts = {index: shard_path(folder, index) for index in range(job.of)}
@@ -147,6 +162,14 @@ def _as_begun(folder: Path) -> int | None:
             if entry is not None:
                 return entry[1]
     return None
+
+
+def _moment(folder: Path) -> datetime:
+    """What chat templates are told which write the date: what the first shard told its own, or now."""
+    for path in sorted(folder.glob("shard-*.h5")):
+        with suppress(LayerprobeError):
+            return rendered_moment(open_store(path).provenance) or datetime.now()
+    return datetime.now()
 
 
 def _answers(path: Path, job: Job, part: PromptTable) -> bool:

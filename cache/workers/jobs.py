@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +40,8 @@ class Job:
     of: int
     prompts: str
     """Hash of the whole table."""
+    now: datetime | None = None
+    """The moment that chat templates are told which write the date: one for all shards."""
 
     def capture(self, model: Model, index: int, part: PromptTable) -> Path:
         """Capture one of its shards."""
@@ -50,6 +53,7 @@ class Job:
             prompts=self.prompts,
             folder=self.folder,
             options=self.request,
+            now=self.now,
         )
 
 
@@ -81,6 +85,7 @@ def capture_shard(
     prompts: str,
     folder: str | Path,
     options: CaptureRequest | Mapping[str, Any],
+    now: datetime | None = None,
 ) -> Path:
     """Capture one shard; a shard that is there already returns at once, an interrupted one is resumed.
 
@@ -92,6 +97,7 @@ def capture_shard(
         prompts: `table.sha256` of the whole table.
         folder: where the shards lie.
         options: keyword arguments of `capture`, or a request made of them.
+        now: the moment that a chat template is told which writes the date; None for the clock's.
 
     Returns:
         The shard's file.
@@ -102,7 +108,8 @@ def capture_shard(
     path = shard_path(Path(folder), index)
     shard = {"index": index, "of": of, "prompts": prompts}
     request = CaptureRequest.of(options)
-    run_job(CaptureJob.of(model, part, request, path=path, progress=False, shard=shard))
+    job = CaptureJob.of(model, part, request, path=path, progress=False, shard=shard)
+    run_job(replace(job, now=now))
     return path
 
 

@@ -165,6 +165,11 @@ KNOWN = Names(
 )
 # Model types whose blocks call a mixer without a softmax `attention`
 NO_ATTENTION = ("rwkv",)
+# Model types that count positions from the padding id on
+PADDED_POSITIONS = (
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "data2vec-text"),
+    *("mpnet", "longformer", "ibert", "luke", "mluke", "xmod"),
+)
 # Two modules whose sum is one branch: no module's output is what is added, so the branch has no site
 MIXER_BESIDE = ("self_attn", "mamba")  # Falcon-H1
 MLP_BESIDE = ("block_sparse_moe", "shared_mlp")  # Granite's shared experts

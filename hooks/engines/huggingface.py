@@ -214,8 +214,7 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
 
 
 def _position_shift(body: nn.Module) -> int:
-    """RoBERTa counts positions from padding_idx + 1."""
-    embeddings: Any = getattr(body, "embeddings", None)
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):
-        return int(embeddings.padding_idx) + 1
-    return 0
+    """RoBERTa, MPNet and their like count positions from padding_idx + 1: their table says so."""
+    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
+    unused = getattr(table, "padding_idx", None)
+    return 0 if unused is None else int(unused) + 1

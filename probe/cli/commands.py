@@ -50,6 +50,8 @@ class _Request(CaptureSpec, PromptColumns, ModelOptions):
     """JSONL, CSV, Parquet or a saved datasets folder."""
     chat_template: bool = False
     """Make each text one user message of the model's chat template."""
+    chat_options: dict[str, str] = Field(default_factory=dict)  # type: ignore[assignment]
+    """For the chat template, values as JSON: enable_thinking=false date=2024-07-26 'tools=[{...}]'."""
 
 
 class Capture(_Request):
@@ -174,6 +176,7 @@ BESIDE: dict[str, tuple[type[Options], ...]] = {"suppression": (_Suppress,)}
 
 METAVARS: dict[Any, str] = {
     dict[str, str | bool | int]: "COL=VALUE ...",
+    dict[str, str]: "KEY=VALUE ...",
     str | tuple[str, ...]: "COL ...",
     float | str: "SHARE|SPLIT",
     tuple[str, ...] | None: "STR ...",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -102,6 +103,7 @@ def _request(command: commands.Capture | commands.Plan) -> dict[str, Any]:
         "sites": list(command.sites),
         "tokens": command.tokens,
         "chat_template": True if command.chat_template else None,
+        "chat_options": _chat_options(command),
         "lens_tokens": list(command.lens_tokens),
         "lens_first_difference": command.lens_first_difference,
         "batch_tokens": command.batch_tokens,
@@ -114,8 +116,12 @@ def _request(command: commands.Capture | commands.Plan) -> dict[str, Any]:
 def _checked_request(command: commands.Capture | commands.Plan) -> tuple[ModelSpec, str, PromptTable]:
     """The model's spec and short name and the prompts, looked at before the weights are loaded."""
     template = True if command.chat_template else None
-    fields = {k: getattr(command, k) for k in ModelOptions.model_fields if k != "chat_template"}
-    spec = ModelSpec(source=command.model, chat_template=template, **fields)
+    spec = ModelSpec(
+        source=command.model,
+        chat_template=template,
+        chat_options=_chat_options(command),
+        **_load_options(command),
+    )
     columns = {k: getattr(command, k) for k in PromptColumns.model_fields}
     labels = dict.fromkeys([*command.labels, *command.lens_tokens])
     prompts = load_prompts(PromptsSpec(file=command.prompts, **columns), labels)
@@ -124,8 +130,21 @@ def _checked_request(command: commands.Capture | commands.Plan) -> tuple[ModelSp
     return spec, name, prompts
 
 
-def _load_options(spec: ModelSpec) -> dict[str, Any]:
-    return {k: getattr(spec, k) for k in ModelOptions.model_fields if k != "chat_template"}
+def _load_options(spec: Any) -> dict[str, Any]:
+    of_prompts = ("chat_template", "chat_options")
+    return {k: getattr(spec, k) for k in ModelOptions.model_fields if k not in of_prompts}
+
+
+def _chat_options(command: Any) -> dict[str, Any]:
+    """`enable_thinking=false` is a JSON value; what is no JSON is a text."""
+    return {name: _json_or_text(value) for name, value in command.chat_options.items()}
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _capture(command: commands.Capture) -> None:

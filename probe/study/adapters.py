@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...analyses.probes.methods import MethodName
 from ...analyses.result.options import (
     STORED,
-    Answer,
     Classes,
     Column,
     Device,
     Label,
     Layers,
-    ModelName,
     Sites,
 )
 from ...hooks.errors import LayerprobeError
@@ -62,75 +60,6 @@ def generalisation(
     )
 
 
-def two_by_two(
-    stores: Mapping[str, ActivationStore],
-    *,
-    label: Label | None = None,
-    target: Answer | None = None,
-    foil: Answer | None = None,
-    by: Column | None = None,
-    site: str = "resid_post",
-    groups: Any = STORED,
-    n_permutations: int | None = None,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-) -> AnalysisResult:
-    """`two_by_two` of models whose names are WEIGHTS-TEMPLATE.
-
-    Args:
-        n_permutations: relabellings for p-values.
-    """
-    from ...analyses.comparison.factorial import two_by_two as analysis
-
-    keyed = dict(zip(map(weights_and_template, stores), stores.values(), strict=True))
-    drawn = {} if n_permutations is None else {"n_permutations": n_permutations}
-    return analysis(
-        keyed,
-        label=label,
-        target=target,
-        foil=foil,
-        by=by,
-        site=site,
-        groups=groups,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        **drawn,
-    )
-
-
-def weights_and_template(name: str) -> tuple[str, str]:
-    """Weights and template of a model by its name.
-
-    >>> weights_and_template("llama-8b-chat")
-    ('llama-8b', 'chat')
-    """
-    weights, dash, template = name.rpartition("-")
-    if not dash or not weights or not template:
-        raise LayerprobeError(
-            f"two_by_two tells weights from template by the model's name, and {name!r} is not "
-            "WEIGHTS-TEMPLATE; name the four base-plain, base-chat, instruct-plain, instruct-chat"
-        )
-    return weights, template
-
-
-def readout(
-    stores: Mapping[str, ActivationStore],
-    *,
-    model: Model,
-    reference: ModelName | None = None,
-    site: str = "resid_post",
-    top_k: int = 10,
-    groups: Any = STORED,
-    seed: int = 0,
-) -> AnalysisResult:
-    """`mean_difference_readout` with the groups of the stores."""
-    from ...analyses.comparison.readout import mean_difference_readout
-
-    return mean_difference_readout(
-        dict(stores), model=model, reference=reference, site=site, top_k=top_k, groups=groups, seed=seed
-    )
-
-
 def reward_decomposition(
     store: ActivationStore,
     *,
@@ -165,7 +94,5 @@ def reward_decomposition(
 # kind → what studies call in place of its function
 ADAPTED: dict[str, Callable[..., AnalysisResult]] = {
     "generalisation_matrix": generalisation,
-    "two_by_two": two_by_two,
-    "mean_difference_readout": readout,
     "reward_decomposition": reward_decomposition,
 }

@@ -10,7 +10,6 @@ import numpy as np
 from ...analyses.statistics.resampling import label_structure
 from ...hooks.devices import read_device
 from ...hooks.errors import LayerprobeError
-from .adapters import weights_and_template
 from .nearest import suggest
 from .options import AnalysisOptions, InStudy
 from .row_filter import row_filter
@@ -148,6 +147,8 @@ def _check_kind(item: InStudy, study: Study, prompts: PromptTable) -> None:
         )
     models = item.models or tuple(study.models)
     if item.kind == "two_by_two":
+        from ...analyses.comparison.factorial import weights_and_template
+
         keys = [weights_and_template(name) for name in models]
         if len(keys) != 4 or any(len(set(part)) != 2 for part in zip(*keys, strict=True)):
             raise LayerprobeError(

@@ -41,7 +41,7 @@ def checked_inputs(study: Study) -> tuple[Study, PromptTable]:
     path = prompts_path(study.prompts.file)
     study = filled_in(study)
     answers = answers_of(study)
-    literal = [answer for answer in answers if not is_column(path, answer)]
+    literal = [answer for answer in answers if not is_column(path, answer, study.prompts)]
     columns = [answer for answer in answers if answer not in literal]
     prompts = load_prompts(study.prompts, [*label_columns(study), *columns])
     if not len(prompts):
@@ -61,7 +61,7 @@ def answers_of(study: Study) -> list[str]:
     return list(dict.fromkeys(answer for answers in named for answer in answers))
 
 
-def is_column(path: Path, name: str) -> bool:
+def is_column(path: Path, name: str, spec: PromptsSpec) -> bool:
     """Whether the prompt file has this column.
 
     Raises:
@@ -70,7 +70,7 @@ def is_column(path: Path, name: str) -> bool:
     from ...cache.prompts.tabular import read_columns
 
     try:
-        read_columns(path, [("target or foil", name)], 1)
+        read_columns(path, [("target or foil", name)], 1, sep=spec.sep, encoding=spec.encoding)
     except LayerprobeError as error:
         if "did you mean" in str(error) or "has no column" not in str(error):
             raise
@@ -104,11 +104,12 @@ def load_prompts(spec: PromptsSpec, labels: Iterable[str]) -> PromptTable:
     """The prompt table with these label columns."""
     from ...cache.prompts.table import read_prompts
 
-    text = None if spec.messages else (spec.text or "prompt")
+    text = None if spec.messages or spec.token_ids else (spec.text or "prompt")
     return read_prompts(
         prompts_path(spec.file),
         text=text,
         messages=spec.messages,
+        token_ids=spec.token_ids,
         labels=tuple(labels),
         group=spec.group,
         pair=spec.pair,
@@ -116,6 +117,8 @@ def load_prompts(spec: PromptsSpec, labels: Iterable[str]) -> PromptTable:
         spans=spec.spans,
         id=spec.id,
         limit=spec.limit,
+        sep=spec.sep,
+        encoding=spec.encoding,
     )
 
 
@@ -142,8 +145,11 @@ def request_key(spec: ModelSpec, weights: Any, prompts_sha256: str, study: Study
 
     A changed study therefore captures to a new file, and a finished file never changes.
     """
+    untold = {"source", "device", "trust_remote_code"}
+    if not spec.chat_options:
+        untold.add("chat_options")  # files of studies that never named it keep their names
     asked = {
-        "model": spec.model_dump(exclude={"source", "device", "trust_remote_code"}),
+        "model": spec.model_dump(exclude=untold),
         "weights": weights,
         "prompts": prompts_sha256,
         "capture": study.capture.model_dump(exclude={"batch_tokens"}),

@@ -55,7 +55,9 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
         check_request(
             hollow.tokenizer,
             prompts,
-            CaptureRequest.from_fields(capture, chat_template=spec.chat_template),
+            CaptureRequest.from_fields(
+                capture, chat_template=spec.chat_template, chat_options=spec.chat_options
+            ),
             max_length=hollow.max_length,
         )
     except LayerprobeError as error:

@@ -16,7 +16,7 @@ from .facts import study_facts
 from .inputs import checked_inputs, fingerprint, request_key
 from .options import InStudy
 from .pool import ModelPool, weights_hash
-from .spec import Study
+from .spec import ModelSpec, Study
 from .toml import read_study, study_toml
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _stores(
         if store is None:
             say(f"activations: {name}, {len(prompts):,} prompts")
             with pool.loaded(name) as (model,):
-                store = _capture(model, prompts, spec, model_spec.chat_template, path, progress)
+                store = _capture(model, prompts, spec, model_spec, path, progress)
             redone.append(name)
         stores[name] = store
     return stores, keys
@@ -163,7 +163,7 @@ def _finished(path: Path) -> ActivationStore | None:
 
 
 def _capture(
-    model: Model, prompts: PromptTable, spec: Study, chat_template: bool | None, path: Path, progress: bool
+    model: Model, prompts: PromptTable, spec: Study, model_spec: ModelSpec, path: Path, progress: bool
 ) -> ActivationStore:
     from ...cache.capture.run import capture
 
@@ -176,7 +176,8 @@ def _capture(
         sites=list(asked.sites),
         tokens=asked.tokens,
         path=path,
-        chat_template=chat_template,
+        chat_template=model_spec.chat_template,
+        chat_options=model_spec.chat_options,
         lens_tokens=list(asked.lens_tokens),
         lens_first_difference=asked.lens_first_difference,
         batch_tokens=asked.batch_tokens,

@@ -6,6 +6,7 @@ Only pydantic is imported here, so that `layerprobe --help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
@@ -31,6 +32,15 @@ class ModelOptions(Options):
     """Run Python code that the model's repository ships."""
     chat_template: bool | None = None
     """True: each text becomes one user message; default: the template only where prompts are messages."""
+    chat_options: dict[str, Any] = Field(default_factory=dict)
+    """For the chat template: enable_thinking, tools, date, continue_final_message, add_generation_prompt."""
+
+    @field_validator("chat_options", mode="before")
+    @classmethod
+    def _dates_as_text(cls, options: Any) -> Any:
+        if not isinstance(options, dict):
+            return options
+        return {k: v.isoformat() if isinstance(v, date) else v for k, v in options.items()}
 
 
 class ModelSpec(ModelOptions):
@@ -47,6 +57,8 @@ class PromptColumns(Options):
     """Column with the text of the prompt (default: prompt)."""
     messages: str | None = None
     """Column with chat messages, instead of a text."""
+    token_ids: str | None = None
+    """Column with token ids, instead of a text."""
     labels: Names = ()
     """Label columns to keep beside the activations."""
     group: str | None = None
@@ -59,13 +71,18 @@ class PromptColumns(Options):
     """Columns with character spans, for token rules such as span:NAME."""
     id: str | None = None
     """Column with the id of the row (default: the row number)."""
+    sep: str | None = None
+    """What separates the columns of a CSV file (default: what its first line shows)."""
+    encoding: str = "utf-8"
+    """Encoding of a text file: utf-8, latin-1, cp1252 ..."""
     limit: int | None = Field(default=None, ge=1)
     """Read only the first rows, unshuffled: where a file is sorted by label, shuffle it yourself."""
 
     @model_validator(mode="after")
     def _text_or_messages(self) -> PromptColumns:
-        if self.text is not None and self.messages is not None:
-            raise ValueError("text and messages are two ways to name the prompt: give one of them")
+        given = [name for name in ("text", "messages", "token_ids") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are two ways to name the prompt: give one of them")
         return self
 
 

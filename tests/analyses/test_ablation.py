@@ -7,6 +7,7 @@ from layerprobe.analyses.causes.ablation import ablation
 from layerprobe.analyses.causes.answer_task import answer_task
 from layerprobe.analyses.causes.edited_runs import run_difference
 from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.hooks.errors import LayerprobeError
 
 FAST = {"groups": None, "n_bootstrap": 30, "n_permutations": 30}
@@ -35,7 +36,9 @@ def test_mean_and_resample_say_which_parts_matter(tmp_path):
     for how in ("mean", "resample"):
         result = ablation(tiny_store(model), model=model, how=how, **FAST)
         assert len(result.frames["map"]) == model.n_layers * (model.n_heads + 1)
-        assert f"under {how} ablation" in str(result.summary()) and result.plot().data
+        (finding,) = result.findings
+        assert finding.lead and finding.method == f"{how} ablation" and len(finding.numbers) == 6
+        assert f"by {how} ablation" in to_svg(result.plot())
     again = read_result(result.to_parquet(tmp_path / "a.parquet"))
     assert str(again.summary()) == str(result.summary())
     with pytest.raises(LayerprobeError, match="resample"):

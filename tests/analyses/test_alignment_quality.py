@@ -7,8 +7,8 @@ import pytest
 from layerprobe.analyses.alignment.forms import quality_of, released_quality, scaled_within_model
 from layerprobe.analyses.alignment.pooling import fit_pooling, sparsemax
 from layerprobe.analyses.alignment.quality_index import aqi
-from layerprobe.analyses.alignment.quality_view import summarise
 from layerprobe.analyses.result.analysis import AnalysisResult
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.analyses.separation.indices import calinski_harabasz, xie_beni
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
@@ -79,15 +79,17 @@ def test_pooling_recovers_the_planted_layer_out_of_24():
     assert weights.idxmax() == 13 and weights[13] > 0.5
     row = result.table[result.table["metric"] == "aqi"].iloc[0]
     assert row["p_familywise"] <= 0.05 and row["lo"] > row["null_mean"] and row["seed_sd"] >= 0
-    assert "layer 13" in str(result.summary()) and "beyond chance" in str(result.summary())
-    assert len(result.plot().data) == 3
+    (finding,) = result.findings
+    assert finding.verdict == "found" and "layer 13" in finding.caveats[0]
+    assert "Weights learned" in to_svg(result.plot())
 
 
 def test_pooling_spreads_out_and_says_so_when_no_layer_is_informative():
     result = aqi(planted(0.0), label="safe", groups=None, n_seeds=3, n_permutations=99, n_bootstrap=50)
     weights = result.frames["weights"].groupby("layer")["weight"].mean()
     assert weights.max() < 0.1
-    assert "no layer stands out" in str(result.summary()) and "no more than chance" in str(result.summary())
+    (finding,) = result.findings
+    assert finding.verdict == "not_found" and "No layer stands out" in finding.caveats[0]
 
 
 @pytest.mark.parametrize("weighting", ["softmax", "sparsemax"])
@@ -125,8 +127,8 @@ def test_per_axis_scores_and_paired_differences():
         n_permutations=50,
         n_bootstrap=100,
     )
-    told = str(result.summary())
-    assert all(f"instruct where axis={value}: AQI" in told for value in range(3))
+    of_axis = {f.subset for f in result.findings if f.model == "instruct" and f.reference is None}
+    assert of_axis == {None, "axis=0", "axis=1", "axis=2"}
     table = result.table
     assert set(table["subset"]) == {"overall", "axis=0", "axis=1", "axis=2"}
     difference = table[(table["reference"] == "base") & (table["subset"] == "overall")].iloc[0]
@@ -160,8 +162,9 @@ def test_released_runs_on_t_sne_and_says_what_it_is():
     result = aqi(store, label="y", groups=None, variant="released")
     row = result.table[result.table["metric"] == "aqi"].iloc[0]
     assert row["estimate"] == 50.0  # a single category: 50 whatever the model
-    assert "no null" in row["note"] and "no interval" in str(result.summary())
-    assert "50 where it has one category" in str(result.summary())
+    assert "no null" in row["note"]
+    (finding,) = (one for one in result.findings if one.lead)
+    assert finding.verdict == "not_tested" and "50 where it has one category" in finding.caveats[0]
 
 
 def test_weights_learned_at_chance_are_not_read_out():
@@ -170,9 +173,10 @@ def test_weights_learned_at_chance_are_not_read_out():
     )
     row = {"metric": "aqi", "model": "a", "subset": "overall", "target": "y", "estimate": 0.01, "lo": 0.0}
     row |= {"hi": 0.02, "null_mean": 0.01, "z": 0.1, "seed_sd": 0.0, "n": 9, "n_groups": 9}
-    for p, says in ((0.6, "its layer weights say nothing"), (0.01, "learned weights lie on layer 0 0.90")):
+    for p, says in ((0.6, "Its layer weights say nothing"), (0.01, "learned weights lie on layer 0 (0.900)")):
         table = pd.DataFrame([{**row, "p_familywise": p}])
-        assert says in summarise(AnalysisResult("alignment_quality", table, frames={"weights": weights}))[1]
+        (finding,) = AnalysisResult("aqi", table, frames={"weights": weights}).findings
+        assert says in finding.caveats[0]
 
 
 @pytest.mark.parametrize(

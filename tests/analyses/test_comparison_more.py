@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from lens_worlds import FLAT, tiny, tiny_store, world
+from lens_worlds import FLAT, OVERRIDDEN, lens_table, tiny, tiny_store, world
 
+import layerprobe as lp
 from layerprobe.analyses.behaviour.checkpoints import known_pair, known_pairs
-from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direction
+from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direction, stream_means
 from layerprobe.analyses.comparison.factorial import two_by_two
+from layerprobe.analyses.comparison.models import compare
 from layerprobe.analyses.comparison.readout import mean_difference_readout
 from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.sites import SiteAt
@@ -50,7 +53,27 @@ def test_tuning_and_template_are_told_apart():
     index = (index[index["minus"].isna()] if "minus" in index else index).set_index("subset")
     assert index.loc["sensitive=sensitive", "lo"] > 0
     assert index.loc["sensitive=benign", "lo"] < 0 < index.loc["sensitive=benign", "hi"]
-    assert len(result.summary()) > 4 and result.plot().data
+    leads = {f.model: f for f in result.findings if f.lead}
+    assert set(leads) == {"instruct/plain", "base/chat", "instruct/chat"}
+    together = [f for f in result.findings if f.claim.name == "tuning and template interact" and f.subset]
+    assert {f.subset: f.verdict for f in together} == {
+        "sensitive=sensitive": "found",
+        "sensitive=benign": "not_found",
+    }
+    assert leads["instruct/chat"] in together
+    moved = [f for f in result.findings if f.quantity == "mean_shift"]
+    assert len(moved) == 5 and all(f.verdict == "not_tested" for f in moved)
+    svg = to_svg(result.plot())
+    assert "instruct − base | plain" in svg and "interaction" in svg and "NaN" not in svg
+
+
+def test_a_two_by_two_may_be_named_by_weights_and_template():
+    stores = {
+        f"{w}-{t}": cell(w == "instruct", t == "chat", i)
+        for i, (w, t) in enumerate((w, t) for w in ("base", "instruct") for t in ("plain", "chat"))
+    }
+    result = two_by_two(stores, max_rows=40, **FAST)
+    assert "instruct − base | chat" in set(result.table["effect"]) and result.kind == "two_by_two"
 
 
 def test_a_two_by_two_must_be_whole():
@@ -71,7 +94,11 @@ def test_the_mean_difference_is_read_as_the_token_that_was_added():
     tokens = result.frames["tokens"]
     assert tokens[tokens["layer"] == 2].iloc[0]["token"] == "baker"
     assert result.table.set_index("layer")["estimate"][2] == pytest.approx(1)
-    assert "baker" in str(result.summary()) and result.plot().data
+    (finding,) = result.findings
+    assert finding.lead and finding.layer == 2 and "'baker'" in finding.caveats[0]
+    assert "only noise" in to_svg(result.plot())
+    same = mean_difference_readout({"base": store, "again": store}, model=model)
+    assert [f.verdict for f in same.findings] == ["not_found"]
 
 
 def test_ablating_everywhere_leaves_nothing_of_the_direction():
@@ -147,3 +174,56 @@ def test_the_registry_names_pairs_and_helps_with_typing_errors():
     assert all(pair.base != pair.instruct and pair.bos and pair.template for pair in known_pairs().values())
     with pytest.raises(LayerprobeError, match="gemma2_2b"):
         known_pair("gemma2-2b")
+
+
+def test_a_refusal_direction_averages_no_padding_and_batches_change_nothing():
+    model = tiny("llama")
+    prompts = ["the cat", "the baker was late", "the pilot was happy and the baker was sad", "who was sad ?"]
+    found = [stream_means(model, prompts, (-1, -3), size) for size in (1, 2, 4)]
+    for other in found[1:]:
+        assert torch.allclose(found[0], other, atol=1e-5)
+    short = stream_means(model, prompts[1:], (-3,), 1)
+    reaches = len(model.encode("the cat").input_ids) >= 3
+    assert reaches or torch.allclose(found[2][:, 1], short[:, 0], atol=1e-5)
+    with pytest.raises(LayerprobeError, match="before the start"):
+        stream_means(model, prompts, (-40,), 2)
+    with pytest.raises(LayerprobeError, match="below 0"):
+        stream_means(model, prompts, (0,), 2)
+
+
+def deep(layers, width=6, seed=0):
+    """A model of some depth whose class signal grows from a third of it on."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(80) % 2
+    x = np.random.default_rng(9).normal(size=(80, width))[None] + 0.3 * rng.normal(size=(layers, 80, width))
+    for layer in range(layers):
+        x[layer, :, 0] += 4 * y * max(0.0, layer / (layers - 1) - 0.3)
+    curve = np.interp(np.linspace(0, 1, layers), np.linspace(0, 1, 8), OVERRIDDEN)
+    return lp.from_arrays(
+        {"resid_post": x},
+        labels={"y": y},
+        lens=lens_table(curve[:, None] + 0.3 * rng.normal(size=(layers, 80))),
+    )
+
+
+@pytest.mark.parametrize("layers", [(8, 6), (5, 4), (4, 5)])
+def test_models_of_different_depth_meet_at_relative_depth(layers):
+    one, other = layers
+    result = compare(
+        {"base": deep(one), "big": deep(other, seed=1)},
+        label="y",
+        groups=None,
+        n_permutations=20,
+        n_bootstrap=20,
+    )
+    rows = result.table[(result.table["metric"] == "cka_debiased") & (result.table["space"] == "raw")]
+    assert rows["layer"].tolist() == list(range(other))
+    assert rows["reference_layer"].iloc[0] == 0 and rows["reference_layer"].iloc[-1] == one - 1
+    assert rows["depth"].tolist() == pytest.approx(np.arange(other) / (other - 1))
+    assert ((rows["reference_layer"] / (one - 1) - rows["depth"]).abs() <= 0.5 / (one - 1) + 1e-9).all()
+    ranks = result.table[result.table["metric"] == "effective_rank"]
+    assert (ranks["model"] == "base").sum() == one and (ranks["model"] == "big").sum() == other
+    curve = result.table[(result.table["metric"] == "logit_difference") & result.table["reference"].notna()]
+    assert curve["layer"].tolist() == list(range(other)) and curve["estimate"].abs().max() < 7
+    assert (result.table["metric"] == "lens_kl").sum() == other
+    assert len(result.summary()) and result.plot().data

@@ -48,7 +48,9 @@ def test_multi_label_is_corrected_over_everything():
     rows = result.table[result.table["metric"] == "auroc"].set_index(["target", "layer"])
     assert rows.loc[("a", 1), "p_familywise"] < 0.01 and (rows.drop(("a", 1))["p_familywise"] > 0.05).all()
     assert result.directions["resid_post", 1].shape == (2, 6) and result.directions.names == ("a", "b")
-    assert len(result.frames["best_layer"]) == 2 and len(result.plot().data) >= 4
+    leads = [finding for finding in result.findings if finding.lead]
+    assert [(one.target, one.verdict) for one in leads] == [("a", "found"), ("b", "not_found")]
+    assert len(result.frames["best_layer"]) == 2 and leads[0].layers == (1,) and leads[0].test.looks == 4
 
 
 def test_near_duplicates_across_groups_are_reported():

@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 import layerprobe as lp
 from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.result.charts import to_svg
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -156,7 +157,7 @@ def test_heads_are_probed_one_by_one():
     found = rows[rows["p_familywise"] < 0.01]
     assert found[["layer", "head"]].to_numpy().tolist() == [[1, 2]]
     assert result.directions["head_out", 1].shape == (3, 4)
-    assert "head" in result.plot().layout.xaxis.title.text
+    assert [finding.head for finding in result.findings if finding.lead] == [2]
 
 
 def test_baselines_expose_what_the_prompt_alone_says():
@@ -170,21 +171,25 @@ def test_baselines_expose_what_the_prompt_alone_says():
     common = {"labels": {"y": y}, "groups": np.arange(400)}
     result = lp.linear_probe(lp.from_arrays({"resid_post": x}, texts=texts, **common), label="y")
     assert result.table["baseline_text"][0] > 0.99
-    assert any(
-        "does not beat bag of words" in s and "no more than bag of words" in s for s in result.summary()
-    )
+    assert _verdicts(result) == {"readable": "found", "beyond_text": "not_found"}
+    assert "no more than a bag of words" in result.findings[0].caveats[0]
     result = lp.linear_probe(lp.from_arrays({"resid_post": x}, lengths=lengths, **common), label="y")
     assert result.table["baseline_length"][0] > 0.99
-    assert any("no more than prompt length" in s for s in result.summary())
+    assert _verdicts(result) == {"readable": "found", "beyond_length": "not_found"}
+    assert "no more than prompt length" in result.findings[0].caveats[0]
+
+
+def _verdicts(result):
+    return {finding.claim.name: finding.verdict for finding in result.findings}
 
 
 def test_summary_and_plot_of_nothing_say_so():
     store, _ = planted_store(first=9)
     result = lp.linear_probe(store, label="truth")
-    first = result.summary()[0]
-    assert first.startswith("arrays: no place in resid_post reads 'truth' above chance") and "AUROC" in first
-    assert "is read at" not in str(result.summary())
-    assert len(result.plot().data) >= 2
+    (finding,) = result.findings
+    assert finding.verdict == "not_found" and finding.lead and finding.layers == () and finding.looked == 4
+    assert [number.name for number in finding.numbers] == ["bag of words", "prompt length"]
+    assert to_svg(result.plot()).startswith("<svg")
     assert "<script" not in result._repr_html_()
 
 
@@ -219,10 +224,11 @@ def test_balanced_class_weights_are_those_of_scikit_learn(classes):
 
 def test_summaries_claim_no_more_than_was_tested():
     store, _ = planted_store(first=3)
-    tested = lp.linear_probe(store, label="truth").summary()[0]
-    assert "'truth' is read at resid_post[3]" in tested and "1 of 4 places is above chance" in tested
-    untested = lp.linear_probe(store, label="truth", n_permutations=0).summary()[0]
-    assert untested.endswith("not tested against chance.") and "is read" not in untested
+    tested = lp.linear_probe(store, label="truth").findings[0]
+    assert (tested.verdict, tested.layer, tested.layers, tested.looked) == ("found", 3, (3,), 4)
+    assert tested.test.looks == 4
+    (untested,) = lp.linear_probe(store, label="truth", n_permutations=0).findings
+    assert untested.verdict == "not_tested" and untested.test is None
 
 
 def test_a_constant_predictor_has_no_interval_of_no_width():
@@ -234,7 +240,7 @@ def test_a_constant_predictor_has_no_interval_of_no_width():
     )
     row = result.table.iloc[0]
     assert row["estimate"] == 0.5 and "lo" not in result.table and "same answer" in row["note"]
-    assert "[0.500, 0.500]" not in str(result.summary()) and "no interval" in str(result.summary())
+    assert "[0.500, 0.500]" not in str(result.summary()) and "no interval: " in str(result.summary())
 
 
 def test_a_perfect_score_is_no_certainty():

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from chart_support import rows_of
 from planted_probes import planted_store
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -13,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 import layerprobe as lp
 from layerprobe.analyses.probes.methods import METHODS
 from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.result.charts import to_svg
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound, grouped_folds
 from layerprobe.analyses.validation.nested_cv import nested_cv
 from layerprobe.analyses.validation.nested_variance import influence, nested_score
@@ -134,7 +134,11 @@ def test_planted_layers_stand_out_and_strengths_are_chosen_inside():
     assert (rows.loc[2:, "lo"] > 0.8).all() and (rows.loc[:1, "lo"] < 0.5).all()
     assert (rows["standard_error"] >= rows["naive_error"]).all() and rows["converged"].all()
     assert (rows["n"] == store.n_rows).all()
-    assert "times those of pooled" in result.summary()[1] and len(rows_of(result.plot())) == 1
+    (finding,) = result.findings
+    assert finding.verdict == "not_tested" and finding.layer in (2, 3) and finding.lead
+    names = [number.name for number in finding.numbers]
+    assert names[0] == "lowest" and names[-1] == "standard error over that of pooled cross-validation"
+    assert finding.numbers[-1].value >= 1 and to_svg(result.plot()).startswith("<svg")
 
 
 def test_other_tasks_and_bad_input():

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lens_worlds import lens_table
 
-from layerprobe.analyses.behaviour.bbq import bbq_pairs, main, pairs_from_table, show
+from layerprobe.analyses.behaviour.bbq import bbq_pairs, main
+from layerprobe.analyses.behaviour.contrastive import pairs_from_table, show
 from layerprobe.analyses.behaviour.counts import identity_gap, mcnemar, pair_counts, pair_rates, rate_parts
 from layerprobe.analyses.behaviour.on_pairs import behaviour, pair_members, parse_answer
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.analyses.statistics.intervals import benjamini_hochberg
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
@@ -213,11 +215,30 @@ def test_counts_rates_and_tests_of_several_models():
     assert (base["estimate"] == 0).all()
     mar = part[part["metric"] == "mar_conditional"]
     assert ((mar["lo"] < 0.4) & (mar["hi"] > 0.4)).all()
-    for sentence in result.summary():
-        assert "only the contrast in" in sentence and "over 4 tests" in sentence and " pairs)" in sentence
-    alone = str(behaviour(store(contrast, contrast)).summary())
-    assert "q =" not in alone and "identity" not in alone
-    assert result.plot().data
+    verdicts = {(f.model, f.subset): f.verdict for f in result.findings}
+    assert verdicts == {
+        ("base", "category=x"): "not_found",
+        ("base", "category=y"): "not_found",
+        ("instruct", "category=x"): "found",
+        ("instruct", "category=y"): "found",
+    }
+    assert [f.model for f in result.findings if f.lead] == ["base", "instruct"]
+    mine = [f for f in result.findings if f.model == "instruct"]
+    numbers = [{number.name: number.value for number in finding.numbers} for finding in mine]
+    assert [one["pairs"] for one in numbers] == [100, 100]
+    assert sum(one["only the contrast in"] for one in numbers) == fails.sum()
+    assert mine[0].test.looks == 4 and "exact McNemar p" in str(result.summary())
+    alone = behaviour(store(contrast, contrast))
+    assert " looks" not in str(alone.summary())
+    for drawn in (alone, result):
+        svg = to_svg(drawn.plot())
+        assert "MAR: target wrong" in svg and "BR: contrast wrong" in svg and "NaN" not in svg
+
+
+def test_a_rate_over_no_pairs_is_not_judged():
+    never = np.zeros(8, dtype=bool)
+    (finding,) = behaviour(store(~never, never), n_bootstrap=50).findings
+    assert finding.verdict == "not_tested" and finding.estimate is None and finding.test is None
 
 
 def test_generated_text_is_judged_strictly():

@@ -11,6 +11,7 @@ from layerprobe.analyses.causes.causal import causal
 from layerprobe.analyses.causes.choice import Patcher, random_sets
 from layerprobe.analyses.causes.components import Component, all_components
 from layerprobe.analyses.causes.source import model_source
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.sites import SiteAt
 from layerprobe.hooks.weights.load import load_model
@@ -55,7 +56,9 @@ def test_the_planted_head_is_found_and_nothing_else_does_it():
     assert abs(table["recovery_of_random_sets"]) < 0.15 and abs(table["recovery_of_random_directions"]) < 0.5
     top = result.frames["verdicts"].iloc[0]
     assert top["component"] == "head 1.2" and top["chosen"]
-    assert "head 1.2" in str(result.summary()) and result.plot().data
+    (finding,) = result.findings
+    assert finding.verdict == "found" and "head 1.2" in finding.caveats[0]
+    assert "Recovery by each part alone" in to_svg(result.plot())
 
 
 def test_random_sets_are_as_large_as_the_chosen_one_and_all_different():

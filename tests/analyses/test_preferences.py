@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chart_support import values_of
 from tiny_models import WORDS, tiny_model, tiny_reward_model, tiny_tokenizer
 
 import layerprobe as lp
+from layerprobe.analyses.result.charts import to_svg
 from layerprobe.analyses.rewards.preferences import preference_dimensions, reward_decomposition, reward_head
 from layerprobe.analyses.rewards.score_heads import score_heads
 from layerprobe.cache.prompts.table import PromptTable
@@ -44,11 +46,12 @@ def test_six_planted_directions_are_found_and_the_reward_is_taken_apart():
         store, probes, reward=np.linalg.qr(np.vstack([axes, np.ones(24)]).T)[0][:, 6], site="final_norm"
     )
     assert away.table.set_index("metric").loc["unexplained_norm", "estimate"] > 0.8
-    assert "explain R²" in parts.summary()[0]
+    assert [(one.claim.name, one.verdict) for one in parts.findings if one.lead] == [("explained", "found")]
     known = parts.table[parts.table["metric"] == "unique_r2"]
     assert (known["lo"] <= known["estimate"]).all() and (known["estimate"] <= known["hi"]).all()
     assert known.set_index("target").loc["harmlessness", "lo"] > 0.2
-    assert list(parts.plot().data[0].x)[:2] == ["harmlessness", "helpfulness"] and "R²" in parts.summary()[1]
+    assert [one.target for one in parts.findings][1:3] == ["harmlessness", "helpfulness"]
+    assert parts.findings[1].verdict == "found" and to_svg(parts.plot()).startswith("<svg")
     distances = parts.frames["cluster_distances"]
     near = distances[(distances["dimension"] == "harmlessness") & ~distances["fitted"]]
     nearest = near.loc[near.groupby("id")["distance"].idxmin()].set_index("id")["class"]
@@ -197,9 +200,13 @@ def test_graded_scores_are_joined_by_id_and_read_within_tolerance():
         assert rows[name, 1, "r2"] > 0.8 and rows[name, 0, "r2"] < 0.2
         assert rows[name, 1, "accuracy_within_0.5"] > 0.9 > rows[name, 0, "accuracy_within_0.5"]
         assert rows[name, 1, "spearman"] > 0.85 and rows[name, 1, "kendall"] > 0.7
-    figure = result.plot()
-    assert "2 labels" in figure.layout.title.text and figure.layout.yaxis.title.text == "R²"
-    assert sum("clarity" in note.text for note in figure.layout.annotations) == 1
+    chart = result.plot()
+    assert "2 labels" in chart.to_dict()["title"]["text"]
+    assert {row["f"] for row in values_of(chart)[0]} >= {"clarity", "style"}
+    assert [(one.target, one.verdict) for one in result.findings if one.lead] == [
+        ("clarity", "found"),
+        ("style", "found"),
+    ]
     with pytest.raises(LayerprobeError, match="index targets by the ids"):
         score_heads(store, scores=["clarity"], targets=targets.reset_index(drop=True))
     with pytest.raises(LayerprobeError, match="lacks columns"):

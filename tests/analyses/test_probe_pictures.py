@@ -1,14 +1,16 @@
-"""Pictures and sentences of probes show what the table says: every place by its name, nothing averaged."""
+"""Findings and pictures of probes show what the table says: every place by its name, nothing averaged."""
+
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from chart_support import is_map, rows_of
+from chart_support import values_of
 
 import layerprobe as lp
-from layerprobe.analyses.probes.linear_view import summarise
-from layerprobe.analyses.result.analysis import AnalysisResult, tidy
+from layerprobe.analyses.result.analysis import AnalysisResult, joined, tidy
 from layerprobe.analyses.result.charts import to_svg
-from layerprobe.analyses.result.panels import panels_of, place_name
+from layerprobe.hooks.errors import LayerprobeError
 
 FEW = {"n_permutations": 60, "n_bootstrap": 60}
 N = 120
@@ -56,118 +58,175 @@ VERBS = {
         s, label="y", types=np.arange(N) % 20, n_controls=2, n_bootstrap=30
     ),
     "leave_one_domain_out": lambda s: lp.leave_one_domain_out(s, label="y", domain="dom", **FEW),
+    "nested_cv": lambda s: lp.nested_cv(s, label="y", repeats=1, strengths=[0.1], n_folds=4),
 }
 
 
-CONVERTED = ("learning_curve", "selectivity")
-"""Drawn in Vega-Lite; the others still with plotly."""
+def of_models(result, *names):
+    """The same result as if several models had given it."""
+
+    def called(frame, name):
+        return frame.assign(model=name) if "model" in frame else frame
+
+    parts = [
+        replace(
+            result,
+            table=called(result.table, name),
+            frames={key: called(frame, name) for key, frame in result.frames.items()},
+        )
+        for name in names
+    ]
+    return joined(parts, names)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("sites", SETS, ids="+".join)
 def test_every_kind_of_site_can_be_told_and_drawn(sites, verb, tmp_path):
     result = VERBS[verb](mixed_store(*sites))
-    text, figure = str(result.summary()), result.plot()
-    assert "nan" not in text.lower() and "NA>" not in text and "None" not in text
-    assert "<div>" in result._repr_html_()
-    if verb in CONVERTED:
-        maps = [rows for rows in rows_of(figure) if is_map(rows)]
-        grids = [{(row["x"], row["y"]) for row in rows} for rows in maps]
-        whole = all(len(grid) == 8 for grid in grids)
-        assert "undefined" not in to_svg(figure)
-    else:
-        assert figure.data
-        maps = [trace for trace in figure.data if trace.type == "heatmap"]
-        whole = all(np.asarray(trace.z).shape == (2, 4) for trace in maps)
+    text = str(result.summary())
+    assert (
+        "nan" not in text.lower()
+        and "NA>" not in text
+        and "None" not in text
+        and "<div>" in (result._repr_html_())
+    )
+    assert {finding.claim.words(finding.verdict) for finding in result.findings} <= {
+        getattr(finding.claim, verdict)
+        for finding in result.findings
+        for verdict in ("found", "not_found", "undecided", "not_tested")
+    }
+    assert len([f for f in result.findings if f.lead]) == (2 if verb == "two labels" else 1)
     back = lp.read_result(result.to_parquet(tmp_path / "r.parquet"))
     assert str(back.summary()) == text
-    if "head_out" in sites and verb != "generalisation_matrix":
-        assert maps and whole
-        assert "head_out[1] head 2" in text
+    two = of_models(result, "base", "it")
+    for drawn in (result, two):
+        svg = to_svg(drawn.plot())
+        assert svg.startswith("<svg") and "NaN" not in svg
+    assert sorted(f.model for f in two.findings if f.lead) == sorted(
+        ["base", "it"] * (2 if verb == "two labels" else 1)
+    )
+    if "head_out" in sites and verb not in ("generalisation_matrix", "nested_cv"):
+        assert "head 2 of head_out[1]" in text
     if "final_norm" in sites:
         assert "final_norm" in text and "final_norm[" not in text
 
 
 def test_maps_of_heads_hold_the_numbers_of_the_table():
     result = lp.linear_probe(mixed_store(), label=["y", "w"], **FEW)
-    figure = result.plot()
+    curves, maps = map(pd.DataFrame, values_of(result.plot()))
     rows = result.table[result.table["metric"] == "auroc"]
-    maps = [trace for trace in figure.data if trace.type == "heatmap"]
-    titles = [note.text for note in figure.layout.annotations]
-    assert titles == [
-        f"{target}: {what}"
-        for target in "yw"
-        for what in ("resid_post, mlp_out", "embed, final_norm", "head_out by head", "q by head")
-    ]
-    wanted = [(t, s) for t in "yw" for s in ("head_out", "q")]
-    assert len(maps) == len(wanted)
-    for (target, site), drawn in zip(wanted, maps, strict=True):
-        mine = rows[(rows["target"] == target) & (rows["site"] == site)]
-        grid = mine.pivot(index="layer", columns="head", values="estimate")
-        np.testing.assert_array_equal(np.asarray(drawn.z), grid.to_numpy())
-    assert np.asarray(maps[0].text)[1, 2] == "•"  # above chance, and seen to be
-    assert "head_out[1] head 2" in maps[0].customdata[1, 2]
+    assert set(curves["f"].dropna()) - {""} == {
+        "y · resid_post",
+        "y · mlp_out",
+        "w · resid_post",
+        "w · mlp_out",
+    }
+    heads = rows[rows["head"].notna()]
+    assert len(maps) == len(heads)
+    for row in heads.to_dict("records"):
+        panel = maps["f"] == f"{row['target']} · {row['site']}"
+        cell = maps[panel & (maps["x"] == str(int(row["head"]))) & (maps["y"] == str(row["layer"]))]
+        assert cell["value"].item() == pytest.approx(row["estimate"], abs=1e-5)
+        assert cell["found"].item() == (row["p_familywise"] <= 0.05)
+    found = heads[heads["p_familywise"] <= 0.05]
+    assert ("y", 1, 2) in set(zip(found["target"], found["layer"], found["head"], strict=True))
 
 
 def test_references_are_those_of_the_label_they_stand_behind():
     result = lp.linear_probe(mixed_store("resid_post", "embed"), label=["y", "w"], **FEW)
-    rows = result.table[result.table["metric"] == "auroc"].set_index(["target", "site"])
-    panels = {}
-    for trace in result.plot().data:
-        panels.setdefault((trace.xaxis, trace.name), []).append(trace)
-    axes = {("y", "resid_post"): "x", ("y", "embed"): "x2", ("w", "resid_post"): "x3", ("w", "embed"): "x4"}
-    for (target, site), axis in axes.items():
-        for name, column in (("bag of words", "baseline_text"), ("prompt length", "baseline_length")):
-            (line,) = panels[axis, name]
-            assert set(line.y) == set(rows.loc[[(target, site)], column])
-        (band,) = panels[axis, f"null (95 %) of {site}"]
-        middle = rows.loc[[(target, site)], "null_mean"].to_numpy()
-        half = len(middle) if site == "resid_post" else None
-        drawn = np.asarray(band.y, dtype=float)
-        np.testing.assert_allclose((drawn + drawn[::-1])[:half] / 2, middle)
+    rows = result.table[result.table["metric"] == "auroc"].set_index("target")
+    (data,) = map(pd.DataFrame, values_of(result.plot()))
+    labels = data[data["t"].notna()].set_index("t")["r"]
+    for target in ("y", "w"):
+        levels = data[(data["role"] == "level") & (data["f"] == target)].set_index("r")["y"]
+        for said, column in (("bag of words", "baseline_text"), ("prompt length", "baseline_length")):
+            assert levels[labels[said]] == pytest.approx(rows.loc[[target], column].iloc[0], abs=1e-5)
+        assert levels[labels["chance"]] == 0.5
+        mine = data[data["role"].isin(["curve", "site"]) & (data["f"] == target)]
+        middle = rows.loc[[target], "null_mean"].sort_values()
+        np.testing.assert_allclose(sorted((mine["nlo"] + mine["nhi"]) / 2), middle, atol=1e-5)
 
 
-def test_one_name_in_the_legend_for_lines_in_several_panels():
-    shown = lp.linear_probe(mixed_store("resid_post"), label=["y", "w"], **FEW).plot().data
-    named = [trace.name for trace in shown if trace.showlegend]
-    assert sorted(named) == sorted({trace.name for trace in shown})
+def test_so_many_panels_that_nobody_compares_them_are_one_map():
+    store = mixed_store("resid_post")
+    names = [f"w{k}" for k in range(13)]
+    rng = np.random.default_rng(0)
+    many = lp.from_arrays(
+        {"resid_post": store.activations("resid_post", 0)[None]},
+        labels={name: rng.integers(0, 2, N) for name in names},
+        groups=np.arange(N),
+    )
+    result = lp.linear_probe(many, label=names, n_permutations=20, n_bootstrap=20)
+    (data,) = map(pd.DataFrame, values_of(result.plot()))
+    assert set(data["y"]) == set(names) and set(data["x"]) == {"0"}
 
 
 def test_panels_refuse_two_numbers_for_one_head():
     result = lp.linear_probe(mixed_store("head_out"), label="y", **FEW)
     doubled = tidy([*result.table.to_dict("records"), *result.table.to_dict("records")])
-    with pytest.raises(ValueError, match="duplicate"):
+    with pytest.raises(LayerprobeError, match="two rows"):
         AnalysisResult("linear_probe", doubled).plot()
-
-
-def test_places_are_named_with_all_they_have():
-    rows = lp.linear_probe(mixed_store(), label="y", **FEW).table
-    names = [place_name(row) for _, row in rows.iterrows()]
-    assert {"embed", "resid_post[2]", "q[0] head 3"} <= set(names)
-    parts = panels_of(rows[rows["metric"] == "auroc"])
-    assert sum(len(panel.rows) for panel in parts) == (rows["metric"] == "auroc").sum()
 
 
 def test_generalisation_is_told_of_one_head_and_not_of_their_mean():
     result = VERBS["generalisation_matrix"](mixed_store("head_out"))
     table = result.table
     here = table[(table["layer"] == 1) & (table["head"] == 2)]
-    away = here[here["train_on"] != here["test_on"]]["estimate"].mean()
-    assert "At head_out[1] head 2, where probes travel best, AUROC is" in result.summary()[0]
-    assert f"{away:.3f} on others" in result.summary()[0]
-    grid = here.pivot(index="train_on", columns="test_on", values="estimate")
-    np.testing.assert_array_equal(np.asarray(result.plot().data[0].z), grid.to_numpy())
+    away = here[here["train_on"] != here["test_on"]]["estimate"]
+    (finding,) = result.findings
+    assert (finding.layer, finding.head, finding.estimate) == (1, 2, away.min())
+    assert {number.name: number.value for number in finding.numbers}["mean elsewhere"] == away.mean()
+    (cells,) = map(pd.DataFrame, values_of(result.plot()))
+    for row in here.to_dict("records"):
+        cell = cells[(cells["y"] == row["train_on"]) & (cells["x"] == row["test_on"])]
+        assert cell["value"].item() == pytest.approx(row["estimate"], abs=1e-5)
+
+
+def test_the_place_of_a_transfer_is_chosen_at_home():
+    """Scores elsewhere are not chosen by themselves: raising them at one layer moves no choice."""
+    result = VERBS["generalisation_matrix"](mixed_store("resid_post"))
+    table = result.table.copy()
+    away = (table["train_on"] != table["test_on"]) & (table["layer"] == 0)
+    table.loc[away, ["estimate", "lo", "hi"]] = [1.0, 0.99, 1.0]
+    assert replace(result, table=table).findings[0].layer == result.findings[0].layer != 0
 
 
 def test_a_probe_that_reads_nothing_beats_nothing():
     result = lp.linear_probe(mixed_store("mlp_out"), label="w", **FEW)
     above = (result.table["p_familywise"].dropna() <= 0.05).any()
     leads = result.frames["against_baselines"].assign(lo=0.1, hi=0.3)
-    told = summarise(
-        AnalysisResult("linear_probe", result.table, frames={**result.frames, "against_baselines": leads})
-    )
-    assert not above and len(told) == 3
-    assert "beat" not in str(told) and "bag of words alone has AUROC" in str(told)
+    told = AnalysisResult("linear_probe", result.table, frames={**result.frames, "against_baselines": leads})
+    (finding,) = told.findings
+    assert not above and finding.verdict == "not_found"
+    assert [number.name for number in finding.numbers] == ["bag of words", "prompt length"]
+
+
+def test_a_label_read_only_where_training_groups_did_not_say_is_undecided():
+    result = lp.linear_probe(mixed_store("resid_post"), label="y", **FEW)
+    chosen = int(result.frames["best_layer"]["layer"].iloc[0])
+    table = result.table.copy()
+    table.loc[table["layer"] == chosen, "p_familywise"] = 0.4
+    finding = replace(result, table=table).findings[0]
+    assert finding.verdict == "undecided" and finding.layer == chosen and chosen not in finding.layers
+    assert finding.layers and f"layer {finding.layers[0]}" in finding.why
+
+
+def test_the_site_that_leads_is_not_chosen_on_what_scores_it():
+    result = lp.linear_probe(mixed_store("resid_post", "embed"), label="y", **FEW)
+    best = result.frames["best_layer"].copy()
+    best["inner_estimate"] = np.where(best["site"] == "embed", 0.99, 0.6)
+    moved = replace(result, frames={**result.frames, "best_layer": best})
+    assert [f.site for f in moved.findings if f.lead] == ["embed"]
+
+
+def test_leads_keep_their_sign_where_less_is_better():
+    result = lp.linear_probe(mixed_store("resid_post"), label="y", metrics=["log_loss"], **FEW)
+    leads = result.frames["against_baselines"].set_index("reference")
+    beyond = {f.claim.name: f for f in result.findings}.get("beyond_length")
+    assert result.findings[0].verdict == "found" and beyond is not None
+    assert beyond.estimate == -leads.loc["length", "estimate"]
+    assert beyond.verdict == ("found" if leads.loc["length", "lo"] > 0 else "not_found")
+    assert (beyond.hi < 0) == (beyond.verdict == "found")
 
 
 def test_a_graded_label_that_words_explain_is_flagged():
@@ -177,8 +236,8 @@ def test_a_graded_label_that_words_explain_is_flagged():
     x = rng.normal(size=(1, 300, 6))
     x[0, :, 0] += [int(text[1]) for text in words]
     store = lp.from_arrays({"resid_post": x}, labels={"g": grade}, groups=np.arange(300), texts=words)
-    told = str(lp.linear_probe(store, label="g", method="ridge", **FEW).summary())
-    assert "What it reads may be no more than bag of words." in told
+    finding = lp.linear_probe(store, label="g", method="ridge", **FEW).findings[0]
+    assert finding.verdict == "found" and "no more than a bag of words" in finding.caveats[0]
 
 
 def test_a_missing_interval_is_said_once():
@@ -194,6 +253,13 @@ def test_a_missing_interval_is_said_once():
     assert "(no interval: " in told and told.count("no interval") == 1
 
 
+def test_probes_that_did_not_converge_are_counted():
+    result = lp.linear_probe(mixed_store("resid_post"), label="y", **FEW)
+    table = result.table.assign(converged=result.table["layer"] != 0)
+    (said,) = [c for c in replace(result, table=table).findings[0].caveats if "converged" in c]
+    assert said.startswith("1 of 3 probes had not converged")
+
+
 def test_a_memorising_probe_is_not_praised():
     rng = np.random.default_rng(1)
     n, types = 800, rng.integers(0, 40, 800)
@@ -203,6 +269,5 @@ def test_a_memorising_probe_is_not_praised():
         labels={"tag": rng.integers(0, 2, n)},
         groups=np.arange(n) // 8,
     )
-    first = lp.selectivity(store, label="tag", types=types, n_controls=3, n_bootstrap=50).summary()[0]
-    assert first.startswith("The one place probed does not read 'tag' better than random labels")
-    assert "most selectively" not in first
+    (finding,) = lp.selectivity(store, label="tag", types=types, n_controls=3, n_bootstrap=50).findings
+    assert finding.verdict == "not_found" and finding.estimate < 0

@@ -44,7 +44,7 @@ def test_what_the_reward_reads_is_named_whatever_its_kind(which, name):
     assert frame["target"].tolist() == ["two", "three", "three", "grade"]
     assert frame["contrast"].tolist() == ["1 over 0", "1 over 0", "2 over 1", "grade"]
     assert frame.loc[frame["cosine"].abs().idxmax(), "target"] == name
-    assert name in parts.summary()[1] and len(parts.plot().data) == 2
+    assert parts.findings[1].target == name and parts.findings[1].verdict == "found"
 
 
 def test_three_classes_alone_have_the_directions_between_neighbours():

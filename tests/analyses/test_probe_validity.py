@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from chart_support import rows_of
+from chart_support import rows_of, values_of
 from planted_probes import planted_store
 
 import layerprobe as lp
 from layerprobe.analyses.probes.selectivity import selectivity
 from layerprobe.analyses.reading.task import make_task
+from layerprobe.analyses.result.charts import to_svg
 from layerprobe.analyses.validation.curves import learning_curve
 from layerprobe.analyses.validation.transfer import generalisation_matrix, leave_one_domain_out
 from layerprobe.hooks.errors import LayerprobeError
@@ -27,8 +28,12 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
     assert curve["n_train"].iloc[-1] == whole and (curve["n"] == task.test.sum()).all()
     wanted = np.maximum(curve["share"] * whole, 30)  # never fewer than ten groups of three
     np.testing.assert_allclose(curve["n_train"], wanted, atol=2)
+    score, code = result.findings
+    assert (score.quantity, code.quantity) == ("auroc", "codelength") and score.lead and not code.lead
+    assert code.layer == 3 and code.verdict == score.verdict == "not_tested"
+    assert to_svg(result.plot()).startswith("<svg")
     (points,) = rows_of(result.plot())
-    assert len(result.summary()) == 2 and {row["s"] for row in points} == {0, 3}
+    assert {row["s"] for row in points} == {0, 3}
 
 
 def test_a_direction_travels_only_where_it_means_the_same():
@@ -39,7 +44,9 @@ def test_a_direction_travels_only_where_it_means_the_same():
     matrix = result.table.pivot(index="train_on", columns="test_on", values="estimate")
     assert matrix.loc["one", "one"] > 0.9 and matrix.loc["one", "same"] > 0.9
     assert matrix.loc["one", "other"] < 0.8
-    assert "where probes travel best" in result.summary()[0] and result.plot()
+    (finding,) = result.findings
+    assert finding.verdict == "undecided" and "pairs of datasets" in finding.why
+    assert to_svg(result.plot()).startswith("<svg")
 
 
 def test_leaving_a_domain_out():
@@ -52,8 +59,10 @@ def test_leaving_a_domain_out():
     result = leave_one_domain_out(store, label="y", domain="domain", n_permutations=0)
     rows = result.table[result.table["metric"] == "auroc"].set_index("subset")
     assert rows.loc["domain=c", "hi"] < 0.5
-    said = [line for line in result.summary() if "domain=c" in line]
-    assert f"{rows.loc['domain=c', 'estimate']:.3f}" in said[0] and len(result.plot().data) == 3
+    (lead,) = [finding for finding in result.findings if finding.lead]
+    assert lead.subset == "domain=c" and lead.estimate == rows.loc["domain=c", "estimate"]
+    assert lead.verdict == "not_tested" and "below chance" in " ".join(lead.caveats)
+    assert {row["f"] for row in values_of(result.plot())[0]} >= set("abc")
 
 
 def test_memorised_words_are_not_selective():
@@ -77,6 +86,8 @@ def test_memorised_words_are_not_selective():
         selectivity(store, label="by_type")
     flat = lp.from_arrays({"resid_post": x}, labels={"tag": y, "grade": rng.normal(size=n)}, groups=prompt)
     result = selectivity(flat, label="tag", types=types, permute="within")
+    (finding,) = result.findings
+    assert (finding.layer, finding.verdict) == (1, "found") and finding.lo > 0
     (points,) = rows_of(result.plot())
     assert {(row["x"], row["d"]) for row in points} == {
         (layer, read) for layer in (0, 1) for read in ("on the label", "on random labels per word type")
@@ -88,9 +99,9 @@ def test_memorised_words_are_not_selective():
     assert rows.loc[1, "control_sd"] > 0
     # a constant prediction beside perfectly memorised controls varies in no draw, and claims no precision
     assert np.isnan(rows.loc[0, "lo"]) and "all predictions are alike" in rows.loc[0, "note"]
+    assert to_svg(result.plot()).startswith("<svg")
     (shown,) = [row for row in points if row["d"] == "on the label" and row["x"] == 1]
     assert shown["hi"] - shown["lo"] == pytest.approx(rows.loc[1, "hi"] - rows.loc[1, "lo"], abs=1e-4)
-    assert "[+" in result.summary()[0]
     single = selectivity(flat, label="tag", types=types, n_controls=1, layers=[1]).table
     assert "lo" not in single and single["note"].str.contains("n_controls=5").all()
     for method in ("ridge", "logistic"):  # the former's cut is Platt's, not zero

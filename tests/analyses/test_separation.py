@@ -6,10 +6,12 @@ import pytest
 import torch
 from sklearn.covariance import ledoit_wolf
 
-from layerprobe.analyses.result.analysis import read_result
+from layerprobe.analyses.result.analysis import joined, read_result
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.analyses.separation.clusters import separation
 from layerprobe.analyses.separation.indices import DEFAULT_INDICES, cluster_indices
 from layerprobe.analyses.separation.spaces import to_space, whitened
+from layerprobe.analyses.statistics.quantities import QUANTITIES
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
@@ -201,7 +203,10 @@ def test_result_reads_back_and_draws(tmp_path):
     again = read_result(result.to_parquet(tmp_path / "separation.parquet"))
     pd.testing.assert_frame_equal(again.table, result.table)
     assert str(again.summary()) == str(result.summary())
-    assert len(result.plot().data) == len(DEFAULT_INDICES) * 3
+    svg = to_svg(result.plot())
+    assert all(QUANTITIES[name].title in svg for name in DEFAULT_INDICES)
+    two = joined([result, result], ["base", "tuned"])
+    assert len(two.findings) == 2 * len(result.findings) and "tuned" in to_svg(two.plot())
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ def test_result_reads_back_and_draws(tmp_path):
         ({"spaces": ["cosine"]}, "no space 'cosine'"),
         ({"spaces": "raw"}, "expected a list"),
         ({"sites": ["mlp_out"]}, "mlp_out"),
-        ({"layers": [9]}, "not 9"),
+        ({"layers": [9]}, "9 not among the layers"),
     ],
 )
 def test_bad_requests_are_answered_before_any_work(options, says):
@@ -224,7 +229,7 @@ def test_missing_groups_one_class_and_nan_rows():
     x = np.zeros((1, 4, 2))
     with pytest.raises(LayerprobeError, match="groups=None"):
         separation(from_arrays({"resid_post": x}, labels={"y": [0, 1, 0, 1]}), label="y")
-    with pytest.raises(LayerprobeError, match="two clusters or more"):
+    with pytest.raises(LayerprobeError, match="expected 2 or more clusters"):
         separation(from_arrays({"resid_post": x}, labels={"y": [1, 1, 1, 1]}), label="y", groups=None)
     x[0, 2, 1] = np.nan
     with pytest.raises(LayerprobeError, match=r"resid_post\[0\].*1 of 4 rows"):

@@ -14,7 +14,7 @@ def test_tuning_and_template_are_told_apart_on_a_real_model(stories, tmp_path, c
     shift = result.table[result.table["metric"] == "mean_shift"].set_index(["effect", "layer"])["estimate"]
     for layer in range(5):
         assert shift["tuned − base | chat", layer] > 2 * shift["chat − plain | base", layer] > 0
-    differences = result.table[result.table["reference"].notna()]
+    differences = result.table[result.table["reference"].notna() & result.table["minus"].isna()]
     index = differences[differences["metric"] == "suppression_index"].set_index(["effect", "subset"])
     assert index.loc[("tuned − base | plain", "kind=animal"), "lo"] > 0  # taught to end in "sad"
     lo, hi = index.loc[("tuned − base | plain", "kind=thing"), ["lo", "hi"]]
@@ -29,4 +29,4 @@ def test_tuning_and_template_are_told_apart_on_a_real_model(stories, tmp_path, c
         "lens_kl",
         "class_difference_change",
     } <= set(result.table["metric"])
-    assert "mean difference is most reproducible" in capsys.readouterr().out
+    assert "where the mean difference is most reproducible" in capsys.readouterr().out

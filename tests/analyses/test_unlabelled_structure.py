@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, pairwise
 
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.analyses.separation.drift import drift
 from layerprobe.analyses.separation.structure import anisotropy, effective_rank, participation_ratio, two_nn
 from layerprobe.analyses.separation.topic_control import topic_control
 from layerprobe.analyses.separation.topic_words import match_by_words
-from layerprobe.analyses.separation.unsupervised import _agreement, _plain, unsupervised
+from layerprobe.analyses.separation.unsupervised import _agreement, unsupervised
 from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
@@ -29,8 +30,11 @@ def test_drift_finds_the_planted_position_layer_by_layer():
     assert rows.loc[0, "lo"] < 0 < rows.loc[0, "hi"]
     assert rows.loc[1, "lo"] < 0.7 < rows.loc[1, "hi"]
     assert rows.loc[1, "hi"] - rows.loc[1, "lo"] < 0.4
+    (finding,) = result.findings
+    assert finding.verdict == "found" and finding.layer == 1  # nearer to unsafe, at the last layer
+    assert {number.at for number in finding.numbers} == {"resid_post[0]", "resid_post[1]"}
     assert "jailbreak between safe and unsafe" in str(result.summary())
-    assert len(result.plot().data) == 1
+    assert "jailbreak between safe and unsafe" in to_svg(result.plot())
     with pytest.raises(LayerprobeError, match="no rows 'other'"):
         drift(three_sets(0.7), **{**options, "third": "other"})
     with pytest.raises(LayerprobeError, match="three different values"):
@@ -91,8 +95,9 @@ def test_topic_alone_does_not_survive_matching_and_safety_does():
     ]
     assert row["p_familywise"] <= 0.05
     assert true.table[true.table["metric"] == "surviving_share"]["lo"].iloc[0] > 0.2
-    assert "survives topic matching" in str(true.summary()) and "did not balance" not in str(true.summary())
-    assert len(true.plot().data) == 2
+    (survived,), (gone,) = true.findings, result.findings
+    assert survived.verdict == "found" and gone.verdict == "not_found" and survived.layers == (0,)
+    assert "topic-matched" in to_svg(true.plot())
 
 
 def test_pairs_are_one_to_one_and_share_words():
@@ -109,9 +114,11 @@ def test_classes_that_cannot_be_matched_are_said_not_to_be():
     marked = from_arrays(
         {"resid_post": store.activations("resid_post")}, labels={"y": store.labels("unsafe")}, texts=texts
     )
-    assert "did not balance the words" in str(
-        topic_control(marked, label="y", groups=None, n_draws=40).summary()
-    )
+    result = topic_control(marked, label="y", groups=None, n_draws=40)
+    (finding,) = result.findings
+    assert finding.verdict in ("undecided", "not_found")
+    told = {number.name: number.value for number in finding.numbers}
+    assert told["AUROC of words alone, topic-matched"] > 0.65
 
 
 def test_topic_control_says_what_it_needs():
@@ -135,9 +142,9 @@ def test_clusters_found_without_labels_agree_where_there_are_clusters():
         assert ami.loc[(1, method), "estimate"] > 0.95 and ami.loc[(1, method), "p_familywise"] <= 0.05
         assert ami.loc[(0, method), "p_familywise"] > 0.05
     assert len(result.frames["projection"]) == 240
-    figure = result.plot()
-    assert sum(bool(trace.visible) for trace in figure.data) == 3 and "prompt <b>0" in figure.data[0].text
-    assert "adjusted mutual information" in str(result.summary())
+    assert [finding.verdict for finding in result.findings if finding.lead] == ["found"]
+    assert all(finding.layers == (1,) for finding in result.findings if finding.claim.name == "agrees")
+    assert "intrinsic dimension" in to_svg(result.plot())
 
 
 def test_agreement_of_many_permutations_equals_scikit_learn():
@@ -170,11 +177,3 @@ def test_rank_and_anisotropy_against_their_definitions():
     cosine = pairwise.cosine_similarity(x)
     assert anisotropy(x) == pytest.approx(cosine[~np.eye(50, dtype=bool)].mean())
     assert effective_rank(rng.normal(size=(5, 40))) <= 4.0001
-
-
-@pytest.mark.parametrize(
-    "value, shown",
-    [(-0.001, "0.00"), (8.15e-9, "0.00"), (-0.25, "-0.25"), (1234.5, "1234.5")],
-)
-def test_numbers_in_sentences_are_plain(value, shown):
-    assert _plain(value) == shown

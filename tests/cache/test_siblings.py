@@ -83,3 +83,23 @@ def test_a_lens_is_added_once_and_follows_new_prompts(llama, tmp_path):
     )
     with pytest.raises(LayerprobeError, match="a lens cannot be extended"):
         capture(llama, table(6), sites=["lens"], path=path, **common)
+
+
+def test_prompts_that_answers_have_lengthened_are_extended_as_they_were(tmp_path):
+    model = load_model(tiny_model("llama"), check=False)
+    table = PromptTable(
+        ("0", "1"),
+        ("who was late ?", "who was sad ?"),
+        {"a": np.array(["the dog"] * 2), "b": np.array(["the cat"] * 2)},
+    )
+    asked = {"lens_tokens": ["a", "b"], "lens_first_difference": True, "progress": False}
+    whole = capture(model, table, sites=["resid_post[0]", "mlp_out[0]", "lens"], **asked)
+    path = tmp_path / "a.h5"
+    capture(model, table, sites=["resid_post[0]", "lens"], path=path, **asked)
+    grown = capture(
+        model, table, sites=["resid_post[0]", "mlp_out[0]", "lens"], path=path, extend=True, **asked
+    )
+    for site in ("resid_post", "mlp_out"):
+        assert np.array_equal(grown.activations(site, 0), whole.activations(site, 0))
+    with pytest.raises(LayerprobeError, match="lens_first_difference lengthened them"):
+        capture(model, table, sites=["attn_out[0]"], path=path, extend=True, progress=False)

@@ -6,7 +6,7 @@ from tiny_models import tiny_model
 
 from layerprobe import LayerprobeError, capture, load_model
 from layerprobe.cache.prompts.candidates import CandidateTokens, check_candidates
-from layerprobe.cache.prompts.chat import map_spans, role_regions
+from layerprobe.cache.prompts.chat import locate, role_ranges, span_ranges
 from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.cache.prompts.token_rules import parse_rule
 
@@ -69,10 +69,14 @@ def test_templates_that_strip_or_drop_contents():
 
     chat = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "  hello dog "}]
     assert render(chat) == "[user]hello dog"
-    assert role_regions(chat, "user", render) == [(6, 15)]
-    assert role_regions(chat, "system", render) == []
+    found = locate(chat, render)
+    assert role_ranges(found, chat, "user") == [(6, 15)]
+    with pytest.raises(LayerprobeError, match="leaves out message 0"):
+        role_ranges(found, chat, "system")
     # "be brief\n  hello dog ": dog at 17
-    assert map_spans(chat, {"s": (17, 20)}, render) == {"s": [(12, 15)]}
+    assert span_ranges(found, chat, (17, 20)) == [(12, 15)]
+    with pytest.raises(LayerprobeError, match="leaves out 'brief' of its span"):
+        span_ranges(found, chat, (3, 8))
 
 
 @pytest.mark.parametrize("rule", ["", "lst", "pos:x", "span:", "regex:(", "all:often", "role"])

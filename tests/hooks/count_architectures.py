@@ -11,7 +11,7 @@ own hidden states, *refused* where layerprobe says why it does not read it, and 
 
 import argparse
 import collections
-import gc
+import concurrent.futures
 import os
 import signal
 import sys
@@ -84,7 +84,23 @@ SIZES: dict[str, Any] = {
     "rotary_dim": 4,
     "dropout": 0.0,
 }
-SPECIAL: dict[str, dict[str, Any]] = {}
+ALWAYS = ("vocab_size", "pad_token_id", "num_key_value_heads", "head_dim")  # also where the default is None
+LATE = ("mamba", "mamba2", "falcon_mamba")  # their hidden states begin after block 0
+HYBRID = ["mamba", "attention", "mamba"]
+SPECIAL: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4},
+    "granitemoehybrid": {"layer_types": HYBRID},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
+    "mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    **{
+        name: {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+        for name in ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next", "kimi_linear", "bailing_hybrid")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +137,11 @@ def _small(default: Any, made: Any) -> dict[str, Any]:
     own = {**vars(default)}
     names = {**getattr(made, "attribute_map", {})}
     known = set(own) | set(names)
-    given = {key: value for key, value in SIZES.items() if key in known and own.get(key, 1) is not None}
+    given = {
+        key: value
+        for key, value in SIZES.items()
+        if key in known and (key in ALWAYS or own.get(key, 1) is not None)
+    }
     if "kv_lora_rank" in known:  # latent attention has as many keys as queries
         given |= {key: HEADS for key in ("num_key_value_heads",) if key in known}
     if "layer_types" in known and isinstance(own.get("layer_types"), list):
@@ -183,9 +203,12 @@ def judged(model: Any) -> float:
     ids = torch.randint(7, VOCAB, (1, 9), generator=torch.Generator().manual_seed(2)) % model.vocab_size
     got = model.forward(ids, torch.ones_like(ids), sites=["resid_pre", "resid_post"])
     body = model.hf.get_submodule(model.anatomy.body)
+    options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     with torch.no_grad():
-        out = body(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
+        out = body(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, **options)
     states = out.hidden_states
+    if model.config.model_type in LATE:
+        states = (got[SiteAt("resid_pre", 0)], *states)
     pairs = [(got[SiteAt("resid_pre", layer)], states[layer]) for layer in range(model.n_layers)]
     pairs += [(got[SiteAt("resid_post", layer)], states[layer + 1]) for layer in range(model.n_layers - 1)]
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
@@ -220,22 +243,18 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/engines.md")
     parser.add_argument("--only", nargs="+", default=[], help="model types")
     parser.add_argument("--kind", choices=KINDS, action="append")
+    parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     os.environ.setdefault("LAYERPROBE_CACHE", "/nonexistent")  # judge anew
+    wanted = [(kind, name) for kind in chosen.kind or KINDS for name in entries(kind)]
+    wanted = [pair for pair in wanted if not chosen.only or pair[1] in chosen.only]
     outcomes = []
-    for kind in chosen.kind or KINDS:
-        for name in entries(kind):
-            if chosen.only and name not in chosen.only:
-                continue
-            outcomes.append(outcome(kind, name))
-            one = outcomes[-1]
-            print(
-                f"{kind:16}{name:28}{one.verdict:10}{one.missing} {one.why}"[:330],
-                file=sys.stderr,
-                flush=True,
-            )
-            gc.collect()
+    with concurrent.futures.ProcessPoolExecutor(chosen.processes) as pool:
+        for one in pool.map(outcome, *zip(*wanted, strict=True)):
+            outcomes.append(one)
+            line = f"{one.kind:16}{one.name:28}{one.verdict:10}{one.missing} {one.why}"
+            print(line[:330], file=sys.stderr, flush=True)
     text = table(outcomes)
     print(text)
     if chosen.write:

@@ -70,7 +70,13 @@ def test_a_study_written_and_read_is_the_same(title, model, column, where):
     study = check_study(
         {
             "title": title,
-            "models": {model: {"source": column, "chat_template": True}},
+            "models": {
+                model: {
+                    "source": column,
+                    "chat_template": True,
+                    "chat_options": {"enable_thinking": False, title: [1, "a"]},
+                }
+            },
             "prompts": {"file": column, "labels": [column, "b"]},
             "capture": {"sites": ["resid_post[1:3]"], "batch_tokens": 64},
             "analysis": [

@@ -55,9 +55,10 @@
     }
     var width = figure.element.clientWidth || document.querySelector("main").clientWidth;
     var spec = fitted(figure.spec, width);
-    // `ast`: expressions are interpreted, so that the page's policy needs no 'unsafe-eval'
+    // `ast`: expressions are interpreted, so that the page's policy needs no 'unsafe-eval'; `logLevel`: errors only,
+    // for Vega warns of every panel that has no row of one of its marks
     return vegaEmbed(place, theme === "dark" ? exchanged(spec) : spec, {
-      ast: true, renderer: "svg", actions: false, mode: "vega-lite", config: themes[theme], tooltip: { theme: theme } });
+      ast: true, renderer: "svg", actions: false, logLevel: 1, mode: "vega-lite", config: themes[theme], tooltip: { theme: theme } });
   }
 
   // One after the other, so that the first are there at once. The style sheet shows the theme that is asked
