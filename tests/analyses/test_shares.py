@@ -49,7 +49,7 @@ def test_intervals_cover(share, together):
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.3, 0.5, 0.9, 0.98])
 @pytest.mark.parametrize("together", [0.0, 0.3, 0.7, 1.0])
 def test_intervals_cover_everywhere(share, together, n_groups):
-    """95 % where rows are alone or groups one; down to 93 % where 20 groups half decide (a variance of few)."""
+    """95 % where rows are alone or groups one; down to 93 % where 20 groups half decide."""
     held = count_covered(share, together, n_groups, 2000, int(1000 * share) + n_groups)
     assert held >= exact_binomial_bound(2000, 0.94)[0], held / 2000
 
