@@ -21,6 +21,7 @@ from ..statistics.resampling import (
     split_half,
 )
 from ..statistics.rows import bounded
+from .decomposition_on_store import reward_decomposition_on_store
 from .decomposition_view import draw, found
 
 CI_METHOD = "cluster bootstrap over groups that the regression has not seen"
@@ -48,6 +49,7 @@ class Axis:
     guide="probes",
     findings=found,
     picture=draw,
+    call=reward_decomposition_on_store,
 )
 def reward_decomposition(
     store: Any,

@@ -19,6 +19,7 @@ from ..result.registry import analysis
 from ..statistics.metrics import Predicted
 from ..statistics.resampling import STORED
 from .domains import leave_one_domain_out
+from .transfer_on_store import generalisation_across
 from .transfer_targets import new_rows, prompts_alone
 from .transfer_view import draw, found
 
@@ -35,6 +36,7 @@ HELD_OUT, FOLDS = 0.3, 5
     findings=found,
     picture=draw,
     aliases=("linear_probe_transfer",),
+    call=generalisation_across,
 )
 def generalisation_matrix(
     stores: Mapping[str, Any],

@@ -200,7 +200,7 @@ def test_a_label_with_no_fair_null_is_said_before_the_capture():
 
 
 def test_domains_are_told_apart_by_a_column(run):
-    from layerprobe.probe.study.adapters import generalisation
+    generalisation = find("generalisation").call
 
     store = run.stores["base"]
     table = generalisation(store, label="kind", across="half", layers=[1], n_bootstrap=20).table
