@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 import layerprobe as lp
 from layerprobe.analyses.alignment.quality_index import aqi
+from layerprobe.analyses.result.saving import to_svg
 from layerprobe.analyses.separation.drift import drift
 from layerprobe.analyses.separation.topic_control import topic_control
 from layerprobe.analyses.separation.unsupervised import unsupervised
@@ -160,8 +161,8 @@ def shipped_study(limit: int | None, draws: int) -> dict[str, tuple[list[str], d
 
 
 def page(sections: dict[str, tuple[list[str], dict]], out: Path) -> None:
-    """report.html (plotly's JavaScript inlined once), numbers.md and the results."""
-    parts, text, scripted = [], [], False
+    """report.html, numbers.md and the results."""
+    parts, text = [], []
     for title, (notes, results) in sections.items():
         parts.append(f"<h2>{html.escape(title)}</h2>")
         text.append(f"\n## {title}\n")
@@ -171,10 +172,7 @@ def page(sections: dict[str, tuple[list[str], dict]], out: Path) -> None:
         for name, result in results.items():
             parts.append(f"<h3>{html.escape(name)}</h3>{result.summary()._repr_html_()}")
             text += [f"- *{name}.* {sentence}" for sentence in result.summary()]
-            figure = result.plot()
-            identity = f"figure-{len(parts)}"
-            parts.append(figure.to_html(full_html=False, include_plotlyjs=not scripted, div_id=identity))
-            scripted = True
+            parts.append(to_svg(result.plot(), "light"))
             if "pairs" in result.frames:
                 shown = result.frames["pairs"].head(8).to_html(index=False, float_format="%.2f", border=0)
                 parts.append(f"<p>The pairs whose words are most alike:</p>{shown}")

@@ -28,7 +28,7 @@ def found(result: "AnalysisResult") -> list[Finding]:
     """One finding per model, method and subset, by McNemar's test; all prompts by logits lead."""
     table = result.table
     looks = int((table["metric"] == "mcnemar").sum())
-    out = []
+    out: list[Finding] = []
     for model, mine in table.groupby("model", sort=False):
         for (method, subset), part in mine.groupby(["method", "subset"], sort=False):
             rows = {row["metric"]: row for row in records(part)}

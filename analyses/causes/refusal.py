@@ -13,17 +13,75 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
-from ...hooks.in_memory import pad
-from ...hooks.interventions import add, project_out
-from ...hooks.sites import SiteAt
+from ...hooks.model import Model
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
+from ..result.options import Label, Positive, Share, Value
 from ..result.registry import analysis
-from .refusal_on_store import refusal_direction_on_store
+from .refusal_runs import (
+    evaluate,
+    first_tokens,
+    last_logits,
+    log_odds,
+    stream_means,
+)
 from .refusal_view import draw, found
 
 Prompts = Sequence[Any]
+
+
+def refusal_direction_on_store(
+    store: ActivationStore,
+    *,
+    model: Model,
+    label: Label,
+    harmful: Value,
+    harmless: Value,
+    refusal_tokens: tuple[str, ...],
+    max_kl: Positive = 0.1,
+    layer_bound: Share = 0.8,
+    seed: int = 0,
+) -> AnalysisResult:
+    """`refusal_direction` on the prompts of a store, as the model saw them.
+
+    Args:
+        store: with the texts of the prompts.
+        model: whose activations the store holds.
+        label: label column that tells the two kinds of prompts apart.
+        harmful: its value on prompts that the model refuses.
+        harmless: its value on prompts that it answers.
+        refusal_tokens: as `refusal_direction`.
+        max_kl: as `refusal_direction`.
+        layer_bound: as `refusal_direction`.
+        seed: as `refusal_direction`.
+
+    Raises:
+        LayerprobeError: no prompt has the value, or the store keeps no texts; and as `refusal_direction`.
+    """
+    return refusal_direction(
+        model,
+        _texts(store, label, harmful),
+        _texts(store, label, harmless),
+        refusal_tokens=refusal_tokens,
+        max_kl=max_kl,
+        layer_bound=layer_bound,
+        seed=seed,
+    )
+
+
+def _texts(store: ActivationStore, label: str, value: str) -> list[str]:
+    """The rendered prompts with this value, each once."""
+    values = [str(v) for v in store.labels(label)]
+    chosen = np.array([v == str(value) for v in values], dtype=bool)
+    if not chosen.any():
+        raise LayerprobeError(
+            f"no prompt has {label} = {value!r}; {label} is one of {', '.join(sorted(set(values))[:8])}"
+        )
+    if store.texts is None:
+        raise LayerprobeError("this store keeps no texts; capture it again from the prompts")
+    return [store.texts[i] for i in dict.fromkeys(store.examples[chosen].tolist())]
 
 
 @analysis(
@@ -225,118 +283,3 @@ def tested_rows(
             for metric, value in found.items()
         ]
     return rows
-
-
-def ablate_everywhere(model: Any, vector: Any) -> list[Any]:
-    """Edits after which no layer can read or write the direction: the stream's inputs and what is added."""
-    return [
-        project_out(site, layer=layer, directions=vector)
-        for layer in range(model.n_layers)
-        for site in ("resid_pre", "attn_out", "mlp_out")
-    ]
-
-
-def first_tokens(model: Any, strings: Sequence[str]) -> Tensor:
-    """Ids of the first token of each string, written with and without a space before it."""
-    unknown = model.tokenizer.unk_token_id
-    ids = {
-        model.tokenizer(prefix + text, add_special_tokens=False)["input_ids"][0]
-        for text in strings
-        for prefix in ("", " ")
-    } - {unknown}
-    if not ids:
-        raise LayerprobeError(
-            f"refusal_tokens={list(strings)}: none of them begins with a token of this vocabulary"
-        )
-    return torch.tensor(sorted(ids))
-
-
-def batches(model: Any, prompts: Prompts, size: int) -> Any:
-    """(ids, mask) of left-padded prompts."""
-    for start in range(0, len(prompts), size):
-        yield pad(
-            [model.encode(prompt).input_ids for prompt in prompts[start : start + size]],
-            side="left",
-            device=model.device,
-        )
-
-
-@torch.no_grad()
-def stream_means(model: Any, prompts: Prompts, positions: Sequence[int], size: int) -> Tensor:
-    """[L, positions, d_model] mean of `resid_pre` at positions from the end, over prompts that reach there.
-
-    Raises:
-        LayerprobeError: a position not counted from the end, or one that fewer than two prompts reach.
-    """
-    if any(position >= 0 for position in positions):
-        raise LayerprobeError(f"positions={list(positions)}, expected numbers below 0, counted from the end")
-    sites = [SiteAt("resid_pre", layer) for layer in range(model.n_layers)]
-    total: Any = 0
-    reached = torch.zeros(len(positions), dtype=torch.float64, device=model.device)
-    for ids, mask in batches(model, prompts, size):
-        columns = torch.tensor([ids.shape[1] + position for position in positions], device=ids.device)
-        # a shorter prompt has padding there, which says nothing of it
-        real = mask[:, columns.clamp(min=0)].bool() & (columns >= 0)
-        where = columns.clamp(min=0)
-        got = model.forward(
-            ids,
-            mask,
-            sites=sites,
-            select=lambda at, value, where=where, real=real: torch.where(
-                real[..., None], value[:, where].double(), 0.0
-            ).sum(0),
-        )
-        total = total + torch.stack([got[site] for site in sites])
-        reached += real.sum(0)
-    short = [position for position, count in zip(positions, reached.tolist(), strict=True) if count < 2]
-    if short:
-        raise LayerprobeError(
-            f"positions {short} lie before the start of all but {int(reached.min())} of {len(prompts)} "
-            "prompts, so there is no mean to take there; give longer prompts, or other positions="
-        )
-    return total / reached[:, None]
-
-
-@torch.no_grad()
-def last_logits(model: Any, prompts: Prompts, size: int, edits: Sequence[Any] = ()) -> Tensor:
-    """[prompts, vocabulary] logits after the last token."""
-    parts = []
-    with model.edit(*edits):
-        for ids, mask in batches(model, prompts, size):
-            parts.append(model.logits(ids, mask, positions=torch.full((len(ids),), ids.shape[1] - 1)).float())
-    return torch.cat(parts)
-
-
-def log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
-    """[prompts] log of P(a refusal token) / P(any other)."""
-    p = (
-        torch.log_softmax(logits.double(), dim=-1)[:, tokens.to(logits.device)]
-        .exp()
-        .sum(-1)
-        .clamp(1e-12, 1 - 1e-12)
-    )
-    return torch.log(p) - torch.log1p(-p)
-
-
-def evaluate(
-    model: Any,
-    vector: Tensor,
-    layer: int,
-    valid: Mapping[str, Prompts],
-    plain: Tensor,
-    tokens: Tensor,
-    size: int,
-) -> dict[str, float]:
-    """What removing and adding one candidate does on held-out prompts."""
-    gone = ablate_everywhere(model, vector.float())
-    harmful = last_logits(model, valid["harmful"], size, gone)
-    harmless = last_logits(model, valid["harmless"], size, gone)
-    added = last_logits(
-        model, valid["harmless"], size, [add("resid_pre", layer=layer, vector=vector.float())]
-    )
-    before, after = torch.log_softmax(plain.double(), -1), torch.log_softmax(harmless.double(), -1)
-    return {
-        "refusal_ablated": float(log_odds(harmful, tokens).mean()),
-        "refusal_added": float(log_odds(added, tokens).mean()),
-        "kl_ablated": float((before.exp() * (before - after)).sum(-1).mean()),
-    }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..lens.contrasts import difference, in_one_order, is_contrast
-from ..result.findings import ALPHA, Claim, Finding, Number, Test, found_layers, p_of
+from ..result.findings import ALPHA, Claim, Finding, Number, Test, Verdict, found_layers, p_of
 from ..result.rows import column, extreme, records
 from ..result.words import layer_ranges, missing, on_prompts, place, subset_words
 
@@ -134,7 +134,8 @@ def _transfer(table: pd.DataFrame) -> list[Finding]:
         return [Finding.of(records(moved)[0], claim, "not_tested", why="", **more)]
     low = extreme(rows, "estimate", least=True)
     reads = rows[rows["p"].astype(float) * len(rows) <= ALPHA]
-    verdict, why = "found", ""
+    verdict: Verdict = "found"
+    why = ""
     if reads.empty:
         verdict = "not_found"
     elif len(reads) < len(rows):
@@ -210,11 +211,12 @@ def _panels(
         chosen = rows[rows["subset"] == subset] if isinstance(subset, str) else rows
         where = f", {subset_words(subset)}" if on_prompts(subset if isinstance(subset, str) else None) else ""
         reads = column(chosen, "p_familywise").astype(float) <= ALPHA
-        more = {
+        more: dict[str, Any] = {
             "panel": f"{title}{where}",
             "same": same,
             "found": reads & (metric == "class_difference_change"),
         }
-        # nulls of a cross-fitted length and of a similarity are on other scales than what is drawn
-        drawn.append(chosen.drop(columns=["null_mean", "null_sd"], errors="ignore").assign(**more))
+        if metric == "class_difference_change":  # the null is of plain lengths, the estimate cross-fitted
+            chosen = chosen.drop(columns=[n for n in chosen if str(n).startswith("null_")])
+        drawn.append(chosen.assign(**more))
     return drawn

@@ -48,7 +48,7 @@ class Trajectory:
         names = ("difference", "answer_log_probability", "foil_log_probability", "answer_rank", "foil_rank")
         parts = {name: getattr(self, name)[:, rows] for name in names}
         kl = None if self.kl_to_final is None else self.kl_to_final[:, rows]
-        one = {
+        one: dict[str, Any] = {
             name: None if (values := getattr(self, name)) is None else values[rows]
             for name in ("answers", "n_variants")
         }

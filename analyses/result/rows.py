@@ -26,8 +26,8 @@ def extreme(frame: pd.DataFrame, column: str, *, least: bool = False) -> dict[st
     """
     values = frame[column].astype(float)
     known = frame[values.notna()] if values.notna().any() else frame
-    left = known[column].to_numpy(dtype=float)
-    return records(known.iloc[[int(left.argmin() if least else left.argmax())]])[0]
+    numbers = known[column].astype(float).to_numpy()
+    return records(known.iloc[[int(numbers.argmin() if least else numbers.argmax())]])[0]
 
 
 def column(table: pd.DataFrame, name: str) -> pd.Series:

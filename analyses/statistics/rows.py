@@ -9,9 +9,7 @@ from .intervals import bootstrap_interval
 from .quantities import quantity
 
 
-def bounded(
-    metric: str, estimate: float, lo: float, hi: float, *, difference: bool = False
-) -> dict[str, float]:
+def bounded(metric: str, estimate: Any, lo: Any, hi: Any, *, difference: bool = False) -> dict[str, float]:
     """Estimate and bounds as fields of a row, cut to where the quantity can lie; bounds hold the estimate.
 
     A normal or jackknife interval may reach beyond what is possible, and a percentile interval may miss an

@@ -9,8 +9,8 @@ from .analyses.causes.ablation import ablation as ablation
 from .analyses.causes.attribution import attribution as attribution
 from .analyses.causes.causal import causal as causal
 from .analyses.causes.patching import patching as patching
-from .analyses.causes.refusal import ablate_everywhere as ablate_everywhere
 from .analyses.causes.refusal import refusal_direction as refusal_direction
+from .analyses.causes.refusal_runs import ablate_everywhere as ablate_everywhere
 from .analyses.comparison.factorial import two_by_two as two_by_two
 from .analyses.comparison.models import compare as compare
 from .analyses.comparison.readout import mean_difference_readout as mean_difference_readout

@@ -20,7 +20,7 @@ def test_the_study_makes_a_page_that_separates_topic_from_safety(test_data, tmp_
     ]
     subprocess.run([*command, "--out", str(tmp_path), "--limit", "60", "--draws", "40"], check=True)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for words in ("survives topic matching", "Prompt length alone", "XSTest", "instruct − base"):
+    for words in ("among matched topics", "Prompt length alone", "XSTest", "instruct minus base"):
         assert words in page
-    assert page.count("plotly.js v") == 1 and "http://" not in page.split("<h1>")[1][:2000]
+    assert page.count("<svg") >= 10 and "<script" not in page
     assert len(list((tmp_path / "results").glob("*.parquet"))) >= 10
