@@ -50,9 +50,9 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    without=("metrics", "positive", "permute", "n_permutations", "baselines"),
     findings=found,
     picture=draw,
-    without=("metrics",),
 )
 def selectivity(
     store: Any,
