@@ -103,16 +103,21 @@ def make_task(
     y, classes = encode(name, values[rows], kind, positive)
     if len(rows) < len(values):
         notes = (*notes, left_out_note(len(values) - len(rows), name))
-    if joined:
-        notes = (*notes, f"{joined} groups hold the same prompts as others and count as one with them.")
+    said = f"{joined} groups hold the same prompts as others and count as one with them."
+    notes = (*notes, said) if joined else notes
     g = group_codes(codes[rows])
     test, fold = np.zeros(len(rows), dtype=bool), np.full(len(rows), -1)
-    if held_out is None:
-        what = f"each of {n_folds} folds needs one (n_folds= may be as low as 4)"
-        _check_classes(name, y, classes, g, n_folds, what)
-    else:
-        test = _held_out(store, rows, g, y, classes, name, held_out, n_folds, seed)
-        fold[~test] = grouped_folds(g[~test], y[~test], n_folds=n_folds, seed=seed + 1)
+    try:
+        if held_out is None:
+            what = f"each of {n_folds} folds needs one (n_folds= may be as low as 4)"
+            _check_classes(name, y, classes, g, n_folds, what)
+        else:
+            test = _held_out(store, rows, g, y, classes, name, held_out, n_folds, seed)
+            fold[~test] = grouped_folds(g[~test], y[~test], n_folds=n_folds, seed=seed + 1)
+    except LayerprobeError as error:
+        if not joined:
+            raise
+        raise LayerprobeError(f"{error} ({said})") from error
     return Task(
         name=name,
         kind=kind,
