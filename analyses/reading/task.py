@@ -133,7 +133,17 @@ def make_task(
     )
 
 
-def _held_out(store, rows, groups, y, classes, name, held_out, n_folds, seed):  # type: ignore[no-untyped-def]
+def _held_out(
+    store: Any,
+    rows: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    y: NDArray[Any],
+    classes: Any,
+    name: str,
+    held_out: Any,
+    n_folds: int,
+    seed: int,
+) -> NDArray[np.bool_]:
     """[rows] True where held out."""
     if isinstance(held_out, str):
         if store.splits is None:
@@ -175,7 +185,9 @@ def _held_out(store, rows, groups, y, classes, name, held_out, n_folds, seed):  
     return test
 
 
-def _random_share(groups, y, share, n_folds, seed):  # type: ignore[no-untyped-def]
+def _random_share(
+    groups: NDArray[np.int64], y: NDArray[Any] | None, share: float, n_folds: int, seed: int
+) -> NDArray[np.bool_]:
     n_groups = int(groups.max()) + 1
     if n_groups < n_folds + 2:
         raise LayerprobeError(
