@@ -17,12 +17,12 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Label, Option
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes
-from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
 from .picture import draw
 from .problem import Fits, Floats, Problem
+from .readable import found
 
 
 @analysis(

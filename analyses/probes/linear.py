@@ -14,11 +14,11 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Device, Draws, HeldOut, Labels, Layers, Option, Permute, Sites, Value
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
-from .checks import Metrics
-from .findings import found
 from .loop import probe_task
 from .methods import Method, MethodName, find_method
+from .option_checks import Metrics
 from .picture import draw
+from .readable import found
 
 __all__ = ["linear_probe", "probe_task"]
 

@@ -18,9 +18,9 @@ from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Count, HeldOut, Label
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
-from ..statistics.rows import bounded
 from .linear import linear_probe
 from .selectivity_view import draw, found
 

@@ -11,13 +11,13 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
-from .checks import strength_grid
-from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
+from .option_checks import strength_grid
 from .picture import draw
 from .problem import Floats, Problem
+from .readable import found
 from .token_pooling import POOLS, TokenFits, fit_pooled
 
 

@@ -14,6 +14,7 @@ from ..probes.problem import Floats
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Classes
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.metrics import r2
 from ..statistics.resampling import (
     STORED,
@@ -22,9 +23,8 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
-from ..statistics.rows import bounded
+from .class_distances import cluster_distances
 from .decomposition_view import draw, found
-from .distances import cluster_distances
 from .preferences import preference_dimensions
 from .scalar_head import reward_head
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from ...hooks.errors import LayerprobeError
-from ..probes.findings import found
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
 from ..probes.picture import draw
 from ..probes.problem import Fits, Floats, Problem
+from ..probes.readable import found
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
 from ..result.options import Classes

@@ -7,10 +7,10 @@ import numpy as np
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
-from ..probes.collect import directions_of, stack_directions
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import LayerFit, fit_layer
 from ..probes.methods import MethodName, find_method, fitted_method
+from ..probes.outputs import directions_of, stack_directions
 from ..reading.common_split import common_groups, common_held_out
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at

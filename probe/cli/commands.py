@@ -19,7 +19,7 @@ from tyro.conf import Positional
 
 from ...analyses.result import catalogue
 from ...analyses.result.registry import GROUPS
-from ..study.options import AnalysisOptions, Made, Options, options_of
+from ..study.option_models import AnalysisOptions, Made, Options, options_of
 from ..study.spec import CaptureSpec, ModelOptions, PromptColumns
 
 

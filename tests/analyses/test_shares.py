@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from layerprobe.analyses.behaviour.on_pairs import rate_rows
+from layerprobe.analyses.statistics.bounded import bounded, from_draws, null_fields
 from layerprobe.analyses.statistics.intervals import exact_binomial_bound
-from layerprobe.analyses.statistics.rows import bounded, from_draws, null_fields
 from layerprobe.analyses.statistics.shares import Share, difference_of_shares, share_interval
 
 
