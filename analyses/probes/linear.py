@@ -96,6 +96,8 @@ def linear_probe(
     Raises:
         LayerprobeError: what was asked cannot be done, with the next step.
 
+    Source: Alain & Bengio (1610.01644); mass-mean and its covariance: Marks & Tegmark (2310.06824).
+
     >>> import numpy as np
     >>> from layerprobe import from_arrays
     >>> rng = np.random.default_rng(0)

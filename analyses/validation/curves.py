@@ -90,6 +90,17 @@ def learning_curve(
 
     Raises:
         LayerprobeError: a share that is none, or what `linear_probe` refuses.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(120) % 2
+    >>> x = rng.normal(size=(1, 120, 6)); x[0, :, 0] += 4 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"y": y})
+    >>> few = {"shares": (0.3, 1.0), "n_draws": 1, "n_bootstrap": 20}
+    >>> result = learning_curve(store, label="y", groups=None, **few)
+    >>> set(result.table["metric"]) >= {"auroc", "codelength"}
+    True
     """
     wrong = [share for share in shares if not 0 < share <= 1]
     if wrong or not len(shares):

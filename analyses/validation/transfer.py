@@ -123,6 +123,8 @@ def generalisation_matrix(
     Raises:
         LayerprobeError: stores of different width, or with other classes.
 
+    Source: fit on A, score on B, as in Marks & Tegmark (2310.06824), figure 5; one grouping for all splits.
+
     >>> import numpy as np
     >>> from layerprobe import from_arrays
     >>> rng = np.random.default_rng(0)
