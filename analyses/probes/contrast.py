@@ -208,7 +208,7 @@ def _ccs(low: torch.Tensor, high: torch.Tensor, restarts: int, seed: int) -> Dir
         total.backward()
         return total
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)
     closure()
     with torch.no_grad():
         best = int(losses().argmin())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +71,12 @@ def online_codelength(
     }
 
 
-def enough_rows(y: NDArray, task: Task) -> bool:
+def enough_rows(y: NDArray[Any], task: Task) -> bool:
     """Whether every class has three rows, one for each inner fold."""
     return task.kind == "regression" or bool((np.bincount(y, minlength=task.n_classes) >= 3).all())
 
 
-def repaired_folds(task: Task, fold: NDArray) -> NDArray:
+def repaired_folds(task: Task, fold: NDArray[Any]) -> NDArray[Any]:
     """Balanced folds where classes allow them; else the random ones, provided each trains on every class."""
     train = task.train
     try:

@@ -162,7 +162,7 @@ Scores = dict[float, tuple[Floats, Floats | None]]
 """By share: [draws] held-out scores, and [bootstrap] draws of their mean."""
 
 
-def _row(metric: str, share: float, draws: list[NDArray], scores: Any, task: Task) -> dict[str, Any]:
+def _row(metric: str, share: float, draws: list[NDArray[Any]], scores: Any, task: Task) -> dict[str, Any]:
     y, groups = task.y[task.test], task.groups[task.test]
     values, boot = scores
     estimate = float(values.mean())
@@ -194,11 +194,11 @@ def _prompts_alone(store: Any, task: Task, device: Any, wanted: bool) -> dict[st
     return found
 
 
-def _subsets(task: Task, shares: Sequence[float], n_draws: int, seed: int) -> dict[float, list[NDArray]]:
+def _subsets(task: Task, shares: Sequence[float], n_draws: int, seed: int) -> dict[float, list[NDArray[Any]]]:
     names = np.unique(task.groups[task.train])
     rng = np.random.default_rng(seed + 7)
     orders = [rng.permutation(names) for _ in range(n_draws)]
-    out: dict[float, list[NDArray]] = {}
+    out: dict[float, list[NDArray[Any]]] = {}
     counts = set()
     for share in sorted(set(shares), reverse=True):  # of shares that are the same groups the largest stays
         count = min(len(names), max(10, round(share * len(names))))

@@ -116,8 +116,8 @@ def generalisation_matrix(
         One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
         that a threshold that moved between datasets is not counted against a direction that holds.
         `baseline_*` are the same for what the prompts alone tell, fitted and scored on the same rows.
-        `left_out` counts held-out rows that are not scored because the fit has seen their text: none, since
-        a prompt is one group. Directions are named by the dataset they were fitted on:
+        `left_out` counts held-out rows that are not scored because the fit has seen their text: none where
+        a prompt is one group in all datasets. Directions are named by the dataset they were fitted on:
         `result.directions.of("cities")`.
 
     Raises:

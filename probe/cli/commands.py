@@ -50,7 +50,7 @@ class _Request(CaptureSpec, PromptColumns, ModelOptions):
     """JSONL, CSV, Parquet or a saved datasets folder."""
     chat_template: bool = False
     """Make each text one user message of the model's chat template."""
-    chat_options: dict[str, str] = Field(default_factory=dict)  # type: ignore[assignment]
+    chat_options: dict[str, str] = Field(default_factory=dict)
     """For the chat template, values as JSON: enable_thinking=false date=2024-07-26 'tools=[{...}]'."""
 
 

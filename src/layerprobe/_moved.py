@@ -202,7 +202,7 @@ MOVED = {
     "probe.report.__init__": "probe.report.write",
     "probe.study": "probe.study.runner",
     "probe.study_analyses": "probe.study.calls",
-    "probe.study_calls": "probe.study.adapters",
+    "probe.study_calls": "probe.study.calls",
     "probe.study_checks": "probe.study.checks",
     "probe.study_facts": "probe.study.facts",
     "probe.study_file": "probe.study.toml",
