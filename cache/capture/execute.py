@@ -14,6 +14,7 @@ from ..store.activations import ActivationStore
 from ..store.open import open_store
 from ..store.sameness import check_same
 from .assembly import array_specs, batch_plan, batch_reads, file_contents, in_memory
+from .continuations import with_continuations
 from .job import CaptureJob
 from .pipeline import run_plan
 from .prepare import Prepared, check_same_tokens, prepare_options
@@ -33,12 +34,15 @@ def run_job(job: CaptureJob) -> ActivationStore:
             return held
     moment = rendered_moment(read_layout(job.path).volatile) if job.path is not None and exists else job.now
     prepared = prepare_options(job.model, job.table, job.request, moment)
-    for path in (job.path if exists else None, job.like):
-        if path is not None:
-            check_same_tokens(path, read_columns(path), prepared)
     job.model.check_texts(prepared.lengths, "prompts")
     if job.shard is None:  # of shards it is said once, for all of them, by plan_shards
         prepared.unknown.warn(job.model.name, job.table)
+    there = [path for path in (job.path if exists else None, job.like) if path is not None]
+    held = [read_columns(path) for path in there]
+    prepared = with_continuations(job, prepared, held[0] if held else None)
+    for path, columns in zip(there, held, strict=True):
+        check_same_tokens(path, columns, prepared)
+    del held
     if job.path is None:
         return _into_memory(job, prepared)
     if exists:
