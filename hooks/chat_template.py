@@ -78,7 +78,7 @@ def checked_chat_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
 def _schema(tool: Any) -> Any:
     if not callable(tool):
         return tool
-    from transformers.utils import get_json_schema
+    from transformers.utils.chat_template_utils import get_json_schema
 
     try:
         return get_json_schema(tool)

@@ -170,10 +170,13 @@ def _tokens(model: "Model") -> list[int]:
         ids = model.encode(TEXT).input_ids if model.tokenizer is not None else []
     except LayerprobeError:
         ids = []
-    ids = [i for i in ids if i < model.vocab_size][:longest]
+    # the embedding's own padding id, which some families count no position for, is no text
+    body: Any = model.hf.get_submodule(model.anatomy.body)
+    unused = getattr(body.get_input_embeddings(), "padding_idx", None)
+    ids = [i for i in ids if i < model.vocab_size and i != unused][:longest]
     if len(set(ids)) > longest // 3:
         return ids
-    special = set(getattr(model.tokenizer, "all_special_ids", ()))
+    special = {unused, *getattr(model.tokenizer, "all_special_ids", ())}
     # of a multimodal model, ids that stand for images and the like
     special |= {v for k, v in vars(model.hf.config).items() if "token_i" in k and isinstance(v, int)}
     own = [i for i in range(min(model.vocab_size, 50_000)) if i not in special] or [0]
@@ -390,7 +393,8 @@ def _intervention(model: "Model") -> list[Finding]:
     last = SiteAt("resid_post", model.n_layers - 1)
 
     def outcome() -> Tensor:
-        return model.forward(ids, mask, sites=[last])[last]
+        stream: Tensor = model.forward(ids, mask, sites=[last])[last]
+        return stream
 
     before = outcome()
     generator = torch.Generator().manual_seed(0)

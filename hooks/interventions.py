@@ -203,7 +203,8 @@ def project_out(
     def change(value: Tensor, context: EditContext) -> Tensor:
         q = basis.to(device=value.device, dtype=torch.promote_types(value.dtype, torch.float32))
         x = value.to(q.dtype)
-        return (x - (x @ q.T) @ q).to(value.dtype)
+        changed: Tensor = (x - (x @ q.T) @ q).to(value.dtype)
+        return changed
 
     given = {"directions": several, "positions": positions, "heads": heads}
     return _build("project_out", site, layer, change, given, several[0])

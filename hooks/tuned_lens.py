@@ -134,7 +134,8 @@ def train_tuned_lens(
         name: what to call the lens.
         steps: optimiser steps (Adam, learning rate falling linearly to 0).
         tokens_per_step: tokens read in each.
-        learning_rate, weight_decay: of Adam; the decay pulls towards the logit lens.
+        learning_rate: of Adam.
+        weight_decay: of Adam; it pulls towards the logit lens.
         seed: of the order of tokens.
         progress: show a bar.
 

@@ -95,6 +95,34 @@ def behaviour(
 
     Raises:
         LayerprobeError: no pairs, a pair without both roles, generations of another length.
+
+    Source: misfired alignment, 2606.18656.
+
+    >>> from layerprobe.cache.store.lens_table import LensTable
+    >>> from layerprobe.cache.store.memory import from_arrays
+    >>> lead = np.full((1, 40), 2.0); lead[0, :12] = -2.0  # 12 of 20 targets are wrong
+    >>> lens = LensTable(
+    ...     layers=(0,),
+    ...     columns=("answer", "foil"),
+    ...     candidate_ids=np.tile([[[1], [2]]], (40, 1, 1)),
+    ...     candidate_logits=np.stack([lead / 2, -lead / 2], axis=-1)[..., None],
+    ...     candidate_ranks=np.zeros((1, 40, 2, 1), int),
+    ...     logsumexp=np.full((1, 40), 9.0),
+    ...     top_ids=np.zeros((1, 40, 1), int),
+    ...     top_logits=np.zeros((1, 40, 1)),
+    ...     kl_to_final=np.zeros((1, 40)),
+    ... )
+    >>> pair = np.tile(np.arange(20).astype(str), 2)
+    >>> store = from_arrays(
+    ...     {"resid_post": np.zeros((1, 40, 2))},
+    ...     labels={"role": ["target"] * 20 + ["contrast"] * 20},
+    ...     pairs=pair,
+    ...     groups=pair,
+    ...     lens=lens,
+    ... )
+    >>> (finding,) = behaviour(store, n_bootstrap=50).findings
+    >>> finding.verdict, finding.estimate
+    ('found', 0.6)
     """
     named = (
         {model_key(k): s for k, s in stores.items()}

@@ -15,7 +15,24 @@ Prompts = Sequence[Any]
 
 
 def ablate_everywhere(model: Any, vector: Any) -> list[Any]:
-    """Edits after which no layer can read or write the direction: the stream's inputs and what is added."""
+    """Edits after which no layer can read or write a direction: the stream's inputs and what is added.
+
+    Args:
+        model: a loaded model.
+        vector: [d_model] the direction, of any length.
+
+    Returns:
+        Interventions for `model.edit`, three per layer.
+
+    >>> import layerprobe as lp
+    >>> from layerprobe.probe import demo
+    >>> model = lp.load_model(demo.models()["base"])
+    >>> edits = ablate_everywhere(model, torch.eye(model.d_model)[0])
+    >>> with model.edit(*edits):
+    ...     stream = model.run(["the ambrel was late ."], sites=["resid_pre[3]"])["resid_pre[3]"][0]
+    >>> float(abs(stream[..., 0]).max()) < 1e-5
+    True
+    """
     return [
         project_out(site, layer=layer, directions=vector)
         for layer in range(model.n_layers)

@@ -59,7 +59,8 @@ def compare(
     Args:
         stores: model name -> store; keys may be tuples such as ("instruct", "chat"). Rows are matched by
             prompt id.
-        label: a two-valued column; adds class differences, directions and probe transfer.
+        label: label column with two values; adds class differences, directions and probe transfer (in a
+            study, default: that of its first probe).
         target: lens column of the answer. With `foil`: suppression side by side. Left out, the first two lens
             columns are taken where every store has a lens.
         foil: lens column of the foil.
@@ -92,6 +93,20 @@ def compare(
     Raises:
         LayerprobeError: stores that do not hold the same prompts, labels that differ, nothing to compare.
 
+    Source: debiased CKA as in 1905.00414 and 2010.15327; the rest in `docs/base_vs_instruct.md`.
+
+    >>> from layerprobe.cache.store.memory import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> kind = np.arange(80) // 2 % 2
+    >>> x = rng.normal(size=(2, 80, 6)); x[:, :, 0] += 4 * kind
+    >>> turned = x.copy(); turned[1, :, 0] -= 8 * kind  # tuning turns the class difference over in layer 1
+    >>> stores = {
+    ...     name: from_arrays({"resid_post": v}, labels={"kind": kind}, groups=np.arange(80) // 2)
+    ...     for name, v in (("base", x), ("instruct", turned))
+    ... }
+    >>> result = compare(stores, label="kind", n_bootstrap=50, n_permutations=99)
+    >>> [f.layers for f in result.findings if f.quantity == "class_difference_change"]
+    [(1,)]
     """
     paired = pair_stores(stores, reference)
     codes = resolve_groups(paired.stores[paired.reference], groups)[paired.order[paired.reference]]

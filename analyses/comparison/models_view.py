@@ -216,6 +216,7 @@ def _panels(
             "same": same,
             "found": reads & (metric == "class_difference_change"),
         }
-        # nulls of a cross-fitted length and of a similarity are on other scales than what is drawn
-        drawn.append(chosen.drop(columns=["null_mean", "null_sd"], errors="ignore").assign(**more))
+        if metric == "class_difference_change":  # the null is of plain lengths, the estimate cross-fitted
+            chosen = chosen.drop(columns=[n for n in chosen if str(n).startswith("null_")])
+        drawn.append(chosen.assign(**more))
     return drawn

@@ -61,7 +61,8 @@ def suppression(
 
     For an answer A and a foil B, LD(l) = logit_A − logit_B after block l. The suppression index is LD at
     its peak among the middle layers (L/4 ≤ l < L − 1) minus LD at the output, the peak chosen on one half
-    of the groups and scored on the other, so that it is centred on zero where nothing is lost.
+    of the groups and scored on the other, so that it is centred on zero where nothing is lost. Lenses: the
+    logit lens (nostalgebraist 2020) and the tuned lens (2303.08112).
 
     Args:
         store: captured with `lens_tokens=[target, foil]` (or holding `resid_post` where `model` is given).
@@ -172,11 +173,6 @@ def trajectory_of(
     Raises:
         LayerprobeError: neither is possible, or answer and foil are the same.
     """
-    if target == foil:
-        raise LayerprobeError(
-            f"target and foil are both {target!r}, so neither can lead; name the answer and what competes "
-            "with it"
-        )
     captured = store.lens
     depth = store.identity.get("model.n_layers")
     known = captured is not None and target in captured.columns and foil in captured.columns

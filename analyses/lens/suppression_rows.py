@@ -195,7 +195,7 @@ def difference_rows(
     draws: Draws,
     n: int,
 ) -> list[dict[str, Any]]:
-    """Rows for one subset minus another (`names`), with a p by exchanging membership."""
+    """Rows for one subset minus another (`pair`), with a p by exchanging membership."""
     both = one.rows | two.rows
     common = {
         "subset": pair[0],

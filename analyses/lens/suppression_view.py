@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, Number, Verdict, p_of
-from ..result.rows import extreme, records
-from ..result.words import bounds, missing, number, on_prompts, subset_words
+from ..result.rows import records
+from ..result.words import missing, on_prompts, subset_words
 from .contrasts import UNSAID, difference, in_one_order, is_contrast
 from .trajectories import middle_layers
 
@@ -77,8 +77,13 @@ def _of_subset(own: pd.DataFrame, verdict: Row, looks: int) -> Finding:
     else:
         when = "late" if verdict["late"] else "early, not late"
         numbers.append(_number(f"lead lost {when}, at layer", scalars["onset_layer"], "layers"))
-    kind = (str(verdict["verdict"]), not missing(verdict.get("represented")))
-    claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=NOTHING)
+    known = not missing(verdict.get("represented"))
+    if known and said != "not_found":
+        numbers.append(Number("random answers that rank as high", verdict["rank_share"], unit="share"))
+    kind = (str(verdict["verdict"]), known)
+    small = index["lo"] > 0 and scalars["lost_share"]["estimate"] < SMALL  # NaN where nothing leads
+    nothing = f"{NOTHING}, for less than a tenth of the lead is lost" if small else NOTHING
+    claim = Claim("suppressed", found=CLAIMS.get(kind, NOTHING), not_found=nothing)
     test = p_of(index, looks=looks)
     return Finding.of(
         index, claim, said, test=test, numbers=tuple(numbers), **UNSAID, **({"why": why} if why else {})
@@ -103,12 +108,9 @@ def judge(scalars: Mapping[str, Row], verdict: Row, curve: pd.DataFrame) -> tupl
         scalars[name] for name in ("suppression_index", "peak_logit_difference", "lost_share")
     )
     if verdict["verdict"] != "none":
-        known = verdict.get("represented")
-        if missing(known) or known:
-            return "found", ""
-        return "undecided", "the answer leads, but at its peak it is no likelier than random answers"
-    if early := lost_before_the_middle(curve, peak):
-        return "undecided", early
+        return "found", ""
+    if verdict.get("outside"):
+        return "undecided", outside(verdict, curve["layer"])
     if not (index["lo"] > 0 and peak["estimate"] > 0):
         return "not_found", ""
     if not peak["lo"] > 0:
@@ -117,31 +119,18 @@ def judge(scalars: Mapping[str, Row], verdict: Row, curve: pd.DataFrame) -> tupl
         return "undecided", "the interval excludes zero and the sign flips do not"
     if share["estimate"] < SMALL:
         return "not_found", ""
+    if not missing(verdict.get("represented")) and not verdict["represented"]:
+        return "undecided", "the answer leads, but at its peak it ranks no higher than random answers"
     sure = "is" if share["hi"] < 0.5 else "may be"
     return "undecided", f"less than half of the lead {sure} lost"
 
 
-def lost_before_the_middle(curve: pd.DataFrame, peak: Mapping[str, Any]) -> str:
-    """Where a lead was lost before L/4, where no peak is looked for; empty where none was.
-
-    Args:
-        curve: rows of one subset's logit differences, up to the last layer.
-        peak: the row of its lead at the peak of the middle layers.
-    """
-    rows = curve.sort_values("layer")
-    depth = int(rows["layer"].max()) + 1
-    early = rows[rows["layer"] < depth / 4]
-    if early.empty:
-        return ""
-    top = extreme(early, "estimate")
-    half = top["estimate"] / 2
-    below = rows[(rows["layer"] > top["layer"]) & (rows["estimate"] < half)]
-    if not top["lo"] > 0 or below.empty or peak["estimate"] >= half or rows["estimate"].iloc[-1] >= half:
-        return ""
-    middle = rows["layer"][middle_layers(rows["layer"], depth)]
+def outside(verdict: Row, layers: pd.Series) -> str:
+    """Where a lead was lost before L/4, where no peak is looked for."""
+    middle = layers[middle_layers(layers, int(layers.max()) + 1)]
     return (
-        f"the answer leads by {number(top['estimate'])}{bounds(top)} logits at layer {top['layer']} and has "
-        f"lost half of that by layer {below['layer'].iloc[0]}, while a peak is looked for in layers "
+        f"the answer leads at layer {verdict['early_peak_layer']:.0f} and has lost its lead by layer "
+        f"{verdict['lead_lost_layer']:.0f}, while a peak is looked for in layers "
         f"{middle.min()}–{middle.max()} only"
     )
 

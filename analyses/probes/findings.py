@@ -108,8 +108,8 @@ def baseline_numbers(row: Row) -> Iterator[Number]:
     """What the prompts alone score on the same rows; not class frequencies where they are chance."""
     metric = str(row["metric"])
     for name, title in BASELINES.items():
-        value = row.get(f"baseline_{name}")
-        if value is not None and not missing(value) and not (name == "majority" and metric in CHANCE):
+        value: Any = row.get(f"baseline_{name}")
+        if not missing(value) and not (name == "majority" and metric in CHANCE):
             yield Number(name=title, value=float(value), unit=unit_of(metric))
 
 

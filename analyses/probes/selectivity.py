@@ -50,9 +50,9 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     group="read",
     guide="probes",
     passes_on=linear_probe,
+    without=("metrics", "positive", "permute", "n_permutations", "baselines"),
     findings=found,
     picture=draw,
-    without=("metrics",),
 )
 def selectivity(
     store: Any,
@@ -180,7 +180,7 @@ def _difference(scored: list[Scored], weights: NDArray[Any], task: Task) -> dict
     )
     if half == 0:
         return found | {"note": "no interval: all predictions are alike, or all are right, in every draw"}
-    gap = found["estimate"]
+    gap = accuracy[0] - float(controls.mean())
     bounds = {**bounded("selectivity", gap, gap - half, gap + half), "ci_method": CI_METHOD}
     return found | bounds | {"control_sd": between, "note": None}
 

@@ -99,7 +99,16 @@ class Findings:
 
 @dataclass(frozen=True, eq=False)
 class AnalysisResult:
-    """What an analysis found. Nothing in it changes after it was made."""
+    """What an analysis found. Nothing in it changes after it was made.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays, separation
+    >>> x = np.random.default_rng(0).normal(size=(1, 40, 4)); x[0, ::2] += 9
+    >>> store = from_arrays({"resid_post": x}, labels={"odd": np.arange(40) % 2})
+    >>> result = separation(store, label="odd", groups=None, n_permutations=50, n_bootstrap=20)
+    >>> result.findings[0].verdict, round(float(result.table["estimate"].iloc[0]), 2) > 0.8
+    ('found', True)
+    """
 
     kind: str
     """Which analysis: `linear_probe`, `separation`, `suppression`, …"""
@@ -254,6 +263,17 @@ def read_result(path: str | Path) -> AnalysisResult:
 
     Raises:
         LayerprobeError: no such file, a file that is no result, or one of its parts is missing.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays, separation
+    >>> x = np.random.default_rng(0).normal(size=(1, 40, 4)); x[0, ::2] += 9
+    >>> store = from_arrays({"resid_post": x}, labels={"odd": np.arange(40) % 2})
+    >>> result = separation(store, label="odd", groups=None, n_permutations=50, n_bootstrap=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = read_result(result.to_parquet(f"{folder}/separation.parquet"))
+    >>> again.table.equals(result.table), str(again.summary()) == str(result.summary())
+    (True, True)
     """
     parts = read_parts(Path(path))
     kind = _FORMER_KINDS.get(parts["kind"], parts["kind"])

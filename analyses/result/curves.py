@@ -134,8 +134,8 @@ def layer_curves(
         rows.label_ends(direct, domain, height=size[1], least=13)
     if numbered:
         scale = alt.Scale(range=list(ORDERED), interpolate="lab")
-        beside = alt.Legend(orient="right", **_whole_values(rows.rows["s"]))
-        painted = alt.Color("s:Q", title=colour, scale=scale, legend=beside)
+        shades = alt.Legend(orient="right", **_whole_values(rows.rows["s"]))
+        painted = alt.Color("s:Q", title=colour, scale=scale, legend=shades)
     else:
         scale = alt.Scale(domain=rows.series, range=[palette[name] for name in rows.series])
         shown = None if direct or len(rows.series) < 2 else _legend(alt, rows.series, size, faceted)

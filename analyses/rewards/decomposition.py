@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.problem import Floats
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Classes
 from ..result.registry import analysis
 from ..statistics.metrics import r2
 from ..statistics.resampling import (
@@ -22,6 +24,12 @@ from ..statistics.resampling import (
 )
 from ..statistics.rows import bounded
 from .decomposition_view import draw, found
+from .distances import cluster_distances
+from .preferences import preference_dimensions
+from .scalar_head import reward_head
+
+if TYPE_CHECKING:
+    from ...hooks.model import Model
 
 CI_METHOD = "cluster bootstrap over groups that the regression has not seen"
 GEOMETRY = "geometry of the directions at hand: no sampling, no interval"
@@ -42,7 +50,35 @@ class Axis:
     """[width] of length 1."""
 
 
+def of_reward_model(
+    store: ActivationStore,
+    *,
+    model: "Model",
+    dimensions: Classes,
+    site: str = "final_norm",
+    layer: int | None = None,
+    groups: Any = STORED,
+    n_permutations: int = 1000,
+    n_bootstrap: int = 500,
+    seed: int = 0,
+) -> AnalysisResult:
+    """`reward_decomposition` of the model's own reward head; probes of the dimensions are fitted first.
+
+    Args:
+        dimensions: label columns, one per dimension: two or more classes, or grades.
+        n_permutations: relabellings for the p-values of the dimensions' probes.
+    """
+    reward, _ = reward_head(model)
+    draws: dict[str, Any] = {"groups": groups, "seed": seed, "n_bootstrap": n_bootstrap}
+    where: dict[str, Any] = {"sites": site, "layers": None if layer is None else [layer]}
+    where["n_permutations"] = n_permutations
+    # one at a time, so that classes and grades may be mixed
+    probes = [preference_dimensions(store, dimensions=[name], **where, **draws) for name in dimensions]
+    return reward_decomposition(store, probes, reward=reward, site=site, layer=layer, **draws)
+
+
 @analysis(
+    call=of_reward_model,
     title="What does the reward rest on?",
     group="read",
     guide="probes",
@@ -263,47 +299,3 @@ def _explained(scores: Floats, target: Floats, fit: NDArray[np.bool_], weights: 
     beta = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0]
     predicted = design[~fit] @ beta
     return float(r2(target[~fit], predicted)[0]), r2(target[~fit], predicted, weights)
-
-
-def cluster_distances(store: Any, names: Sequence[str], x: Floats, fit: NDArray[np.bool_]) -> pd.DataFrame:
-    """[rows × dimensions × classes] distance to class means, in root-mean-square standard deviations.
-
-    Means and spread come from the rows of `fit` that have a label; the nearest class and by how much it is
-    nearer say which side of which dimension an example lies on. Grades count as thirds: low, middle, high.
-    """
-    scale = x[fit].std(axis=0)
-    z = (x - x[fit].mean(axis=0)) / np.where(scale > 0, scale, 1)
-    parts = []
-    for name in names:
-        labels = _as_classes(np.asarray(store.labels(name)), fit)
-        for value in pd.unique(labels[fit & ~pd.isna(labels)]):
-            centre = z[fit & (labels == value)].mean(axis=0)
-            distance = np.sqrt(((z - centre) ** 2).mean(axis=1))
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "id": store.ids,
-                        "dimension": name,
-                        "class": str(value),
-                        "distance": distance,
-                        "fitted": fit,
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _as_classes(labels: NDArray[Any], fit: NDArray[np.bool_]) -> NDArray[Any]:
-    """[rows] class names, `None` where there is no label."""
-    from ..reading.labels import class_name, read_kind
-
-    known = ~pd.isna(labels)
-    out = np.full(len(labels), None, dtype=object)
-    if read_kind("", labels[known])[0] == "regression":
-        values = labels.astype(np.float64)
-        edges = np.quantile(values[fit & known], [1 / 3, 2 / 3])
-        thirds = np.array(["low", "middle", "high"], dtype=object)
-        out[known] = thirds[np.searchsorted(edges, values[known], side="right")]
-    else:
-        out[known] = [class_name(value) for value in labels[known]]
-    return out

@@ -1,6 +1,6 @@
 """What a reward rests on, in findings and as a picture."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -9,8 +9,6 @@ from ..result.rows import column
 from ..result.words import title_of
 
 if TYPE_CHECKING:
-    from altair import FacetChart, LayerChart
-
     from ..result.analysis import AnalysisResult
 
 EXPLAINED = Claim(
@@ -49,7 +47,7 @@ def _above(row: dict[object, object]) -> Verdict:
     return "found" if lo > 0 else "not_found"
 
 
-def draw(result: "AnalysisResult") -> "LayerChart | FacetChart":
+def draw(result: "AnalysisResult") -> Any:
     """R² lost without each dimension, with interval, and the cosine of its direction with the reward's."""
     from ..result.charts import forest
 

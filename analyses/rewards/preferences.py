@@ -22,10 +22,6 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Classes
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
-from .decomposition import reward_decomposition
-from .scalar_head import reward_head
-
-__all__ = ["preference_dimensions", "reward_decomposition", "reward_head"]
 
 CLASS_METRICS = ["balanced_accuracy", "accuracy"]
 METRICS = {

@@ -78,6 +78,9 @@ def unsupervised(
         kind `unsupervised`; metrics `adjusted_rand`, `adjusted_mutual_info` (with null, p and family-wise p),
         `two_nn`, `effective_rank`, `participation_ratio`, `anisotropy`; `frames["projection"]` for the eyes.
 
+    Raises:
+        LayerprobeError: unknown column, method, space, site or layer; one class; no groups; NaN rows.
+
     Source: ARI: Hubert & Arabie 1985; AMI: Vinh et al. 2010; TwoNN: Facco et al. 2017.
 
     >>> from layerprobe import from_arrays

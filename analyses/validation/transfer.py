@@ -3,17 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.collect import directions_of, stack_directions
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import LayerFit, fit_layer
-from ..probes.methods import find_method, fitted_method
+from ..probes.methods import MethodName, find_method, fitted_method
 from ..reading.common_split import common_groups, common_held_out
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
 from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
+from ..result.options import Column, Device, Label, Layers, Sites
 from ..result.registry import analysis
 from ..statistics.metrics import Predicted
 from ..statistics.resampling import STORED
@@ -26,8 +30,40 @@ __all__ = ["generalisation_matrix", "leave_one_domain_out"]
 HELD_OUT, FOLDS = 0.3, 5
 
 
+def across_domains(
+    store: ActivationStore,
+    *,
+    label: Label,
+    across: Column,
+    method: MethodName = "logistic",
+    sites: Sites = None,
+    layers: Layers = None,
+    groups: Any = STORED,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    device: Device = None,
+) -> AnalysisResult:
+    """`generalisation_matrix` between the domains of one store.
+
+    Args:
+        across: label column that names the domain (topic, data set) of a prompt.
+    """
+    return generalisation_matrix(
+        by_value(store, across),
+        label=label,
+        method=method,
+        sites=sites,
+        layers=layers,
+        groups=groups,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        device=device,
+    )
+
+
 @analysis(
     command="generalisation",
+    call=across_domains,
     title="Does a probe of “{label}” hold across {across}?",
     group="read",
     guide="probes",
@@ -36,17 +72,18 @@ HELD_OUT, FOLDS = 0.3, 5
     aliases=("linear_probe_transfer",),
 )
 def generalisation_matrix(
-    stores: Mapping[str, Any],
+    stores: ActivationStore | Mapping[str, ActivationStore],
     *,
     label: str,
-    method: str = "logistic",
-    sites: str | list[str] | None = None,
-    layers: list[int] | None = None,
+    across: str | None = None,
+    method: MethodName = "logistic",
+    sites: Sites = None,
+    layers: Layers = None,
     groups: Any = STORED,
     n_bootstrap: int = 1000,
     baselines: bool = True,
     seed: int = 0,
-    device: Any = None,
+    device: Device = None,
     threads: int | None = None,
     kind: str | None = None,
     held_out: float = HELD_OUT,
@@ -58,8 +95,10 @@ def generalisation_matrix(
     that an item whose wording in one dataset was trained on is scored in no other.
 
     Args:
-        stores: name → store of the same model, each with the label column. Classes must have the same names.
+        stores: name → store of the same model, each with the label column, whose classes must have the same
+            names; or one store, with `across`.
         label: the label column, of classes or graded.
+        across: label column of one store whose values name its datasets.
         method: as `linear_probe`.
         sites: as `linear_probe`.
         layers: as `linear_probe`.
@@ -83,11 +122,23 @@ def generalisation_matrix(
 
     Raises:
         LayerprobeError: stores of different width, or with other classes.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y, topic = np.tile([0, 1], 60), np.repeat(["cities", "numbers"], 60)
+    >>> x = rng.normal(size=(1, 120, 4)); x[0, :, 0] += 4 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"true": y, "topic": topic})
+    >>> result = generalisation_matrix(store, label="true", across="topic", groups=None, n_bootstrap=100)
+    >>> result.findings[0].verdict
+    'found'
     """
+    if across is not None and not isinstance(stores, Mapping):
+        stores = by_value(stores, across)
     if not isinstance(stores, Mapping) or len(stores) < 2:
         raise LayerprobeError(
-            f"stores is a {type(stores).__name__} of {len(stores)}, expected a name for each of two or more: "
-            "{'cities': a, 'translations': b}"
+            f"stores is a {type(stores).__name__}, expected a name for each of two or more: {{'cities': a, "
+            "'translations': b}, or one store with across='COLUMN', which names the dataset of each row"
         )
     where = find_device(device)
     tasks = _tasks(stores, label, groups, seed, kind=kind, held_out=held_out, n_folds=n_folds)
@@ -145,6 +196,21 @@ def generalisation_matrix(
         provenance={"label": label},
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def by_value(store: ActivationStore, across: str) -> dict[str, ActivationStore]:
+    """One store as several, by the values of a label column.
+
+    Raises:
+        LayerprobeError: no such column, or one value only.
+    """
+    if across not in store.label_names:
+        raise LayerprobeError(f"across={across!r} is no label column; have {', '.join(store.label_names)}")
+    values = np.array([str(value) for value in store.labels(across)])
+    names = list(dict.fromkeys(values.tolist()))
+    if len(names) < 2:
+        raise LayerprobeError(f"{across!r} has the one value {names[0]!r}; name a column with two or more")
+    return {name: store.select(np.flatnonzero(values == name)) for name in names}
 
 
 def _tasks(

@@ -1,6 +1,6 @@
 """Whether probes travel from one dataset to another, in findings and as a picture."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -10,8 +10,6 @@ from ..result.rows import column, rows_like
 from ..result.words import place, title_of, unit_of
 
 if TYPE_CHECKING:
-    from altair import FacetChart, LayerChart
-
     from ..result.analysis import AnalysisResult
 
 TRAVELS = Claim(
@@ -95,7 +93,7 @@ def _worst(here: pd.DataFrame, *, lead: bool) -> Finding:
     )
 
 
-def draw(result: "AnalysisResult") -> "LayerChart | FacetChart":
+def draw(result: "AnalysisResult") -> Any:
     """For every model and site the matrix of datasets at the place that is best at home."""
     from ..result.charts import matrix
 

@@ -16,6 +16,7 @@ from ..store.sameness import check_same
 from .assembly import array_specs, batch_plan, batch_reads, file_contents, in_memory
 from .continuations import with_continuations
 from .job import CaptureJob
+from .nonfinite import warn_of_nonfinite
 from .pipeline import run_plan
 from .prepare import Prepared, check_same_tokens, prepare_options
 from .sinks import MemorySink
@@ -56,6 +57,7 @@ def run_job(job: CaptureJob) -> ActivationStore:
             f"{job.path} was replaced by another process while it was captured: capture again, to another "
             f"path"
         )
+    warn_of_nonfinite(store)
     return store
 
 
@@ -75,7 +77,10 @@ def _into_memory(job: CaptureJob, prepared: Prepared) -> ActivationStore:
     plan = batch_plan(job, prepared, arrays)
     sink = MemorySink(plan, arrays, len(prepared.examples))
     run_plan(job.model, batch_reads(job, arrays, prepared), prepared, plan, sink, progress=job.progress)
-    return in_memory(job, prepared, arrays, sink)
+    store = in_memory(job, prepared, arrays, sink)
+    if store.dtype == "float16":  # no statistics are kept in memory: a pass over all rows
+        warn_of_nonfinite(store)
+    return store
 
 
 def _create(job: CaptureJob, path: Path, prepared: Prepared) -> None:

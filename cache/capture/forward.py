@@ -166,16 +166,18 @@ def _padded(value: Tensor, spec: ArraySpec, width: int) -> Tensor:
 
 
 def _segment_means(picked: Tensor, segment: Tensor, n_rows: int) -> Tensor:
+    """Means in float32 whatever the model's type: rounded once, to the stored type."""
     total = torch.zeros((n_rows, *picked.shape[1:]), dtype=torch.float32, device=picked.device)
     total.index_add_(0, segment, picked.float())
     count = torch.bincount(segment, minlength=n_rows).reshape(-1, *[1] * (picked.dim() - 1))
-    return (total / count).to(picked.dtype)
+    return total / count
 
 
 def _lens_rows(
     model: Model, reads: Reads, kept: dict[SiteAt, Tensor], candidates: Tensor | None
 ) -> DeviceRows:
-    streams = [kept[SiteAt("resid_post", layer)] for layer in reads.lens_layers]
+    kind = TORCH_TYPES[str(model.dtype).removeprefix("torch.")]  # pooled rows are float32
+    streams = [kept[SiteAt("resid_post", layer)].to(kind) for layer in reads.lens_layers]
     final = reads.lens_layers[-1]
     chunk = max(1, LENS_ELEMENTS // model.vocab_size)
     parts: list[list[dict[str, Any]]] = [[] for _ in streams]

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 
 from ...hooks.errors import LayerprobeError
-from .errors import cannot_write
+from .faults import cannot_write
 from .layout import LIBVER
 
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from .errors import STRUCTURE, Unreadable, cannot_read, damaged, hdf5_guarded, short
+from .faults import STRUCTURE, Unreadable, cannot_read, damaged, hdf5_guarded, short
 from .layout import bfloat16_type, checksum
 
 #: most bytes of a text attribute; ours have some hundreds

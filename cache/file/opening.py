@@ -12,7 +12,7 @@ import numpy as np
 from ...hooks.errors import LayerprobeError
 from ..prompts.columns import PromptColumns, StoredTexts
 from .batch_plan import Plan
-from .errors import damaged
+from .faults import damaged
 from .guarded import CheckedDatasets, GuardedFile, Stamp, parse_json
 from .layout import FORMAT, NUMPY_TYPES, READABLE, ArraySpec, column_key, journal_dtype
 from .provenance import VOLATILE

@@ -15,7 +15,7 @@ from ...hooks.errors import LayerprobeError
 from .atomic import remove_leftovers
 from .creation import Contents, create_file
 from .disk_space import bytes_of
-from .errors import cannot_write
+from .faults import cannot_write
 from .guarded import open_for_reading, read_exactly
 from .journal import Entry, Journal, pack_entry, read_journal, write_at
 from .layout import ArraySpec, checksum

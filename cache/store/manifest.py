@@ -15,7 +15,7 @@ import numpy as np
 
 from ...hooks.errors import LayerprobeError
 from ..file.atomic import new_file, sync_folder
-from ..file.errors import damaged
+from ..file.faults import damaged
 from ..file.guarded import GuardedFile, parse_json
 from ..file.layout import bfloat16_type, checksum, json_bytes
 from .activations import ActivationStore

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..file.errors import cannot_read
+from ..file.faults import cannot_read
 from ..file.guarded import Stamp, open_for_reading
 from ..file.journal import fingerprint
 from ..file.layout import ArraySpec

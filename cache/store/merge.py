@@ -16,7 +16,7 @@ from ..file.atomic import give_name, remove_leftovers, sync_folder
 from ..file.batch_plan import Plan
 from ..file.creation import Contents
 from ..file.disk_space import bytes_of, check_disk_space
-from ..file.errors import cannot_write, damaged
+from ..file.faults import cannot_write, damaged
 from ..file.layout import ArraySpec
 from ..file.writer import StoreWriter
 from ..prompts.columns import join_columns

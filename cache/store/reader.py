@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from ...hooks.errors import LayerprobeError
-from ..file.errors import damaged
+from ..file.faults import damaged
 from ..file.journal import Journal, fingerprint, read_journal
 from ..file.layout import ArraySpec, checksum
 from ..file.opening import FileLayout, columns_of, has_statistics, layout_of, open_guarded

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...hooks.errors import LayerprobeError
-from ..file.errors import Unreadable
+from ..file.faults import Unreadable
 from ..file.guarded import open_for_reading, read_exactly
 from ..file.journal import Journal, read_journal
 from ..file.layout import ArraySpec, checksum

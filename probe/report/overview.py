@@ -10,6 +10,7 @@ from ...analyses.result.words import cell, listed, sentence
 from .collect import Question
 from .parts import table
 
+ORDER = ("found", "undecided", "not_found", "not_tested")
 COLUMNS = 8
 LEAD = 5
 
@@ -52,12 +53,12 @@ def summary(asked: Sequence[Question], ids: Sequence[str]) -> list[dict[str, Any
 
 
 def told_together(findings: Sequence[Finding]) -> list[str]:
-    """One sentence for all models of which nothing was found, said first; then one for each other."""
+    """One sentence for each finding, what was found first; then one for all models of which nothing was."""
     nothing = [f for f in findings if f.verdict == "not_found" and f.model and not f.reference]
-    rest = [f for f in findings if f not in nothing]
+    rest = sorted((f for f in findings if f not in nothing), key=lambda f: ORDER.index(f.verdict))
     if len(nothing) < 2:
-        return [sentence(finding) for finding in (*nothing, *rest)]
+        return [sentence(finding) for finding in (*rest, *nothing)]
     names = listed(dict.fromkeys(str(f.model) for f in nothing))
     claim = nothing[0].claim.not_found
     numbers = "; ".join(f"{f.model} {cell(f).partition(': ')[0]}" for f in nothing)
-    return [f"{names}: {claim} ({numbers}).", *map(sentence, rest)]
+    return [*map(sentence, rest), f"{names}: {claim} ({numbers})."]

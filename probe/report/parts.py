@@ -25,7 +25,7 @@ def figure(chart: alt.TopLevelMixin, *, name: str, caption: str) -> dict[str, An
 
     vega = figure_json(chart)
     alternative = vega.get("description", caption)
-    return {"id": f"figure-{slug(name)}", "caption": caption or alternative, "alt": alternative, "vega": vega}
+    return {"id": f"figure-{slug(name)}", "caption": caption, "alt": alternative, "vega": vega}
 
 
 def table(

@@ -6,7 +6,6 @@ docstring. Only pydantic is imported here, so that `layerprobe --help` answers a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -86,14 +85,6 @@ class InStudy(AnalysisOptions):
     """Only these models (default: all)."""
 
 
-def analysis_of(kind: str) -> Analysis:
-    """The analysis of a kind, a former name or a command, as studies call it."""
-    from .adapters import ADAPTED  # imports numpy
-
-    found = find(kind)
-    return replace(found, call=ADAPTED[found.kind]) if found.kind in ADAPTED else found
-
-
 def options_of(kind: str) -> type[AnalysisOptions]:
     """The options of an analysis: a frozen model whose fields are those parameters that can be typed."""
     return _options_of(find(kind).kind)
@@ -101,7 +92,7 @@ def options_of(kind: str) -> type[AnalysisOptions]:
 
 @cache
 def _options_of(kind: str) -> type[AnalysisOptions]:
-    analysis = analysis_of(kind)
+    analysis = find(kind)
     offered = dict(offered_by(analysis))
     fields: dict[str, Any] = {name: one.field for name, one in offered.items()}
     made: Any = create_model(

@@ -84,6 +84,20 @@ def run_study(
 
     Raises:
         LayerprobeError: something given is wrong; nothing has been written then.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:  # models, prompts and questions as in a study.toml
+    ...     done = run_study(
+    ...         {
+    ...             "models": {"base": {"source": "demo:base"}},
+    ...             "prompts": {"file": "demo:prompts", "group": "group"},
+    ...             "analysis": [{"kind": "separation", "label": "sensitive", "n_permutations": 20}],
+    ...         },
+    ...         out=folder,
+    ...         progress=False,
+    ...     )
+    ...     sorted(done.results), done.report.is_file()
+    (['separation-sensitive-base'], True)
     """
     say = _speaker(progress)
     out = Path(out)

@@ -22,8 +22,8 @@ from .analyses.probes.selectivity import selectivity as selectivity
 from .analyses.probes.token import token_probe as token_probe
 from .analyses.result.analysis import AnalysisResult as AnalysisResult
 from .analyses.result.analysis import read_result as read_result
+from .analyses.rewards.decomposition import reward_decomposition as reward_decomposition
 from .analyses.rewards.preferences import preference_dimensions as preference_dimensions
-from .analyses.rewards.preferences import reward_decomposition as reward_decomposition
 from .analyses.rewards.scalar_head import reward_head as reward_head
 from .analyses.rewards.score_heads import score_heads as score_heads
 from .analyses.separation.clusters import separation as separation

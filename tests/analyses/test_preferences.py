@@ -9,7 +9,9 @@ from tiny_models import WORDS, tiny_model, tiny_reward_model, tiny_tokenizer
 
 import layerprobe as lp
 from layerprobe.analyses.result.charts import to_svg
-from layerprobe.analyses.rewards.preferences import preference_dimensions, reward_decomposition, reward_head
+from layerprobe.analyses.rewards.decomposition import reward_decomposition
+from layerprobe.analyses.rewards.preferences import preference_dimensions
+from layerprobe.analyses.rewards.scalar_head import reward_head
 from layerprobe.analyses.rewards.score_heads import score_heads
 from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.hooks.errors import LayerprobeError

@@ -261,26 +261,24 @@ def test_no_sentence_calls_more_than_half_of_the_lead_less_than_half(end, noise)
             assert share.lo < 0.5
 
 
-@pytest.mark.parametrize(
-    "curve, where",
-    [
-        ([5.0, 6.0, -1.0, -2.0, -3.0, -3.0, -3.0, -3.0], "layer 1 and has lost half of that by layer 2"),
-        ([8.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0], "layer 0 and has lost half of that by layer 1"),
-    ],
-)
-def test_a_lead_lost_before_the_middle_is_said_to_lie_outside_with_where_it_was(curve, where):
+def test_a_lead_lost_before_the_middle_is_said_to_lie_outside_with_where_it_was():
+    curve = [5.0, 6.0, -1.0, -2.0, -3.0, -3.0, -3.0, -3.0]
     finding = told(run(world(sensitive=curve), by="sensitive"), SENSITIVE)
-    assert finding.verdict == "undecided" and where in finding.why and "in layers 2–6 only" in finding.why
+    assert finding.verdict == "undecided" and "in layers 2–6 only" in finding.why
+    assert "leads at layer 1 and has lost its lead by layer 2" in finding.why
 
 
 def test_represented_is_said_only_where_rank_or_probability_shows_it():
     result = run(world(), by="sensitive")
-    said = {}
+    verdicts, said = result.frames["verdicts"], {}
     for shown in (True, False):
-        frames = {**result.frames, "verdicts": result.frames["verdicts"].assign(represented=shown)}
-        said[shown] = told(replace(result, frames=frames), SENSITIVE)
+        # without it, the verdict is none
+        kind = verdicts["verdict"] if shown else "none"
+        known = verdicts.assign(represented=shown, rank_share=0.01 if shown else 0.4, verdict=kind)
+        said[shown] = told(replace(result, frames={**result.frames, "verdicts": known}), SENSITIVE)
     assert said[True].verdict == "found" and "is represented and then overridden" in said[True].claim.found
-    assert said[False].verdict == "undecided" and "random answers" in said[False].why
+    assert numbers_of(said[True])["random answers that rank as high"].value == 0.01
+    assert said[False].verdict == "undecided" and "ranks no higher than random answers" in said[False].why
     assert "is represented" not in sentence(said[False])
 
 
@@ -304,11 +302,6 @@ def test_findings_of_several_models_tell_contrasts_in_one_order():
         ("instruct", SENSITIVE, BENIGN),
     ]
     assert [f.verdict for f in leads] == ["not_found", "found"]
-
-
-def test_an_answer_is_not_its_own_foil():
-    with pytest.raises(LayerprobeError, match="both 'answer'"):
-        suppression(world(), target="answer", foil="answer")
 
 
 def test_layers_short_of_the_output_are_refused():

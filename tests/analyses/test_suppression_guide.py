@@ -17,7 +17,7 @@ def test_the_guide_finds_the_override_on_prompts_that_were_told_who_was_what(cap
     exec(blocks()[0], names)
     said = capsys.readouterr().out
     (override,) = [line for line in said.splitlines() if "on sensitive prompts" in line]
-    assert "the answer leads and is then overtaken by the foil" in override
+    assert "the answer is represented and then overridden" in override
     assert "undecided (less than half of the lead is lost)" in said
     assert set(names["store"].labels("condition")) == {"disambiguated"}
 

@@ -98,8 +98,8 @@ def test_variants_that_two_answers_share_are_left_out_and_the_rest_kept(llama):
     common = {"columns": ("answer", "foil"), "ids": ("p",)}
     kept = check_candidates([[[5, 3, 7], [6, 3, 8]]], [["yes", "no"]], **common)
     assert kept == [[[5, 7], [6, 8]]]
-    same = check_candidates([[[5, 3], [5, 3]]], [["yes", "yes"]], **common)
-    assert same == [[[5, 3], [5, 3]]]
+    with pytest.raises(LayerprobeError, match="the same 'answer' and 'foil'"):
+        check_candidates([[[5, 3], [5, 3]]], [["yes", "yes"]], **common)
     with pytest.raises(LayerprobeError, match=r"both begin with 3\): pass lens_first_difference=True"):
         check_candidates([[[3, 5], [6, 3]]], [["yes", "no"]], **common)
     with pytest.raises(LayerprobeError, match=r"begins? differently") as refused:

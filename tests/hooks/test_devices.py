@@ -1,13 +1,15 @@
 """`device=` is read in one way by models, probes, separation and studies."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from layerprobe.probe.study.calls_of import check_device
 from tiny_models import tiny_model
 
 import layerprobe as lp
 from layerprobe.hooks.devices import read_device
+from layerprobe.probe.study.checks import check_device
 
 
 def test_what_is_meant(monkeypatch):
@@ -30,7 +32,7 @@ USERS = {
     "model": lambda device: lp.load_model(tiny_model("llama"), device=device, check=False),
     "probe": lambda device: lp.linear_probe(store(), label="y", groups=None, device=device),
     "separation": lambda device: lp.separation(store(), label="y", groups=None, device=device),
-    "study": check_device,
+    "study": lambda device: check_device(SimpleNamespace(device=device, reads=("device",))),
 }
 
 

@@ -86,6 +86,8 @@ def test_an_option_that_an_analysis_does_not_take_is_not_offered(capsys):
     assert "--third" in drift and "--n-bootstrap" in drift
     assert "--n-permutations" not in drift and "--device" not in drift
     assert "--group" not in run(capsys, "refusal-direction", "--help")[1]
+    selectivity = run(capsys, "selectivity", "--help")[1]
+    assert "--class-weight" in selectivity and "--n-permutations" not in selectivity  # it draws none
 
 
 def test_former_names_of_analyses_are_commands_too(capsys):

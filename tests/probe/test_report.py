@@ -180,7 +180,7 @@ def test_the_page_opens_with_five_findings_at_most_and_folds_the_rest(run, html)
     assert folded.partition("</details>")[0].count("<li>") == len(found) - len(opening)
 
 
-def test_nothing_found_in_several_models_is_said_first_and_together():
+def test_nothing_found_in_several_models_is_said_together_after_what_was_found():
     apart = Claim("apart", "apart", "no evidence that they are apart")
     one = {"claim": apart, "quantity": "silhouette", "estimate": 0.1, "lead": True}
     findings = [
@@ -188,7 +188,7 @@ def test_nothing_found_in_several_models_is_said_first_and_together():
         Finding(verdict="not_found", model="base", **one),
         Finding(verdict="not_found", model="null", **one),
     ]
-    together, found = told_together(findings)
+    found, together = told_together(findings)
     assert together.startswith("base and null: no evidence that they are apart (base 0.100; null 0.100")
     assert found.startswith("tuned: ") and "no evidence" not in found
 

@@ -200,14 +200,13 @@ def test_a_label_with_no_fair_null_is_said_before_the_capture():
 
 
 def test_domains_are_told_apart_by_a_column(run):
-    from layerprobe.probe.study.adapters import generalisation
-
+    across = find("generalisation_matrix").call
     store = run.stores["base"]
-    table = generalisation(store, label="kind", across="half", layers=[1], n_bootstrap=20).table
+    table = across(store, label="kind", across="half", layers=[1], n_bootstrap=20).table
     assert set(zip(table["train_on"], table["test_on"], strict=True)) == {
         (a, b) for a in ("one", "two") for b in ("one", "two")
     }
     labels = {"kind": list("abab"), "d": ["x"] * 4}
     only = lp.from_arrays({"resid_post": np.zeros((1, 4, 2))}, labels=labels)
     with pytest.raises(LayerprobeError, match="has the one value 'x'"):
-        generalisation(only, label="kind", across="d")
+        across(only, label="kind", across="d")
