@@ -93,9 +93,7 @@ def as_written(edit: Intervention, prompt_lengths: Tensor, width: int) -> Interv
     values, per_token = _values(edit), n_tokens(edit) is not None
     new: dict[str, Any] = {}
     if edit.positions is not None or per_token:
-        new["positions"] = over_continuations(
-            edit.positions, prompt_lengths, width, prompts_only=per_token
-        )
+        new["positions"] = over_continuations(edit.positions, prompt_lengths, width, prompts_only=per_token)
     if values is not None and per_token:
         columns = torch.arange(width, device=values.device).clamp(max=values.shape[1] - 1)
         new["values"] = values[:, columns]

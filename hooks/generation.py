@@ -110,9 +110,7 @@ def counts_padding(model: Any, options: Mapping[str, Any]) -> bool:
     return settings.get("repetition_penalty", 1.0) != 1.0 or bool(settings.get("no_repeat_ngram_size"))
 
 
-def as_arguments(
-    model: Any, options: Mapping[str, Any], keys: Sequence[str], width: int
-) -> dict[str, Any]:
+def as_arguments(model: Any, options: Mapping[str, Any], keys: Sequence[str], width: int) -> dict[str, Any]:
     """Options as transformers' `generate` takes them, for one batch.
 
     Sampling is done by a processor of its own, one number per text and token: transformers' draws change with
@@ -152,9 +150,7 @@ def _warpers(settings: Mapping[str, Any]) -> list[Callable[..., Tensor]]:
     idle = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
     chosen = {name: settings.get(name) for name in kinds}
     return [
-        kinds[name](value)
-        for name, value in chosen.items()
-        if value is not None and value != idle.get(name)
+        kinds[name](value) for name, value in chosen.items() if value is not None and value != idle.get(name)
     ]
 
 

@@ -96,9 +96,9 @@ def _joined(prepared: Prepared, new: Sequence[np.ndarray]) -> Prepared:
 
 def _described(tokenizer: Any, prepared: Prepared, joined: Prepared, new: Sequence[np.ndarray]) -> Prepared:
     """The same with text and length of the continuations as columns, and the texts as the model saw them."""
-    decode = partial(tokenizer.decode, skip_special_tokens=True)
+    decode = partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     written = np.empty(len(new), dtype=object)
-    written[:] = [decode(one.tolist()) for one in new]
+    written[:] = [tokenizer.decode(one.tolist(), skip_special_tokens=True) for one in new]
     texts = []
     for prompt, text in enumerate(prepared.columns.texts or ()):
         # some tokenizers write the space before a word only where the word does not come first
@@ -115,9 +115,11 @@ def _read(held: PromptColumns) -> list[np.ndarray]:
         LayerprobeError: it does not say how long they are.
     """
     ids, starts, counts = held.token_ids, held.token_starts, held.labels.get(N_GENERATED)
-    whole = ids is not None and starts is not None and counts is not None and counts.dtype.kind in "iu"
-    if not whole or ((counts < 0) | (counts > np.diff(starts))).any():
-        raise LayerprobeError(f"the file does not say what was generated ({N_GENERATED}): capture to another path")
+    assert ids is not None and starts is not None  # every file has them
+    if counts is None or counts.dtype.kind not in "iu" or ((counts < 0) | (counts > np.diff(starts))).any():
+        raise LayerprobeError(
+            f"the file does not say what was generated ({N_GENERATED}): capture to another path"
+        )
     return [ids[stop - count : stop] for stop, count in zip(starts[1:], counts, strict=True)]
 
 

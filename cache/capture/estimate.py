@@ -44,8 +44,9 @@ class CapturePlan:
         """What is known before anything runs, in one line."""
         room = "" if self.bytes_free is None else f" on disk ({human_bytes(self.bytes_free)} free)"
         blocks = f"{self.blocks:,} block{'' if self.blocks == 1 else 's'}"
+        most = "at most " if self.at_most else ""
         return (
-            f"{'at most ' if self.at_most else ''}{self.rows:,} rows, {human_bytes(self.bytes_on_disk)}{room} in {blocks}; "
+            f"{most}{self.rows:,} rows, {human_bytes(self.bytes_on_disk)}{room} in {blocks}; "
             f"{self.tokens:,} tokens ({self.padding:.0%} padding) in {self.batches:,} batches"
         )
 

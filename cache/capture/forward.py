@@ -74,11 +74,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device: done once, ahead, or every layer's selection would wait for a copy."""
-        moved = {
-            name: value.to(device)
-            for name in ("input_ids", "attention_mask", "row_of", "column_of", "segment", "candidates", "prompt_lengths")
-            if (value := getattr(self, name)) is not None
-        }
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
         return replace(self, **moved)
 
 

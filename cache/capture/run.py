@@ -83,6 +83,10 @@ def capture(
     >>> model = lp.load_model(demo.models()["base"], check=False)
     >>> lp.capture(model, ["who was late ?", "the pilot"], sites="resid_post[2:4]", progress=False)
     ActivationStore(resid_post: 2 layers x 2 rows x 96, float32, complete, tokens='last', in memory)
+    >>> asked = {"sites": "resid_post[4]", "tokens": "generated:mean", "progress": False}
+    >>> written = lp.capture(model, ["the pilot"], generate={"max_new_tokens": 2}, **asked)
+    >>> written.labels("n_generated").tolist()
+    [2]
     """
     request = CaptureRequest(
         sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple

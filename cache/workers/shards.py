@@ -58,8 +58,9 @@ class ShardsPlan:
     def __str__(self) -> str:
         size, free = human_bytes(sum(self.rows) * self.row_bytes), human_bytes(self.bytes_free)
         return (
-            f"{sum(self.prompts):,} prompts, {self._bound}{sum(self.tokens):,} tokens, {sum(self.rows):,} rows, "
-            f"{size} on disk ({free} free), in {self.shards} shard{'' if self.shards == 1 else 's'}"
+            f"{sum(self.prompts):,} prompts, {self._bound}{sum(self.tokens):,} tokens, "
+            f"{sum(self.rows):,} rows, {size} on disk ({free} free), "
+            f"in {self.shards} shard{'' if self.shards == 1 else 's'}"
         )
 
 
