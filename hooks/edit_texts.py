@@ -14,6 +14,7 @@ from torch import Tensor
 from . import interventions
 from .errors import LayerprobeError
 from .interventions import HEADED, Intervention
+from .positions import over_continuations
 
 BUILDERS: dict[str, Callable[..., Intervention]] = {
     name: getattr(interventions, name) for name in ("add", "ablate", "project_out", "patch")
@@ -79,6 +80,40 @@ def left_padded(edit: Intervention, lengths: Tensor) -> Intervention:
     if isinstance(edit.positions, Tensor) and edit.positions.dtype == torch.bool:
         new["positions"] = _shifted(edit.positions, lengths, width)
     return _rebuilt(edit, new) if new else edit
+
+
+def as_written(edit: Intervention, prompt_lengths: Tensor, width: int) -> Intervention:
+    """The edit over prompts and what the model wrote after them, in force where it was while it wrote.
+
+    Args:
+        edit: positions count in the prompts; values given token by token are for their tokens alone.
+        prompt_lengths: [texts] tokens of each prompt.
+        width: columns of the batch, padded on the right.
+    """
+    values, per_token = _values(edit), n_tokens(edit) is not None
+    new: dict[str, Any] = {}
+    if edit.positions is not None or per_token:
+        new["positions"] = over_continuations(edit.positions, prompt_lengths, width, prompts_only=per_token)
+    if values is not None and per_token:
+        columns = torch.arange(width, device=values.device).clamp(max=values.shape[1] - 1)
+        new["values"] = values[:, columns]
+    return _rebuilt(edit, new) if new else edit
+
+
+def check_while_writing(edits: Sequence[Intervention]) -> None:
+    """Refuse edits in force that have no meaning while a text grows.
+
+    Raises:
+        LayerprobeError: values for single keys of an attention pattern.
+    """
+    for edit in edits:
+        tensors = (value for value in edit.given.values() if isinstance(value, Tensor))
+        numbers = (value for value in tensors if value.is_floating_point())
+        if edit.site == "attn_pattern" and any(one.dim() and one.shape[-1] > 1 for one in numbers):
+            raise LayerprobeError(
+                f"{edit.kind} at {edit.site} is in force with values for single keys, and there are more "
+                f"keys with every token that is written: edit head_out instead, or capture without generate="
+            )
 
 
 def check_texts(edits: Sequence[Intervention], lengths: Sequence[int] | np.ndarray, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from . import edits as edit_rules
 from .check import CheckReport, check
 from .engines.base import Select, keep_copy
 from .errors import LayerprobeError
+from .generation import end_tokens
 from .in_memory import Activations, pad, run_texts
 from .interventions import Intervention
 from .model_facts import ModelFacts
@@ -51,6 +53,7 @@ class Model(ModelFacts):
         position_ids: Tensor | None = None,
         start: tuple[int, Tensor] | None = None,
         texts: Sequence[int] | None = None,
+        prompt_lengths: Tensor | None = None,
     ) -> dict[SiteAt, Any]:
         """Run up to the last requested block, without the language-model head, and keep what `select` returns
         at each site.
@@ -68,6 +71,9 @@ class Model(ModelFacts):
                 input (`resid_pre` of that layer); embedding and masks come from `input_ids`.
             texts: [B] which of their texts these rows are, for edits in force whose values or positions are
                 per text; None where the rows are all of them, in order.
+            prompt_lengths: int64 [B] tokens of each row that are its prompt, where a continuation that the
+                model wrote follows them: edits in force are then as they were while it wrote. Rows are padded
+                on the right.
 
         Raises:
             LayerprobeError: a site that the model lacks, tensors whose shapes do not fit, ids out of range.
@@ -84,7 +90,8 @@ class Model(ModelFacts):
                 )
         keep = select if select is not None else self._keep
         with self._running() as edits:
-            return self.engine.forward(ids, mask, positions, at, keep, _grouped(edits, texts), start)
+            grouped = _grouped(edits, texts, prompt_lengths, ids.shape[1])
+            return self.engine.forward(ids, mask, positions, at, keep, grouped, start)
 
     def logits(
         self,
@@ -163,13 +170,34 @@ class Model(ModelFacts):
         """
         given = [texts] if isinstance(texts, str) else texts
         rows = [self.encode(text, chat_options=chat_options).input_ids for text in given]
-        lengths = [len(row) for row in rows]
-        self.check_texts(lengths, "texts")
+        self.check_texts([len(row) for row in rows], "texts")
+        new = self.continue_ids(rows, max_new_tokens=max_new_tokens, **options)
+        return [self.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+
+    def continue_ids(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        texts: Sequence[int] | None = None,
+        max_new_tokens: int = 20,
+        **options: Any,
+    ) -> list[list[int]]:
+        """The token ids that each prompt is continued with, in one batch; what ends a text is left out.
+
+        Args:
+            rows: token ids of the prompts, of any lengths.
+            texts: which of their texts these are, for edits in force that differ per text; None where they
+                are all of them, in order.
+            max_new_tokens, **options: as in `generate`.
+        """
         ids, mask = pad(rows, side="left", device=self.device)
-        aligned = tuple(edit_texts.left_padded(edit, torch.tensor(lengths)) for edit in self.edits)
+        lengths = torch.tensor([len(row) for row in rows])
+        chosen = [edit if texts is None else edit_texts.of_texts(edit, texts) for edit in self.edits]
+        aligned = tuple(edit_texts.left_padded(edit, lengths) for edit in chosen)
         with self._in_force(aligned):
             new = self.generate_ids(ids, mask, max_new_tokens=max_new_tokens, **options)[:, ids.shape[1] :]
-        return [self.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+        ends = end_tokens(self.hf, options)
+        return [list(takewhile(lambda token: token not in ends, row)) for row in new.tolist()]
 
     def generate_ids(
         self, input_ids: Tensor, attention_mask: Tensor, *, max_new_tokens: int = 20, **options: Any
@@ -253,12 +281,17 @@ class Model(ModelFacts):
 
 
 def _grouped(
-    edits: Sequence[Intervention], texts: Sequence[int] | None = None
+    edits: Sequence[Intervention],
+    texts: Sequence[int] | None = None,
+    prompt_lengths: Tensor | None = None,
+    width: int = 0,
 ) -> dict[SiteAt, list[Intervention]]:
     grouped: dict[SiteAt, list[Intervention]] = {}
     for edit in edits:
         if edit.inert:
             continue
         chosen = edit if texts is None else edit_texts.of_texts(edit, texts)
+        if prompt_lengths is not None:
+            chosen = edit_texts.as_written(chosen, prompt_lengths, width)
         grouped.setdefault(SiteAt(edit.site, edit.layer), []).append(chosen)
     return grouped

@@ -44,6 +44,28 @@ class EditContext:
         return named[:, self.offset : self.offset + tokens]
 
 
+def over_continuations(
+    positions: Positions, prompt_lengths: Tensor, width: int, *, prompts_only: bool
+) -> Tensor:
+    """Bool [texts, width]: which tokens of prompts and what was written after them the positions named.
+
+    Args:
+        positions: negative ones count from the last token of each prompt.
+        prompt_lengths: int64 [texts].
+        width: columns, padded on the right.
+        prompts_only: leave out the tokens that were written.
+    """
+    order = torch.arange(width, device=prompt_lengths.device).expand(len(prompt_lengths), -1)
+    lengths = prompt_lengths.unsqueeze(1)
+    if positions is None:
+        named = torch.ones_like(order, dtype=torch.bool)
+    elif isinstance(positions, Tensor) and positions.dtype == torch.bool:
+        named = _padded(positions.to(order.device), 0, width) & (order < lengths)
+    else:
+        named = _named(positions, order, lengths)
+    return named & (order < lengths) if prompts_only else named
+
+
 def _padded(chosen: Tensor, offset: int, tokens: int) -> Tensor:
     part = chosen[:, offset : offset + tokens]
     return torch.nn.functional.pad(part, (0, tokens - part.shape[1]))

@@ -75,15 +75,12 @@ def batch_reads(job: CaptureJob, arrays: tuple[ArraySpec, ...], prepared: Prepar
 
 def batch_plan(job: CaptureJob, prepared: Prepared, arrays: tuple[ArraySpec, ...]) -> Plan:
     """Which prompts run together, and whose rows are committed together."""
-    batch_tokens = job.request.asked.batch_tokens
-    if batch_tokens == "auto":
-        batch_tokens = 1024 if job.model.device.type == "cpu" else 16384
     total = max(1, sum(spec.n_layers * spec.row_bytes for spec in arrays))
     return make_plan(
         prepared.lengths,
         prepared.rows_per_prompt,
         _identical(job, prepared),
-        batch_tokens=int(batch_tokens),
+        batch_tokens=job.batch_tokens,
         block_rows=max(1, BLOCK_BYTES // total),
         row_bytes=max((spec.row_bytes for spec in arrays), default=1),
     )
@@ -96,7 +93,7 @@ def _identical(job: CaptureJob, prepared: Prepared) -> np.ndarray:
     return prepared.identical()
 
 
-def _header(job: CaptureJob, arrays: Sequence[ArraySpec]) -> dict[str, Any]:
+def _header(job: CaptureJob, prepared: Prepared, arrays: Sequence[ArraySpec]) -> dict[str, Any]:
     model, table, request = job.model, job.table, job.request
     return {
         "model_name": model.name,
@@ -104,7 +101,7 @@ def _header(job: CaptureJob, arrays: Sequence[ArraySpec]) -> dict[str, Any]:
         "dtype": request.dtype,
         "tokens": request.rule.text,
         "lens_tokens": list(request.lens_tokens),
-        "labels": list(table.labels),
+        "labels": list(prepared.columns.labels),
         "spans": list(table.spans),
         "identity": job.identity,
         "provenance": {
@@ -118,7 +115,7 @@ def _header(job: CaptureJob, arrays: Sequence[ArraySpec]) -> dict[str, Any]:
 
 def file_contents(job: CaptureJob, prepared: Prepared, arrays: tuple[ArraySpec, ...], plan: Plan) -> Contents:
     """What a new file holds before any activation is written."""
-    header = _header(job, arrays)
+    header = _header(job, prepared, arrays)
     if job.shard is not None:
         header["provenance"]["shard"] = dict(job.shard)
     return Contents(
@@ -145,7 +142,7 @@ def in_memory(
     job: CaptureJob, prepared: Prepared, arrays: tuple[ArraySpec, ...], sink: MemorySink
 ) -> ActivationStore:
     """The rows in a sink as a store."""
-    header = _header(job, arrays)
+    header = _header(job, prepared, arrays)
     kept = {
         spec.key.removeprefix("activations/"): spec for spec in arrays if spec.key.startswith("activations/")
     }

@@ -36,14 +36,17 @@ class CapturePlan:
     """Peak device memory of the measured batch; None on CPU."""
     seconds: float | None
     """Estimate from a measured batch; None where nothing was measured."""
+    at_most: bool = False
+    """Whether rows, tokens and bytes are those of the longest continuations that the model may write."""
 
     @property
     def contents(self) -> str:
         """What is known before anything runs, in one line."""
         room = "" if self.bytes_free is None else f" on disk ({human_bytes(self.bytes_free)} free)"
         blocks = f"{self.blocks:,} block{'' if self.blocks == 1 else 's'}"
+        most = "at most " if self.at_most else ""
         return (
-            f"{self.rows:,} rows, {human_bytes(self.bytes_on_disk)}{room} in {blocks}; "
+            f"{most}{self.rows:,} rows, {human_bytes(self.bytes_on_disk)}{room} in {blocks}; "
             f"{self.tokens:,} tokens ({self.padding:.0%} padding) in {self.batches:,} batches"
         )
 
@@ -54,7 +57,8 @@ class CapturePlan:
         memory = f"peak memory: host {human_bytes(self.host_bytes)}{device}"
         if self.seconds is None:
             return memory
-        return f"{memory}; about {_duration(self.seconds)}, by a measured batch"
+        without = ", without the time of generating" if self.at_most else ""
+        return f"{memory}; about {_duration(self.seconds)}, by a measured batch{without}"
 
     def __str__(self) -> str:
         return f"{self.contents}\n{self.costs}"

@@ -14,6 +14,7 @@ from ..store.activations import ActivationStore
 from ..store.open import open_store
 from ..store.sameness import check_same
 from .assembly import array_specs, batch_plan, batch_reads, file_contents, in_memory
+from .continuations import with_continuations
 from .job import CaptureJob
 from .nonfinite import warn_of_nonfinite
 from .pipeline import run_plan
@@ -32,14 +33,7 @@ def run_job(job: CaptureJob) -> ActivationStore:
         held = _held(job, job.path)
         if held.complete:
             return held
-    moment = rendered_moment(read_layout(job.path).volatile) if job.path is not None and exists else job.now
-    prepared = prepare_options(job.model, job.table, job.request, moment)
-    for path in (job.path if exists else None, job.like):
-        if path is not None:
-            check_same_tokens(path, read_columns(path), prepared)
-    job.model.check_texts(prepared.lengths, "prompts")
-    if job.shard is None:  # of shards it is said once, for all of them, by plan_shards
-        prepared.unknown.warn(job.model.name, job.table)
+    prepared = _prepared(job, job.path if exists else None)
     if job.path is None:
         return _into_memory(job, prepared)
     if exists:
@@ -66,6 +60,24 @@ def _held(job: CaptureJob, path: Path) -> ActivationStore:
         lambda: prompt_difference(read_columns(path), job.table),
     )
     return open_store(path)
+
+
+def _prepared(job: CaptureJob, there: Path | None) -> Prepared:
+    """What runs: with the tokens, and the continuations, of the files that hold these prompts already.
+
+    Args:
+        there: the job's path, where there is a file.
+    """
+    moment = job.now if there is None else rendered_moment(read_layout(there).volatile)
+    prepared = prepare_options(job.model, job.table, job.request, moment)
+    job.model.check_texts(prepared.lengths, "prompts")
+    if job.shard is None:  # of shards it is said once, for all of them, by plan_shards
+        prepared.unknown.warn(job.model.name, job.table)
+    held = {path: read_columns(path) for path in (there, job.like) if path is not None}
+    prepared = with_continuations(job, prepared, next(iter(held.values()), None))
+    for path, columns in held.items():
+        check_same_tokens(path, columns, prepared)
+    return prepared
 
 
 def _into_memory(job: CaptureJob, prepared: Prepared) -> ActivationStore:

@@ -67,16 +67,15 @@ class Batch:
     """[picked] output row of each picked token where rows are means."""
     candidates: Tensor | None
     """[rows, columns x variants]."""
+    prompt_lengths: Tensor | None
+    """[rows] tokens of each row that the model did not write itself; None where it wrote none."""
     n_tokens: int
     """Real tokens."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device: done once, ahead, or every layer's selection would wait for a copy."""
-        moved = {
-            name: value.to(device)
-            for name in ("input_ids", "attention_mask", "row_of", "column_of", "segment", "candidates")
-            if (value := getattr(self, name)) is not None
-        }
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
         return replace(self, **moved)
 
 
@@ -106,6 +105,7 @@ def make_batch(prepared: Prepared, prompts: np.ndarray) -> Batch:
         torch.from_numpy(np.concatenate(picked).astype(np.int64)),
         row_of if prepared.rule.pooled else None,
         candidates,
+        None if prepared.n_new is None else torch.from_numpy(prepared.prompt_lengths[prompts]),
         sum(map(len, tokens)),
     )
 
@@ -133,6 +133,7 @@ def run_batch(model: Model, reads: Reads, batch: Batch) -> DeviceRows:
             sites=reads.run_sites,
             select=select,
             texts=batch.prompts.tolist() if model.edits else None,
+            prompt_lengths=batch.prompt_lengths,
         )
         rows = _site_rows(reads, kept)
         if reads.lens_layers:

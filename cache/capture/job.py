@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
+from ...hooks.generation import own_settings
 from ...hooks.tokens import is_token_ids
 from ..prompts.cells import Prompt, ids_cell, messages_cell
 from ..prompts.table import PromptTable
@@ -64,7 +65,18 @@ class CaptureJob:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that must agree for two captures to be the same."""
-        return {**model_fields(self.model), **identity_of_request(self.request, self.table)}
+        fields = {**model_fields(self.model), **identity_of_request(self.request, self.table)}
+        if self.request.asked.generate:
+            fields["model.generation"] = own_settings(self.model.hf)
+        return fields
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch, padding included."""
+        asked = self.request.asked.batch_tokens
+        if asked == "auto":
+            return 1024 if self.model.device.type == "cpu" else 16384
+        return int(asked)
 
 
 def as_table(prompts: PromptTable | Iterable[Prompt]) -> PromptTable:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..file.batch_plan import Plan
 from ..prompts.table import PromptTable
 from .assembly import array_specs, batch_plan, batch_reads
+from .continuations import at_most
 from .estimate import CapturePlan, Measured, summarise
 from .forward import Reads, make_batch, run_batch
 from .job import CaptureJob
@@ -35,12 +37,15 @@ def plan(
     dtype: str | None = None,
     top_k: int = 5,
     on_long: Literal["error", "truncate"] = "error",
+    generate: Mapping[str, Any] | None = None,
     measure: bool = True,
 ) -> CapturePlan:
     """Rows, bytes, memory and time of a capture with the same arguments.
 
     Args:
-        measure: run one batch of middling size to estimate the time; everything else is as in `capture`.
+        measure: run one batch of middling size to estimate the time; everything else is as in `capture`. Of
+            `generate`, nothing is written: the figures are for continuations as long as they may be, and the
+            time is without that of writing them.
 
     Raises:
         LayerprobeError: as `capture`, but for what concerns the file.
@@ -56,6 +61,7 @@ def plan(
         top_k=top_k,
         on_long=on_long,
         batch_tokens=batch_tokens,
+        generate=generate or {},
     )
     return plan_job(CaptureJob.of(model, prompts, request, path=path), measure=measure)
 
@@ -68,11 +74,13 @@ def plan_job(job: CaptureJob, *, measure: bool = True) -> CapturePlan:
     """
     prepared = prepare_options(job.model, job.table, job.request)
     prepared.unknown.warn(job.model.name, job.table)
+    prepared = at_most(job, prepared)
     arrays = array_specs(job, prepared)
     batches = batch_plan(job, prepared, arrays)
     reads = batch_reads(job, arrays, prepared)
     measured = _measure(job.model, reads, prepared, batches) if measure else None
-    return summarise(batches, prepared.lengths, arrays, job.path, measured)
+    figures = summarise(batches, prepared.lengths, arrays, job.path, measured)
+    return replace(figures, at_most=bool(job.request.asked.generate))
 
 
 def _measure(model: Model, reads: Reads, prepared: Prepared, plan: Plan) -> Measured:

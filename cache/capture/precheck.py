@@ -44,7 +44,7 @@ def differing(
     resolved = request.resolve_sites(
         parse_sites(request.sites, n_layers), prompts, n_layers=n_layers, dtype=store.dtype
     )
-    wanted = {"chat_options": None, **identity_of_request(resolved, prompts)}
+    wanted = {"chat_options": None, "generate": None, **identity_of_request(resolved, prompts)}
     if model_dtype is not None:
         wanted["model.dtype"] = str(model_dtype).removeprefix("torch.")
     found = differences(wanted, {name: identity.get(name) for name in wanted})

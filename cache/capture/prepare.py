@@ -47,6 +47,8 @@ class Prepared:
     """Text that the tokenizer has no token for."""
     rendered: datetime | None = None
     """The moment that the chat template was told, where it writes the date."""
+    n_new: np.ndarray | None = None
+    """[prompts] int64 tokens of each prompt that the model wrote, the last ones; None where it wrote none."""
 
     @property
     def examples(self) -> np.ndarray:
@@ -62,9 +64,19 @@ class Prepared:
 
     @property
     def lengths(self) -> np.ndarray:
-        """[prompts] tokens of each prompt."""
+        """[prompts] tokens of each prompt, what the model wrote after it included."""
         assert self.columns.lengths is not None
         return self.columns.lengths
+
+    @property
+    def new_lengths(self) -> np.ndarray:
+        """[prompts] tokens that the model wrote."""
+        return np.zeros(len(self.columns), dtype=np.int64) if self.n_new is None else self.n_new
+
+    @property
+    def prompt_lengths(self) -> np.ndarray:
+        """[prompts] tokens of each prompt, without what the model wrote after it."""
+        return np.asarray(self.lengths - self.new_lengths)
 
     def tokens_of(self, prompt: int) -> np.ndarray:
         """Token ids of a prompt."""
@@ -100,11 +112,13 @@ def prepare(
     on_long: Literal["error", "truncate"],
     chat_options: Mapping[str, Any] | None = None,
     now: datetime | None = None,
+    max_new_tokens: int = 0,
 ) -> Prepared:
-    """Tokenise a prompt table and apply the token rule.
+    """Tokenise a prompt table and apply the token rule; what a model has yet to write has no rows yet.
 
     Args:
         now: the moment that chat templates are told; one for all prompts, so that none changes at midnight.
+        max_new_tokens: tokens that the context must have room for after each prompt.
 
     Raises:
         LayerprobeError: a prompt longer than the context, a rule that picks nothing, answers without a token.
@@ -129,7 +143,7 @@ def prepare(
         if finder is not None:
             encoding, candidates = _with_candidates(encoding, finder, answers[index], first_difference)
             found.append(candidates)
-        encoding = _fit(encoding, model.max_length, on_long, where)
+        encoding = _fit(encoding, model.max_length, max_new_tokens, on_long, where)
         texts.append(encoding.text)
         positions = select_tokens(rule, encoding, regions, where)
         ids.extend(encoding.input_ids)
@@ -145,7 +159,7 @@ def prepare(
             tokenizer=model.tokenizer,
             first_difference=first_difference,
         )
-    if not picked:
+    if not picked and rule.kind != "generated":
         raise LayerprobeError(f"tokens={rule.text!r} picks no token of any of {len(table)} prompts")
     columns = replace(
         columns_of(table),
@@ -179,6 +193,7 @@ def prepare_options(
         on_long=options.asked.on_long,
         chat_options=options.asked.chat_options,
         now=now,
+        max_new_tokens=options.asked.generate.get("max_new_tokens", 0),
     )
 
 
@@ -314,13 +329,16 @@ def _with_candidates(
     return longer, [list(finder.continuation(text, f" {answer}")[count : count + 1]) for answer in answers]
 
 
-def _fit(encoding: Encoding, limit: int, on_long: str, where: str) -> Encoding:
-    length = len(encoding.input_ids)
+def _fit(encoding: Encoding, context: int, new: int, on_long: str, where: str) -> Encoding:
+    length, limit = len(encoding.input_ids), context - new
+    if limit < 1:
+        raise LayerprobeError(f"max_new_tokens={new} leaves no room for a prompt in a context of {context}")
     if length <= limit:
         return encoding
     if on_long == "error":
+        more = f", with max_new_tokens={new} after them" if new else ""
         raise LayerprobeError(
-            f"{where} has {length} tokens, more than the model's context of {limit}: shorten it, "
+            f"{where} has {length} tokens{more}, more than the model's context of {context}: shorten it, "
             f"leave it out, "
             f'or pass on_long="truncate" to keep its first {limit}'
         )

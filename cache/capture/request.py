@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...hooks.chat_template import checked_chat_options
 from ...hooks.errors import LayerprobeError
+from ...hooks.generation import checked_generate_options
 from ...hooks.sites import SiteAt, parse_sites
 from ..file.layout import NUMPY_TYPES
+from ..prompts.columns import GENERATED_COLUMNS
 from ..prompts.table import PromptTable
 from ..prompts.token_rules import TokenRule, parse_rule
 
@@ -36,7 +38,7 @@ class CaptureRequest:
     >>> CaptureRequest(sites="resid_post", tokens="span:answer:mean")
     CaptureRequest(sites=('resid_post',), tokens='span:answer:mean', chat_template=None, lens_tokens=(),
                    lens_first_difference=False, dtype=None, top_k=5, on_long='error', batch_tokens='auto',
-                   chat_options={})
+                   chat_options={}, generate={})
     """
 
     sites: tuple[str, ...]
@@ -59,6 +61,8 @@ class CaptureRequest:
     """Tokens of a batch, padding included. The only field that is not part of a file's identity."""
     chat_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """For the chat template, as plain JSON values; what it does anyway is left out."""
+    generate: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """How the model continues the prompts, as plain JSON values; {} where it does not."""
 
     def __post_init__(self) -> None:
         for name in ("sites", "lens_tokens"):  # one name may stand for a tuple of one
@@ -69,7 +73,7 @@ class CaptureRequest:
         if self.dtype is not None:
             object.__setattr__(self, "dtype", stored_type(self.dtype))
         parse_sites(self.sites, _ANY_DEPTH)
-        parse_rule(self.tokens)
+        self._check_generation(parse_rule(self.tokens))
         if not _is_count(self.top_k, 0):
             raise LayerprobeError(f"top_k={self.top_k!r}: expected how many tokens the lens keeps, 0 or more")
         if self.on_long not in ("error", "truncate"):
@@ -77,6 +81,24 @@ class CaptureRequest:
         if self.batch_tokens != "auto" and not _is_count(self.batch_tokens, 1):
             raise LayerprobeError(
                 f"batch_tokens={self.batch_tokens!r}: expected a number of tokens, or 'auto'"
+            )
+
+    def _check_generation(self, rule: TokenRule) -> None:
+        generates = rule.kind == "generated"
+        if generates != bool(self.generate):
+            raise LayerprobeError(
+                f"tokens={self.tokens!r} needs generate={{'max_new_tokens': 64}}, and maybe more"
+                if generates
+                else f"generate= is for tokens='generated', 'generated:mean' or 'generated:last', not "
+                f"{self.tokens!r}"
+            )
+        if not generates:
+            return
+        object.__setattr__(self, "generate", checked_generate_options(self.generate))
+        if self.lens_first_difference:
+            raise LayerprobeError(
+                "lens_first_difference lengthens the prompts, which generate= would then continue: leave one "
+                "of them out"
             )
 
     @classmethod
@@ -131,6 +153,8 @@ class CaptureRequest:
                 f"attn_pattern is stored for one-token rules only, not tokens={self.tokens!r}: use "
                 f"tokens='last' or 'pos:3', or model.run for a look at whole patterns"
             )
+        if self.generate and model.engine.head is None:
+            raise LayerprobeError(f"{model.name} has no language-model head: it cannot generate")
         limited = replace(self, top_k=min(self.top_k, model.vocab_size))
         return limited.resolve_sites(
             chosen, table, n_layers=model.n_layers, dtype=stored_type(self.dtype or model.dtype)
@@ -148,12 +172,18 @@ class CaptureRequest:
             dtype: the stored type, where the request leaves it open.
 
         Raises:
-            LayerprobeError: options for a chat template that these prompts do not pass through.
+            LayerprobeError: options for a chat template that these prompts do not pass through, a label
+                column with the name of one that generation makes.
         """
         if self.chat_options and not (table.chat or self.chat_template):
             raise LayerprobeError(
                 "chat_options is for the chat template, which these prompts do not pass through: give "
                 "messages, or chat_template=True"
+            )
+        taken = [name for name in GENERATED_COLUMNS if self.generate and name in table.labels]
+        if taken:
+            raise LayerprobeError(
+                f"generate= makes a column {taken[0]!r}, and the prompts have a label of that name: rename it"
             )
         lens = tuple(sorted(at.layer for at in chosen if at.site == "lens" and at.layer is not None))
         if self.lens_tokens and not lens:
@@ -204,6 +234,7 @@ class ResolvedRequest:
             "on_long": self.asked.on_long,
             # absent where there are none, as in files of before there were any
             **({"chat_options": dict(self.asked.chat_options)} if self.asked.chat_options else {}),
+            **({"generate": dict(self.asked.generate)} if self.asked.generate else {}),
         }
 
     def narrowed(

@@ -32,6 +32,7 @@ def capture(
     dtype: str | None = None,
     top_k: int = 5,
     on_long: Literal["error", "truncate"] = "error",
+    generate: Mapping[str, Any] | None = None,
     progress: bool = True,
     extend: bool = False,
     shard: Mapping[str, Any] | None = None,
@@ -46,7 +47,8 @@ def capture(
         prompts: from `read_prompts`, or a list of texts, of chats or of token ids.
         sites: selections such as `resid_post`, `head_out[-4:]`, `lens`.
         tokens: the token rule: `last`, `first`, `mean`, `pos:3`, `all`, `content`, `special`, `span:COLUMN`,
-            `chars:COLUMN`, `regex:PATTERN`, `role:ROLE`; a set takes `:last`, `:first`, `:mean` or `:all`.
+            `chars:COLUMN`, `regex:PATTERN`, `role:ROLE`, or with `generate` `generated`; a set takes `:last`,
+            `:first`, `:mean` or `:all`.
         path: the file; None keeps everything in memory.
         chat_template: None uses the template for chat messages only; True wraps plain texts as one user
             message.
@@ -60,6 +62,10 @@ def capture(
         dtype: stored type; None is the model's. `float32`, `float16` or `bfloat16`.
         top_k: tokens that the lens keeps per row and layer.
         on_long: what to do with a prompt longer than the context.
+        generate: how the model continues the prompts: `{"max_new_tokens": 64}`, greedy, or with `do_sample`
+            and `seed`, see `hooks.generation.checked_generate_options`. The continuations are made first, and
+            kept: their token ids after those of their prompts, without the token that ends them, and the
+            columns `generated_text` and `n_generated`. A prompt after which nothing is written has no rows.
         progress: show a progress bar.
         extend: where `path` is finished and holds fewer sites, layers or prompts, capture only what is
             missing into a sibling and open both through an index (`a.h5` -> `a-index.h5`).
@@ -77,6 +83,10 @@ def capture(
     >>> model = lp.load_model(demo.models()["base"], check=False)
     >>> lp.capture(model, ["who was late ?", "the pilot"], sites="resid_post[2:4]", progress=False)
     ActivationStore(resid_post: 2 layers x 2 rows x 96, float32, complete, tokens='last', in memory)
+    >>> asked = {"sites": "resid_post[4]", "tokens": "generated:mean", "progress": False}
+    >>> written = lp.capture(model, ["the pilot"], generate={"max_new_tokens": 2}, **asked)
+    >>> written.labels("n_generated").tolist()
+    [2]
     """
     request = CaptureRequest(
         sites=sites,  # type: ignore[arg-type]  # one name, or any sequence of them, becomes a tuple
@@ -89,6 +99,7 @@ def capture(
         top_k=top_k,
         on_long=on_long,
         batch_tokens=batch_tokens,
+        generate=generate or {},
     )
     job = CaptureJob.of(model, prompts, request, path=path, extend=extend, progress=progress, shard=shard)
     if job.extend and job.path is not None and job.path.exists():

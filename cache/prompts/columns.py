@@ -8,6 +8,9 @@ from typing import Any, overload
 
 import numpy as np
 
+#: label columns of what a model wrote after its prompts: the text, and how many tokens
+GENERATED_TEXT, N_GENERATED = GENERATED_COLUMNS = ("generated_text", "n_generated")
+
 
 def as_column(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """A 1-D array as stores keep columns: numbers and booleans as they are, all else as str.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .columns import PromptColumns
+from .columns import GENERATED_COLUMNS, PromptColumns
 from .table import PromptTable
 
 
@@ -20,16 +20,23 @@ def prompt_difference(held: PromptColumns, table: PromptTable) -> str:
     if len(held) != len(table):
         return f"{len(held):,} in the file, {len(table):,} asked for"
     found = []
+    # what a model wrote after its prompts is held with them
+    written = [name for name in GENERATED_COLUMNS if name in held.labels and name not in table.labels]
+    labels = {name: values for name, values in held.labels.items() if name not in written}
     # chats, and texts put into a template, are held as they were rendered: not compared here
     plain = not table.chat and held.texts is not None
     if plain:
-        changed = [row for row, text in enumerate(held.texts or ()) if text != table.prompts[row]]
+        changed = [
+            row
+            for row, text in enumerate(held.texts or ())
+            if text != table.prompts[row] and not (written and text.startswith(str(table.prompts[row])))
+        ]
         if changed:
             found.append(f"texts of {len(changed):,}, first {table.ids[changed[0]]!r}")
     ours = {"ids": np.array(table.ids, dtype=object), **_keys(table)}
     theirs = {"ids": held.ids, **_keys(held)}
     found += [f"{name} ({how})" for name, how in _changed(theirs, ours)]
-    found += [f"label {name!r} ({how})" for name, how in _changed(held.labels, table.labels)]
+    found += [f"label {name!r} ({how})" for name, how in _changed(labels, table.labels)]
     if not found:
         return "the texts, or their spans"
     if plain and not changed and all(part.startswith("label ") for part in found):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...hooks.tokens import Encoding
     from .table import PromptTable
 
-Kind = Literal["one", "all", "content", "special", "span", "regex", "role"]
+Kind = Literal["one", "all", "content", "special", "span", "regex", "role", "generated"]
 Reduction = Literal["last", "first", "mean", "all"]
 Regions = Sequence[tuple[int, int]]
 """(start, end) character ranges of the text as the model sees it."""
@@ -25,8 +25,8 @@ Regions = Sequence[tuple[int, int]]
 SECONDS = 10.0
 _REDUCTIONS = ("last", "first", "mean", "all")
 _HELP = (
-    "expected last, first, mean, pos:3, all, content, special, span:COLUMN, chars:COLUMN, regex:PATTERN or "
-    "role:ROLE, a set followed by :last, :first, :mean or :all if need be"
+    "expected last, first, mean, pos:3, all, content, special, span:COLUMN, chars:COLUMN, regex:PATTERN, "
+    "role:ROLE or generated, a set followed by :last, :first, :mean or :all if need be"
 )
 
 
@@ -47,7 +47,7 @@ class TokenRule:
 
     @property
     def one_row(self) -> bool:
-        """Whether every prompt yields exactly one row."""
+        """Whether every prompt yields one row, and none only where nothing was generated."""
         return self.reduction != "all"
 
     @property
@@ -94,7 +94,7 @@ def parse_rule(text: str) -> TokenRule:
         if not re.fullmatch(r"-?\d{1,9}", rest):
             raise LayerprobeError(f"tokens={text!r}: expected a position such as pos:3 or pos:-1")
         return TokenRule(text, "one", rest, "first")
-    if head in ("all", "content", "special"):
+    if head in ("all", "content", "special", "generated"):
         if rest not in ("", *_REDUCTIONS):
             raise LayerprobeError(f"tokens={text!r}: {_HELP}")
         return TokenRule(text, head, "", rest or "all")  # type: ignore[arg-type]
@@ -117,7 +117,8 @@ def parse_rule(text: str) -> TokenRule:
 def select_tokens(
     rule: TokenRule, encoding: Encoding, regions: Mapping[str, Regions], where: str
 ) -> np.ndarray:
-    """Positions of the tokens that a rule picks from one prompt, ascending; several for a mean too.
+    """Positions of the tokens that a rule picks from one prompt, ascending; several for a mean too, none yet
+    of what is generated after it.
 
     Args:
         rule: the rule.
@@ -128,6 +129,8 @@ def select_tokens(
     Raises:
         LayerprobeError: a one-row rule finds no token.
     """
+    if rule.kind == "generated":
+        return np.empty(0, dtype=np.int64)
     picked = _candidates(rule, encoding, regions, where)
     if not len(picked) and rule.one_row:
         raise LayerprobeError(

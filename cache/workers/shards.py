@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..capture.assembly import array_specs
+from ..capture.continuations import at_most
 from ..capture.job import CaptureJob
 from ..capture.prepare import prepare_options
 from ..capture.request import CaptureRequest
@@ -31,11 +32,17 @@ class ShardsPlan:
     """Bytes of one row of everything stored."""
     bytes_free: int
     """On the disk of the shards."""
+    at_most: bool = False
+    """Whether rows and tokens are those of the longest continuations that the model may write."""
 
     @property
     def shards(self) -> int:
         """How many."""
         return len(self.prompts)
+
+    @property
+    def _bound(self) -> str:
+        return "at most " if self.at_most else ""
 
     def share(self, shards: Sequence[int]) -> str:
         """What some of the shards hold together, in one line."""
@@ -44,15 +51,16 @@ class ShardsPlan:
         )
         count = f"{len(shards)} of {self.shards} shard{'' if self.shards == 1 else 's'}"
         return (
-            f"{count}: {prompts:,} prompts, {tokens:,} tokens, {rows:,} rows, "
+            f"{count}: {prompts:,} prompts, {self._bound}{tokens:,} tokens, {rows:,} rows, "
             f"{human_bytes(rows * self.row_bytes)}"
         )
 
     def __str__(self) -> str:
         size, free = human_bytes(sum(self.rows) * self.row_bytes), human_bytes(self.bytes_free)
         return (
-            f"{sum(self.prompts):,} prompts, {sum(self.tokens):,} tokens, {sum(self.rows):,} rows, "
-            f"{size} on disk ({free} free), in {self.shards} shard{'' if self.shards == 1 else 's'}"
+            f"{sum(self.prompts):,} prompts, {self._bound}{sum(self.tokens):,} tokens, "
+            f"{sum(self.rows):,} rows, {size} on disk ({free} free), "
+            f"in {self.shards} shard{'' if self.shards == 1 else 's'}"
         )
 
 
@@ -79,6 +87,7 @@ def plan_shards(
     job = CaptureJob.of(model, prompts, CaptureRequest.of(options))
     prepared = prepare_options(model, prompts, job.request)
     prepared.unknown.warn(model.name, prompts)
+    prepared = at_most(job, prepared)
 
     def per_shard(values: np.ndarray) -> tuple[int, ...]:
         return tuple(int(part.sum()) for part in np.array_split(values, of))
@@ -89,4 +98,5 @@ def plan_shards(
         tokens=per_shard(prepared.lengths),
         row_bytes=bytes_of(array_specs(job, prepared), 1),
         bytes_free=free_bytes(Path(folder) / "shard"),
+        at_most=bool(job.request.asked.generate),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
@@ -103,13 +103,14 @@ def _request(command: commands.Capture | commands.Plan) -> dict[str, Any]:
         "sites": list(command.sites),
         "tokens": command.tokens,
         "chat_template": True if command.chat_template else None,
-        "chat_options": _chat_options(command),
+        "chat_options": _values(command.chat_options),
         "lens_tokens": list(command.lens_tokens),
         "lens_first_difference": command.lens_first_difference,
         "batch_tokens": command.batch_tokens,
         "dtype": command.store_dtype,
         "top_k": command.top_k,
         "on_long": command.on_long,
+        "generate": _values(command.generate),
     }
 
 
@@ -119,14 +120,14 @@ def _checked_request(command: commands.Capture | commands.Plan) -> tuple[ModelSp
     spec = ModelSpec(
         source=command.model,
         chat_template=template,
-        chat_options=_chat_options(command),
+        chat_options=_values(command.chat_options),
         **_load_options(command),
     )
     columns = {k: getattr(command, k) for k in PromptColumns.model_fields}
     labels = dict.fromkeys([*command.labels, *command.lens_tokens])
     prompts = load_prompts(PromptsSpec(file=command.prompts, **columns), labels)
     name = command.model.removeprefix("demo:").rstrip("/").rsplit("/", 1)[-1]
-    check_model(name, spec, command, prompts)
+    check_model(name, spec, command.model_copy(update={"generate": _values(command.generate)}), prompts)
     return spec, name, prompts
 
 
@@ -135,9 +136,9 @@ def _load_options(spec: Any) -> dict[str, Any]:
     return {k: getattr(spec, k) for k in ModelOptions.model_fields if k not in of_prompts}
 
 
-def _chat_options(command: Any) -> dict[str, Any]:
+def _values(options: Mapping[str, str]) -> dict[str, Any]:
     """`enable_thinking=false` is a JSON value; what is no JSON is a text."""
-    return {name: _json_or_text(value) for name, value in command.chat_options.items()}
+    return {name: _json_or_text(value) for name, value in options.items()}
 
 
 def _json_or_text(value: str) -> Any:

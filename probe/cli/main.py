@@ -27,6 +27,7 @@ ABOUT = (
     "Start with: layerprobe demo --out demo-report"
 )
 COLUMN = 22  # width of the names in --help
+PAIRS = ("--where", "--chat-options", "--generate")  # take KEY=VALUE ...
 MISTAKE = 2  # exit code for whatever the user can put right
 
 
@@ -183,7 +184,7 @@ def _several_rules(args: Sequence[str]) -> str | None:
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:
-    """`--where COL=VALUE` as the parser wants it: column and value as two words.
+    """`--where COL=VALUE`, and `--generate` and `--chat-options` alike, as the parser wants it: two words.
 
     >>> spelled_out(["probe", "a.h5", "--where", "condition=ambiguous", "split=test", "--out", "o"])
     ['probe', 'a.h5', '--where', 'condition', 'ambiguous', 'split', 'test', '--out', 'o']
@@ -191,11 +192,12 @@ def spelled_out(args: Sequence[str]) -> list[str]:
     words: list[str] = []
     within = False
     for word in args:
-        if word.startswith("--where="):
-            word, within = word.removeprefix("--where="), True
-            words.append("--where")
-        elif word.startswith("--"):
-            within = word == "--where"
+        option, _, pair = word.partition("=")
+        if word.startswith("--"):
+            within = option.replace("_", "-") in PAIRS
+            if within and pair:
+                words.append(option)
+                word = pair
         words += word.split("=", 1) if within and not word.startswith("--") else [word]
     return words
 

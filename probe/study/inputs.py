@@ -152,7 +152,9 @@ def request_key(spec: ModelSpec, weights: Any, prompts_sha256: str, study: Study
         "model": spec.model_dump(exclude=untold),
         "weights": weights,
         "prompts": prompts_sha256,
-        "capture": study.capture.model_dump(exclude={"batch_tokens"}),
+        "capture": study.capture.model_dump(
+            exclude={"batch_tokens"} if study.capture.generate else {"batch_tokens", "generate"}
+        ),
     }
     return fingerprint(asked)[:8]
 

@@ -198,6 +198,7 @@ def _capture(
         dtype=asked.store_dtype,
         top_k=asked.top_k,
         on_long=asked.on_long,
+        generate=asked.generate,
         progress=progress,
     )
 

@@ -112,6 +112,8 @@ class CaptureSpec(Options):
     """dtype in the file (default: the model's)."""
     on_long: Literal["error", "truncate"] = "error"
     """What to do with a prompt longer than the model's context."""
+    generate: dict[str, Any] = Field(default_factory=dict)
+    """How the model continues the prompts, for tokens = generated: max_new_tokens, do_sample, seed ..."""
 
 
 def _table(value: Any) -> Any:
