@@ -126,6 +126,18 @@ def reward_decomposition(
     Raises:
         LayerprobeError: a site that the head does not read, states that are not finite, or directions of
             another width.
+
+    >>> from layerprobe import from_arrays
+    >>> from layerprobe.analyses.rewards.preferences import preference_dimensions
+    >>> rng = np.random.default_rng(0)
+    >>> helpful = rng.integers(2, size=200)
+    >>> x = rng.normal(size=(200, 6)); x[:, 0] += 4 * helpful
+    >>> store = from_arrays({"final_norm": x}, labels={"helpful": helpful})
+    >>> few = {"groups": None, "n_bootstrap": 20}
+    >>> probes = preference_dimensions(store, dimensions=["helpful"], n_permutations=0, **few)
+    >>> result = reward_decomposition(store, probes, reward=np.eye(6)[0], site="final_norm", **few)
+    >>> float(result.table.query("metric == 'r2'")["estimate"].iloc[0]) > 0.7
+    True
     """
     if n_bootstrap < 1:
         raise LayerprobeError(f"n_bootstrap={n_bootstrap}, expected 1 or more (500 is usual)")

@@ -95,6 +95,8 @@ def nested_cv(
     Raises:
         LayerprobeError: what was asked cannot be done, with the next step.
 
+    Source: Bates, Hastie & Tibshirani (2104.00673).
+
     >>> from layerprobe import from_arrays
     >>> rng = np.random.default_rng(0)
     >>> y = np.tile([0, 1], 40)

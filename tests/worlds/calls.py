@@ -71,7 +71,9 @@ def reward_decomposition(draw: Draw, **more: Any) -> Any:
     probes = lp.preference_dimensions(draw.store, **asked, **PROBE, **draw.options)
     head = draw.more.get("head")
     if head is None:  # nothing of the directions in question, in states that are spread alike to all sides
-        axes = np.concatenate([np.atleast_2d(probes.directions.of(n)["resid_post", 0]) for n in ("label", "kind")])
+        axes = np.concatenate(
+            [np.atleast_2d(probes.directions.of(n)["resid_post", 0]) for n in ("label", "kind")]
+        )
         head = np.random.default_rng(axes.shape[1]).normal(size=axes.shape[1])
         head = head - np.linalg.pinv(axes) @ (axes @ head)
     given = {"reward": head, "site": "resid_post", "layer": 0, "n_bootstrap": 200}
@@ -110,7 +112,9 @@ CALLS: dict[str, Call] = {
         on_store("leave_one_domain_out", label="label", domain="domain", **FEW, **PROBE), ROWS
     ),
     "generalisation_matrix": Call(
-        on_stores("generalisation_matrix", label="label", method="mass_mean", n_bootstrap=200, baselines=False),
+        on_stores(
+            "generalisation_matrix", label="label", method="mass_mean", n_bootstrap=200, baselines=False
+        ),
         ROWS,
     ),
     "preference_dimensions": Call(
@@ -127,7 +131,9 @@ CALLS: dict[str, Call] = {
         on_store("topic_control", label="label", n_draws=N, min_similarity=0.0), ROWS, but=("duplicates",)
     ),
     "drift": Call(on_store("drift", label="kind", start="a", end="b", third="c", n_bootstrap=100), ROWS),
-    "contrast_probe": Call(on_store("contrast_probe", label="true", side="side", **FEW, restarts=2), ("pairs",)),
+    "contrast_probe": Call(
+        on_store("contrast_probe", label="true", side="side", **FEW, restarts=2), ("pairs",)
+    ),
     "token_probe": Call(
         on_store("token_probe", label="label", method="mean", strengths=[0.3], **FEW, **PROBE), ("tokens",)
     ),

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from worlds.calls import CALLS, NULLS, found
 from worlds.world import World
 
-from layerprobe.analyses.result.findings import ALPHA
 from layerprobe.analyses.statistics.intervals import exact_binomial_bound
 
 LEVEL = 0.05

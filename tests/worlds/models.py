@@ -22,15 +22,26 @@ REFUSED = ("cat", "dog", "red", "sad")
 ALLOWED = ("house", "park", "blue", "happy")
 
 
-PAIRS = [(noun, mood, other) for noun in NOUNS for mood, other in zip(MOODS, (*MOODS[1:], MOODS[0]), strict=True)]
+PAIRS = [
+    (noun, mood, other) for noun in NOUNS for mood, other in zip(MOODS, (*MOODS[1:], MOODS[0]), strict=True)
+]
 
 
 @cache
 def prompts() -> PromptTable:
     """Every pair of prompts that differ in one word, with "yes" for the answer and again with "no"."""
     made = [
-        {"id": f"{pair}-{role}-{answer}", "group": f"{pair}-{answer}", "pair": f"{pair}-{answer}", "role": role}
-        | {"text": f"the {noun} was {word} . was the {noun} {mood} ? answer :", "answer": answer, "foil": foil}
+        {
+            "id": f"{pair}-{role}-{answer}",
+            "group": f"{pair}-{answer}",
+            "pair": f"{pair}-{answer}",
+            "role": role,
+        }
+        | {
+            "text": f"the {noun} was {word} . was the {noun} {mood} ? answer :",
+            "answer": answer,
+            "foil": foil,
+        }
         for pair, (noun, mood, other) in enumerate(PAIRS)
         for answer, foil in (("yes", "no"), ("no", "yes"))
         for role, word in (("target", mood), ("contrast", other))
