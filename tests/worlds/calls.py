@@ -17,6 +17,8 @@ PLANTED: list[World] = [*arrays.PLANTED, *lens.PLANTED, *models.PLANTED]
 N = 39
 """Relabellings: p is exact at the level, for (39 + 1) / 20 is whole."""
 FEW = {"n_permutations": N, "n_bootstrap": 200}
+MANY = {"n_permutations": 399, "n_bootstrap": 100}
+"""As many as a correction for some ten differences needs."""
 PROBE = {"n_folds": 2, "baselines": False}
 LENS = {"target": "answer", "foil": "foil"}
 Run = Callable[..., Any]
@@ -57,12 +59,12 @@ def with_model(name: str, **options: Any) -> Run:
 
 def two_by_two(draw: Draw, **more: Any) -> Any:
     stores = draw.more["four"]
-    return lp.two_by_two(stores, by="sensitive", **LENS, **{"n_bootstrap": 200, "n_permutations": N, **more})
+    return lp.two_by_two(stores, by="sensitive", **LENS, **{**MANY, "n_splits": 2, **more})
 
 
 def compare(draw: Draw, **more: Any) -> Any:
     if draw.store.lens_layers:
-        return lp.compare(draw.stores, by="sensitive", **LENS, **{"n_splits": 4, **FEW, **more})
+        return lp.compare(draw.stores, by="sensitive", **LENS, **{"n_splits": 2, **MANY, **more})
     return lp.compare(draw.stores, label="label", **{**FEW, **draw.options, **more})
 
 
@@ -139,7 +141,7 @@ CALLS: dict[str, Call] = {
     ),
     "selectivity": Call(selectivity, ("words",)),
     "compare": Call(compare, ("rows", "lens")),
-    "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=4, **FEW), ("lens",)),
+    "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=2, **FEW), ("lens",)),
     "two_by_two": Call(two_by_two, ("2x2",)),
     "behaviour": Call(on_store("behaviour", by=["category"], n_bootstrap=100), ("answers",)),
     "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",)),
