@@ -34,6 +34,8 @@ class Call:
     """Shapes of worlds."""
     but: tuple[str, ...] = ()
     """Worlds of that shape in which what it claims is true, or that it cannot read."""
+    few: int = 20
+    """Draws of `make test`: fewer where each takes long or no test is made."""
     no_null: str = ""
     """Why no world of these is null to it."""
 
@@ -84,7 +86,7 @@ def reward_decomposition(draw: Draw, **more: Any) -> Any:
 
 
 def refusal(draw: Draw, **more: Any) -> Any:
-    given = {"refusal_tokens": ["no"], "max_kl": 50.0, "positions": (-1, -2, -3), **more}
+    given = {"refusal_tokens": ["no", "unknown", "not"], "max_kl": 100.0, "layer_bound": 1.0, "positions": (-1, -2, -3, -4), **more}
     return refusal_direction(draw.model, draw.more["harmful"], draw.more["harmless"], **given)
 
 
@@ -106,9 +108,9 @@ ROWS = ("rows",)
 STOPS = "what brings a run back is true of any two models that differ, so that no world of two is null"
 CALLS: dict[str, Call] = {
     "linear_probe": Call(on_store("linear_probe", label="label", **FEW, n_folds=2), ROWS),
-    "nested_cv": Call(on_store("nested_cv", label="label", n_folds=4, repeats=1), ROWS),
+    "nested_cv": Call(on_store("nested_cv", label="label", n_folds=4, repeats=1), ROWS, few=8),
     "learning_curve": Call(
-        on_store("learning_curve", label="label", shares=(0.5, 1.0), n_draws=1, n_bootstrap=20), ROWS
+        on_store("learning_curve", label="label", shares=(0.5, 1.0), n_draws=1, n_bootstrap=20), ROWS, few=8
     ),
     "leave_one_domain_out": Call(
         on_store("leave_one_domain_out", label="label", domain="domain", **FEW, **PROBE), ROWS
@@ -139,10 +141,11 @@ CALLS: dict[str, Call] = {
     "token_probe": Call(
         on_store("token_probe", label="label", method="mean", strengths=[0.3], **FEW, **PROBE), ("tokens",)
     ),
-    "selectivity": Call(selectivity, ("words",)),
-    "compare": Call(compare, ("rows", "lens")),
+    "selectivity": Call(selectivity, ("words",), few=12),
+    # labels with gaps are refused by compare, which asks for a selection of the prompts
+    "compare": Call(compare, ("rows", "lens"), but=("labels missing",)),
     "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=2, **FEW), ("lens",)),
-    "two_by_two": Call(two_by_two, ("2x2",)),
+    "two_by_two": Call(two_by_two, ("2x2",), few=8),
     "behaviour": Call(on_store("behaviour", by=["category"], n_bootstrap=100), ("answers",)),
     "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",)),
     "ablation": Call(with_model("ablation", **FEW), ("model",)),
