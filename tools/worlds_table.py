@@ -16,16 +16,22 @@ BEGIN, END = "<!-- worlds: begin -->", "<!-- worlds: end -->"
 def false_alarms(draws: int, kinds: list[str]) -> Iterator[str]:
     """Markdown rows: analysis, world, draws, found, bound, claims."""
     from worlds.calls import CALLS, NULLS
-    from worlds.measure import count
+    from worlds.measure import count, most
 
-    yield f"Any claim found in a null world, of {draws} draws each (level 5 %).\n"
-    yield "| analysis | world | found | bound | claims |\n|---|---|---|---|---|"
+    yield f"Draws of a null world in which anything was claimed, of {draws} each, and the bound at 0.1 %.\n"
+    yield "| analysis | world | draws | found | bound | claims |\n|---|---|---|---|---|---|"
     for kind in kinds or sorted(CALLS):
-        for world in CALLS[kind].worlds(NULLS):
+        worlds = CALLS[kind].worlds(NULLS)
+        hits = 0
+        for world in worlds:
             one = count(kind, world, draws)
             print(one, file=sys.stderr, flush=True)
+            hits += one.hits
             claims = ", ".join(one.claims)
-            yield f"| `{kind}` | {world.name} | {one.hits} | {one.bound} | {claims} |"
+            yield f"| `{kind}` | {world.name} | {draws} | {one.hits} | {one.bound} | {claims} |"
+        if len(worlds) > 1:
+            together = draws * len(worlds)
+            yield f"| `{kind}` | **all** | {together} | **{hits}** | {most(together)} | |"
 
 
 def power(draws: int, kinds: list[str]) -> Iterator[str]:
