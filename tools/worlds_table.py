@@ -1,4 +1,4 @@
-"""Writes the tables of false alarms and of power into docs/statistics.md: `python -m tools.worlds_table --write`.
+"""Tables of false alarms and power for docs/statistics.md: `python -m tools.worlds_table --write`.
 
 Every analysis is run on every null world that it reads, and on planted worlds of growing strength.
 """

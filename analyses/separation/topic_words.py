@@ -73,7 +73,7 @@ def match_by_words(
 def _partners(
     similarity: NDArray[np.float64], of_first: NDArray[np.int64], of_second: NDArray[np.int64]
 ) -> list[tuple[int, int]]:
-    """Disjoint pairs of groups, alike in words: the best total where each group has one class, else greedily."""
+    """Disjoint pairs of groups, alike in words: the best total where groups have one class, else greedily."""
     from scipy.optimize import linear_sum_assignment
 
     n = 1 + int(max(of_first.max(), of_second.max()))

@@ -1,4 +1,4 @@
-"""How every registered analysis is called on a world that it can read, with draws as few as a test affords."""
+"""How every registered analysis is called on a world that it can read, with as few draws as will do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +86,8 @@ def reward_decomposition(draw: Draw, **more: Any) -> Any:
 
 
 def refusal(draw: Draw, **more: Any) -> Any:
-    given = {"refusal_tokens": ["no", "unknown", "not"], "max_kl": 100.0, "layer_bound": 1.0, "positions": (-1, -2, -3, -4), **more}
+    given: dict[str, Any] = {"refusal_tokens": ["no", "unknown", "not"], "max_kl": 100.0}
+    given |= {"layer_bound": 1.0, "positions": (-1, -2, -3, -4), **more}
     return refusal_direction(draw.model, draw.more["harmful"], draw.more["harmless"], **given)
 
 

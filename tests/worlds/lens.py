@@ -1,4 +1,4 @@
-"""Worlds of lens trajectories: the answer's lead by layer, lost early, late, on half of the prompts, or never."""
+"""Worlds of lens trajectories: a lead that is lost early, late, on half of the prompts, or never."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from worlds import arrays, lens, models
+from worlds import lens, models
 from worlds.arrays import FIRST, SHARED, WIDTH
 from worlds.calls import CALLS, PLANTED
 
@@ -92,7 +92,7 @@ def beside_length() -> None:
 
 
 def separated() -> None:
-    """Two clusters four standard deviations apart in one of six dimensions: known within- and between-sums."""
+    """Two clusters four standard deviations apart in one of six dimensions."""
     result, findings = run("separation", "a cluster")
     assert {f.verdict for f in findings} == {"found"} and all(f.layers == (0, 1, 2) for f in findings)
     raw = result.table[result.table["space"] == "raw"].set_index(["metric", "layer"])["estimate"]
@@ -131,11 +131,12 @@ def a_reward() -> None:
 
 def overrides() -> None:
     for name in ("a late override", "an override on half of the prompts"):
-        result, findings = run("suppression", name)
+        _, findings = run("suppression", name)
         sensitive = one(findings, claim="suppressed", subset="sensitive=sensitive")
         benign = one(findings, claim="suppressed", subset="sensitive=benign")
         assert benign.verdict == "not_found", name
-        assert one(findings, claim="suppression differs").verdict == "found", name
+        differs = one(findings, claim="suppression differs")
+        assert (differs.verdict, differs.minus) == ("found", "sensitive=benign") and differs.estimate > 0
         if name == "a late override":
             assert sensitive.verdict == "found"
             onset = {number.name: number.value for number in sensitive.numbers}["lead lost late, at layer"]
@@ -155,14 +156,15 @@ def models_differ() -> None:
     _, findings = run("compare", "a late override")
     assert one(findings, claim="suppression differs", subset="sensitive=sensitive").verdict == "found"
     assert one(findings, claim="suppression differs", subset="sensitive=benign").verdict == "not_found"
-    assert one(findings, claim="change depends on the prompts").verdict == "found"
+    depends = one(findings, claim="change depends on the prompts")
+    assert (depends.verdict, depends.minus) == ("found", "sensitive=benign") and depends.estimate > 0
 
 
 def by_template(world: str, tuning: bool) -> Callable[[], None]:
     """Whether only the effects that were planted are found."""
 
     def check() -> None:
-        result, findings = run("two_by_two", world)
+        _, findings = run("two_by_two", world)
         for f in findings:
             if f.claim.name == "suppression differs" and f.subset == "sensitive=sensitive":
                 is_tuning = f.model.split("/")[1] == f.reference.split("/")[1]
@@ -210,7 +212,7 @@ def by_parts(kind: str) -> Callable[[], None]:
         call = CALLS[kind].run
         given = {"source": draw.more["source"]} if kind == "patching" else {}
         result = call(draw, **more, **given)
-        frame = result.frames["map"] if "map" in result.frames else result.table
+        frame = result.frames.get("map", result.table)
         parts = frame[frame["component"].astype(str).str.startswith(("head", "mlp"))]
         assert parts.loc[parts["estimate"].abs().idxmax(), "component"] == HEAD
         assert [f.verdict for f in result.findings if f.lead] == ["found"]

@@ -1,4 +1,4 @@
-"""Power beside error: the effect that is found in 80 % of draws, by an analysis and by the textbook's test."""
+"""Power beside error: the effect found in 80 % of draws, by an analysis and by the textbook's test."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def pairs_apart(draw: Draw) -> bool:
 
 
 def lead_lost(draw: Draw) -> bool:
-    """Paired t-test of the lead at layer 4 and at the output, on sensitive prompts; layers are given to it."""
+    """Paired t-test of the lead at layer 4 and at the output, on sensitive prompts; it is told where."""
     logits = draw.store.lens.candidate_logits
     lead = (logits[..., 0, 0] - logits[..., 1, 0]).astype(float)
     lead = lead[:, np.asarray(draw.store.labels("sensitive")).astype(str) == "sensitive"]

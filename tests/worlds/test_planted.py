@@ -1,6 +1,5 @@
 """What was planted is found, at the layer where it was, by every analysis able to see it."""
 
-import numpy as np
 import pytest
 from worlds.planted import PLANTED_CHECKS
 
