@@ -108,8 +108,8 @@ def topic_control(
     if n_partners < 10:
         what = "pairs" if n_partners == len(pairs) else "pairs of groups"
         raise LayerprobeError(
-            f"only {n_partners} {what} reach min_similarity={min_similarity}; the classes share too few words "
-            "to be matched: lower it, or add prompts of one class about the other's topics"
+            f"only {n_partners} {what} reach min_similarity={min_similarity}; the classes share too few "
+            "words to be matched: lower it, or add prompts of one class about the other's topics"
         )
     matched, draws = _draws(codes, pairs, partners, n_draws, seed)
     rows: list[dict[str, Any]] = []
