@@ -57,8 +57,8 @@ def topic_control(
         sites: default: all.
         layers: default: all.
         space: `zscored`, `raw` or `whitened`, fixed by all rows.
-        groups: rows that belong together; a prompt is never matched within its group, and all prompts of a
-            group are matched with those of one other group, so that whole groups change classes under the null.
+        groups: rows that belong together; a prompt is never matched within its group, and those of a group
+            are matched with those of one other group, so that whole groups change classes under the null.
         min_similarity: tf-idf cosine that a pair must have.
         n_draws: unmatched subsets, label swaps within pairs (the null), and bootstrap draws of pairs.
         level: of intervals.

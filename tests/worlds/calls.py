@@ -109,12 +109,12 @@ ROWS = ("rows",)
 STOPS = "what brings a run back is true of any two models that differ, so that no world of two is null"
 CALLS: dict[str, Call] = {
     "linear_probe": Call(on_store("linear_probe", label="label", **FEW, n_folds=2), ROWS),
-    "nested_cv": Call(on_store("nested_cv", label="label", n_folds=4, repeats=1), ROWS, few=8),
+    "nested_cv": Call(on_store("nested_cv", label="label", n_folds=4, repeats=1), ROWS, few=4),
     "learning_curve": Call(
-        on_store("learning_curve", label="label", shares=(0.5, 1.0), n_draws=1, n_bootstrap=20), ROWS, few=8
+        on_store("learning_curve", label="label", shares=(0.5, 1.0), n_draws=1, n_bootstrap=20), ROWS, few=4
     ),
     "leave_one_domain_out": Call(
-        on_store("leave_one_domain_out", label="label", domain="domain", **FEW, **PROBE), ROWS
+        on_store("leave_one_domain_out", label="label", domain="domain", **FEW, **PROBE), ROWS, few=10
     ),
     "generalisation_matrix": Call(
         on_stores(
@@ -123,7 +123,7 @@ CALLS: dict[str, Call] = {
         ROWS,
     ),
     "preference_dimensions": Call(
-        on_store("preference_dimensions", dimensions=["label", "kind"], **FEW, **PROBE), ROWS
+        on_store("preference_dimensions", dimensions=["label", "kind"], **FEW, **PROBE), ROWS, few=10
     ),
     "score_heads": Call(on_store("score_heads", scores=["grade"], **FEW, **PROBE), ROWS),
     "reward_decomposition": Call(
@@ -137,23 +137,23 @@ CALLS: dict[str, Call] = {
     ),
     "drift": Call(on_store("drift", label="kind", start="a", end="b", third="c", n_bootstrap=100), ROWS),
     "contrast_probe": Call(
-        on_store("contrast_probe", label="true", side="side", **FEW, restarts=2), ("pairs",)
+        on_store("contrast_probe", label="true", side="side", **FEW, restarts=2), ("pairs",), few=8
     ),
     "token_probe": Call(
         on_store("token_probe", label="label", method="mean", strengths=[0.3], **FEW, **PROBE), ("tokens",)
     ),
-    "selectivity": Call(selectivity, ("words",), few=12),
+    "selectivity": Call(selectivity, ("words",), few=8),
     # labels with gaps are refused by compare, which asks for a selection of the prompts
-    "compare": Call(compare, ("rows", "lens"), but=("labels missing",)),
+    "compare": Call(compare, ("rows", "lens"), but=("labels missing",), few=10),
     "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=2, **FEW), ("lens",)),
-    "two_by_two": Call(two_by_two, ("2x2",), few=8),
+    "two_by_two": Call(two_by_two, ("2x2",), few=6),
     "behaviour": Call(on_store("behaviour", by=["category"], n_bootstrap=100), ("answers",)),
-    "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",)),
-    "ablation": Call(with_model("ablation", **FEW), ("model",)),
-    "patching": Call(with_model("patching", positions=False, **FEW), ("model",)),
+    "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",), few=10),
+    "ablation": Call(with_model("ablation", **FEW), ("model",), few=10),
+    "patching": Call(with_model("patching", positions=False, **FEW), ("model",), few=10),
     "causal": Call(causal, ("model",), no_null=STOPS),
     "mean_difference_readout": Call(readout, ("model",)),
-    "refusal_direction": Call(refusal, ("model",)),
+    "refusal_direction": Call(refusal, ("model",), few=6),
 }
 """Kind → call: a new analysis is not complete without its line."""
 
