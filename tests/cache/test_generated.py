@@ -276,7 +276,11 @@ KINDS = (
 
 @pytest.mark.parametrize(
     ("engine", "kind"),
-    [*(("huggingface", kind) for kind in KINDS), *(("transformer_lens", kind) for kind in KINDS[2:4])],
+    [
+        *(("huggingface", kind) for kind in KINDS),
+        *(("transformer_lens", kind) for kind in KINDS[2:4]),
+        ("nnsight", KINDS[2]),
+    ],
 )
 def test_an_edit_in_force_is_the_same_while_writing_and_while_reading(model, monkeypatch, engine, kind):
     """The last block's output at every step of generation itself, kept by a hook of PyTorch's own."""
@@ -335,6 +339,20 @@ def test_what_cannot_be_generated_is_refused_before_anything_runs(model, monkeyp
     monkeypatch.setattr(Model, "generate_ids", None)
     with pytest.raises(LayerprobeError, match=said):
         generated(model, **options)
+
+
+def test_a_prompt_too_long_to_be_continued_is_cut_where_told(model):
+    store = generated(model, TEXTS[2:3], generate={"max_new_tokens": 60}, on_long="truncate", sites="embed")
+    ids = model.encode(TEXTS[2]).input_ids
+    assert store.token_ids()[0][:4].tolist() == ids[:4] and len(store.token_ids()[0]) <= 64
+    assert store.positions[0] == 4
+
+
+def test_chats_are_continued_where_the_assistants_turn_begins(model):
+    chats = [[{"role": "user", "content": text}] for text in TEXTS[:2]]
+    store = generated(model, chats, tokens="generated:last")
+    assert store.labels("generated_text").tolist() == model.generate(chats, max_new_tokens=7)
+    assert all(" assistant : " in text for text in store.texts)
 
 
 def test_a_column_of_that_name_is_refused(model):
