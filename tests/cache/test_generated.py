@@ -242,10 +242,21 @@ def test_what_is_generated_is_part_of_what_a_file_is(model, tmp_path):
     assert "generate" in differing(store, table(), other, source=source)[0]
 
 
-def test_a_penalty_does_not_read_the_padding(model, plain):
+def test_a_penalty_does_not_read_the_padding(model, plain, monkeypatch):
+    """To transformers, padding is a token that the text has said: there must be none."""
+    padded, original = [], Model.generate_ids
+
+    def seen(self, ids, mask, **options):
+        padded.append(not bool(mask.all()))
+        return original(self, ids, mask, **options)
+
+    monkeypatch.setattr(Model, "generate_ids", seen)
     penalty = {"repetition_penalty": 1.7, "no_repeat_ngram_size": 2}
     store = generated(model, generate={"max_new_tokens": 7, **penalty})
     assert written(store) == [oracle(plain, model, text, options=penalty)[0] for text in TEXTS]
+    assert not any(padded) and len(padded) == 4  # two of the five are the same text
+    generated(model)
+    assert padded[4:] == [True]
 
 
 def steered(model, kind):
