@@ -82,7 +82,7 @@ def encode(
 
 def is_token_ids(prompt: Any) -> TypeGuard[Sequence[int]]:
     """Whether a prompt is a sequence of token ids: whole numbers, at least one."""
-    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not len(prompt):
+    if isinstance(prompt, (str, bytes, bytearray)) or not isinstance(prompt, Sequence) or not len(prompt):
         return False
     return isinstance(prompt[0], Integral) and not isinstance(prompt[0], bool)
 

@@ -32,7 +32,7 @@ def planted_store(
         {"resid_post": x.astype(np.float32)},
         labels={"truth": np.where(y, "yes", "no"), **given.pop("labels", {})},
         groups=groups,
-        texts=texts or [f"prompt {row}" for row in range(n)],
+        texts=texts or [f"prompt {g}" for g in rng.permutation(n)],
         lengths=rng.integers(5, 20, n),
         **given,
     )

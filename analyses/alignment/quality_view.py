@@ -39,7 +39,8 @@ def found(result: "AnalysisResult") -> list[Finding]:
         if whole and tested:
             chance = row["p_familywise"] > ALPHA
             caveats = tuple(_weights(result.frames.get("weights"), row["model"], chance))
-        numbers = (Number(name="sd over pooling seeds", value=row["seed_sd"]),) if tested else ()
+        spread = row.get("seed_sd", np.nan)  # a single pooling has none
+        numbers = () if pd.isna(spread) else (Number(name="sd over pooling seeds", value=spread),)
         subset = None if whole else row["subset"]
         out.append(Finding.of(row, APART, numbers=numbers, caveats=caveats, subset=subset, lead=whole))
     return out

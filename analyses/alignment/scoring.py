@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...hooks.errors import LayerprobeError
 from ..separation.draws import Draws, drawn_indices
 from ..separation.indices import cluster_indices
+from ..statistics.bounded import bounded, null_fields
 from ..statistics.resampling import (
     cluster_bootstrap_weights,
     group_codes,
@@ -18,7 +19,6 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
-from ..statistics.rows import bounded, null_fields
 from .forms import quality
 from .pooling import LayerPooling
 

@@ -69,6 +69,23 @@ def bbq_pairs(
 
     Raises:
         LayerprobeError: a file that is not BBQ-style, an unknown `prime`, or priming without a place.
+
+    >>> import json, tempfile
+    >>> def row(number, right, wrong):
+    ...     return {
+    ...         "example_id": number, "question_index": "1", "question_polarity": "neg",
+    ...         "context_condition": "disambig", "category": "Religion", "label": 0,
+    ...         "answer_info": {"ans0": [right] * 2, "ans1": [wrong] * 2, "ans2": ["Unknown", "unknown"]},
+    ...         "additional_metadata": {"stereotyped_groups": ["Muslim"]}, "question": "Who left?",
+    ...         "context": f"A {right} man met a {wrong} man. The {right} man left.",
+    ...         "ans0": f"The {right} man", "ans1": f"The {wrong} man", "ans2": "Unknown",
+    ...     }
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+    ...     for mirrored in (row(0, "Muslim", "Hindu"), row(1, "Hindu", "Muslim")):
+    ...         print(json.dumps(mirrored), file=file, flush=True)
+    ...     pairs = bbq_pairs(file.name, reversed_items=False)
+    >>> sorted(pairs.table["role"])
+    ['contrast', 'target']
     """
     if prime not in ("both", "target", "contrast", "none"):
         raise LayerprobeError(f"prime={prime!r}, expected 'both', 'target', 'contrast' or 'none'")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding, Number, Test
-from ..result.rows import records
+from ..result.records import records
 from ..result.words import missing, subset_words
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from ..lens.suppression import subsets_of
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
-from ..statistics.rows import bounded
 from .answer_task import AnswerTask, answer_task
 from .component_views import attribution_drawn, attribution_found
 from .components import Component, all_components

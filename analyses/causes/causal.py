@@ -16,8 +16,8 @@ from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.resampling import STORED, bootstrap_interval, cluster_bootstrap_weights
-from ..statistics.rows import bounded
 from .causal_rows import ablation_rows, control_row, random_row, verdict_frame
 from .causal_view import draw, found
 from .choice import Patcher, choose, random_sets

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..statistics.bounded import bounded
 from ..statistics.resampling import bootstrap_interval, cluster_bootstrap_weights
-from ..statistics.rows import bounded
 from .answer_task import AnswerTask
 from .attribution import contributions
 from .choice import Patcher

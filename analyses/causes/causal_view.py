@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import Claim, Finding, Number
-from ..result.rows import records
+from ..result.records import records
 from ..result.words import listed, number
 from .component_views import component_map
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, Number, decide_interval
-from ..result.rows import extreme, records
+from ..result.records import extreme, records
 from ..result.words import missing, number, on_prompts, p_value
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.resampling import (
     STORED,
     bootstrap_interval,
@@ -23,7 +24,6 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
-from ..statistics.rows import bounded
 from .answer_task import AnswerTask, answer_task
 from .component_views import patching_drawn, patching_found
 from .components import Component, all_components

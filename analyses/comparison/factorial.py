@@ -20,8 +20,8 @@ from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column, Label
 from ..result.registry import analysis
+from ..statistics.bounded import from_draws
 from ..statistics.resampling import STORED, resolve_groups
-from ..statistics.rows import from_draws
 from .alikeness import group_jackknife
 from .factorial_view import draw, found
 from .geometry import JACKKNIFE, crossfit_norm, halves, triple

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..lens.contrasts import difference, in_one_order, is_contrast
 from ..result.findings import Claim, Finding
-from ..result.rows import extreme, records
+from ..result.records import extreme, records
 from ..result.words import on_prompts
 from .models_view import DEPENDS, against
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reading.pairing import Paired
+from ..statistics.bounded import bounded, null_fields
 from ..statistics.resampling import (
     bootstrap_interval,
     check_finite,
@@ -15,7 +16,6 @@ from ..statistics.resampling import (
     max_t,
     permutation_p,
 )
-from ..statistics.rows import bounded, null_fields
 from .alikeness import (
     LEAST_GROUPS,
     _hollow,

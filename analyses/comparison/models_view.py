@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..lens.contrasts import difference, in_one_order, is_contrast
 from ..result.findings import ALPHA, Claim, Finding, Number, Test, Verdict, found_layers, p_of
-from ..result.rows import column, extreme, records
+from ..result.records import column, extreme, records
 from ..result.words import layer_ranges, missing, on_prompts, place, subset_words
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding
-from ..result.rows import column, extreme
+from ..result.records import column, extreme
 from ..result.words import listed, missing
 
 if TYPE_CHECKING:

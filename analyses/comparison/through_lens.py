@@ -20,7 +20,7 @@ from ..lens.suppression_index import (
 from ..lens.suppression_rows import add_index_p, contrast_rows, gap_p, paired_rows, subset_rows, verdict
 from ..lens.trajectories import Trajectory
 from ..reading.pairing import Paired, matched_layers
-from ..statistics.rows import from_draws
+from ..statistics.bounded import from_draws
 from .geometry import where_of
 
 Floats = NDArray[np.float64]

@@ -63,6 +63,15 @@ def selected_gap(
 
     Raises:
         LayerprobeError: an unknown protocol, or groups of single rows.
+
+    >>> rng = np.random.default_rng(0)  # no difference between the models: paraphrases of 60 items
+    >>> item = np.repeat(rng.normal(size=60), 4)
+    >>> model, reference = (item + rng.normal(size=240) for _ in range(2))
+    >>> groups = np.arange(240) // 4
+    >>> naive = selected_gap(model, reference, groups, protocol="naive", n_bootstrap=50)
+    >>> fair = selected_gap(model, reference, groups, n_bootstrap=50)
+    >>> naive.estimate > 0.5 > abs(fair.estimate)
+    True
     """
     mine, theirs = np.asarray(model, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     codes = group_codes(groups)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.findings import ALPHA
+from ..statistics.bounded import from_draws, null_fields
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
-from ..statistics.rows import from_draws, null_fields
 from ..statistics.shares import difference_of_shares
 from .contrasts import REST
 from .represented import represented

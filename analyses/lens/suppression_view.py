@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, Number, Verdict, p_of
-from ..result.rows import records
+from ..result.records import records
 from ..result.words import missing, on_prompts, subset_words
 from .contrasts import UNSAID, difference, in_one_order, is_contrast
 from .trajectories import middle_layers

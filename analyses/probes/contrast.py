@@ -17,12 +17,12 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Label, Option
 from ..result.registry import analysis
 from ..statistics.resampling import STORED, group_codes
-from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
 from .picture import draw
 from .problem import Fits, Floats, Problem
+from .readable import found
 
 
 @analysis(
@@ -64,6 +64,24 @@ def contrast_probe(
 
     Returns:
         As `linear_probe`. A direction's bias lies half-way between the two sides'.
+
+    Raises:
+        LayerprobeError: pairs of other than two rows, both with one side or one label; and as `linear_probe`.
+
+    Source: CCS: Burns et al. (2212.03827); CRC: its spectral relative, in the same paper.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> pair, side = np.arange(120) // 2, np.arange(120) % 2  # each statement as true and as false
+    >>> true = side == rng.integers(2, size=60)[pair]
+    >>> x = rng.normal(size=(1, 120, 8)); x[0, :, 0] += np.where(true, 3, -3); x[0, :, 1] += 5 * side
+    >>> labels = {"true": true.astype(int), "side": side, "pair": pair}
+    >>> store = from_arrays({"resid_post": x}, labels=labels, groups=pair)
+    >>> few = {"n_permutations": 20, "n_bootstrap": 20}
+    >>> result = contrast_probe(store, label="true", side="side", pair="pair", method="crc", **few)
+    >>> float(result.table.query("metric == 'auroc'")["estimate"].iloc[0]) > 0.9
+    True
     """
     if method not in ("ccs", "crc"):
         raise LayerprobeError(f"method={method!r} is unknown; choose from ccs, crc")
@@ -208,7 +226,7 @@ def _ccs(low: torch.Tensor, high: torch.Tensor, restarts: int, seed: int) -> Dir
         total.backward()
         return total
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)
     closure()
     with torch.no_grad():
         best = int(losses().argmin())

@@ -84,7 +84,12 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         return self
 
     def _choose(
-        self, x: NDArray, codes: NDArray, weight: NDArray, strengths: NDArray, groups: ArrayLike | None
+        self,
+        x: NDArray[Any],
+        codes: NDArray[Any],
+        weight: NDArray[Any],
+        strengths: NDArray[Any],
+        groups: ArrayLike | None,
     ) -> int:
         fold = grouped_folds(
             np.arange(len(x)) if groups is None else groups,
@@ -107,20 +112,20 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 losses[:, mine] = np.logaddexp.reduce(margins, axis=2) - true
         return int(np.argmin(losses @ weight))
 
-    def decision_function(self, X: ArrayLike) -> NDArray:
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """[rows] margins of the second of two classes, or [rows, classes]."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         scores = x @ self.coef_.T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def predict(self, X: ArrayLike) -> NDArray:
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """[rows] the class of the largest margin."""
         scores = self.decision_function(X)
         codes = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[codes]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray:
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """[rows, classes] softmax of the margins; calibrated for `logistic` only."""
         scores = self.decision_function(X)
         scores = np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores

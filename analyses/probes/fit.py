@@ -239,7 +239,7 @@ def one_standard_error(by_fold: Floats) -> int:
     return int(np.flatnonzero(mean <= mean[best] + error)[0])
 
 
-def row_losses(y: NDArray, margin: Floats, task: Task, method: Method) -> Floats:
+def row_losses(y: NDArray[Any], margin: Floats, task: Task, method: Method) -> Floats:
     """[rows] what strengths are chosen by: log-loss, or squared distance to ±1 or to the value."""
     if task.kind == "regression":
         return (y - margin) ** 2

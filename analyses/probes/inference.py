@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reading.task import Task
+from ..statistics.bounded import bounded, null_fields
 from ..statistics.intervals import benjamini_hochberg, max_t, permutation_p
 from ..statistics.metrics import LOWER_IS_BETTER, Predicted, check_metric, score, stratified_auroc
 from ..statistics.relabelling import free_groups
 from ..statistics.resampling import cluster_bootstrap_weights, group_permutations
-from ..statistics.rows import bounded, null_fields
 from ..statistics.score_intervals import deciding_groups, interval
 from .baselines import Baselines
 from .fit import LayerFit

@@ -14,11 +14,11 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Device, Draws, HeldOut, Labels, Layers, Option, Permute, Sites, Value
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
-from .checks import Metrics
-from .findings import found
 from .loop import probe_task
 from .methods import Method, MethodName, find_method
+from .option_checks import Metrics
 from .picture import draw
+from .readable import found
 
 __all__ = ["linear_probe", "probe_task"]
 
@@ -95,6 +95,8 @@ def linear_probe(
 
     Raises:
         LayerprobeError: what was asked cannot be done, with the next step.
+
+    Source: Alain & Bengio (1610.01644); mass-mean and its covariance: Marks & Tegmark (2310.06824).
 
     >>> import numpy as np
     >>> from layerprobe import from_arrays

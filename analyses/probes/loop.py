@@ -16,12 +16,12 @@ from ..reading.threads import one_blas_thread, over_layers, threads_within_memor
 from ..result.analysis import AnalysisResult, tidy
 from ..result.directions import Directions
 from .baselines import Baselines, fit_baselines
-from .checks import Metrics, check_options, metrics_for, strength_grid
-from .collect import directions_of, join_scores, scores_frame, stack_directions, texts_frame
 from .duplicates import near_duplicate_notes
 from .fit import LayerFit, fit_layer, fit_layers
 from .inference import Inference, add_p_values, best_layers, infer, make_inference
 from .methods import Method, fitted_method
+from .option_checks import Metrics, check_options, metrics_for, strength_grid
+from .outputs import directions_of, join_scores, scores_frame, stack_directions, texts_frame
 from .problem import Floats
 
 Build = Callable[[Task], tuple[Method, Callable[[Floats], Floats] | None]]

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..result.rows import clear, column, first_metric
+from ..result.records import clear, column, first_metric
 from ..result.words import subset_words, title_of
-from .findings import BASELINES, CHANCE
+from .readable import BASELINES, CHANCE
 
 if TYPE_CHECKING:
     from altair import Chart

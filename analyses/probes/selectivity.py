@@ -18,9 +18,9 @@ from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Count, HeldOut, Label
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.metrics import balanced_accuracy
 from ..statistics.resampling import STORED, cluster_bootstrap_weights
-from ..statistics.rows import bounded
 from .linear import linear_probe
 from .selectivity_view import draw, found
 
@@ -88,6 +88,20 @@ def selectivity(
     Returns:
         Rows of metric `selectivity` with `estimate` = accuracy − mean control accuracy, and both beside it
         with the controls' standard deviation `control_sd`; `.frames["best_layer"]` as `linear_probe`.
+
+    Raises:
+        LayerprobeError: fewer than a handful of word types, no tokens to tell them by; and as `linear_probe`.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> words = np.arange(200) % 10
+    >>> x = np.eye(10)[words][None] + 0.1 * rng.normal(size=(1, 200, 10))  # which word, and no more
+    >>> store = from_arrays({"resid_post": x}, labels={"noun": (words < 5).astype(int), "word": words})
+    >>> few = {"n_controls": 3, "n_bootstrap": 20}
+    >>> result = selectivity(store, label="noun", groups=None, types=words, **few)
+    >>> abs(float(result.table.query("metric == 'selectivity'")["estimate"].iloc[0])) < 0.2
+    True
     """
     if "metrics" in options:
         raise LayerprobeError("selectivity is a difference of balanced accuracies: leave metrics= out")

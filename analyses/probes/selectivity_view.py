@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..result.findings import Claim, Finding, Number, decide_interval
-from ..result.rows import column, rows_like
-from .findings import leading
+from ..result.records import column, rows_like
+from .readable import leading
 
 if TYPE_CHECKING:
     from altair import Chart

@@ -11,13 +11,13 @@ from ..result.analysis import AnalysisResult
 from ..result.options import Label
 from ..result.registry import analysis
 from ..statistics.resampling import STORED
-from .checks import strength_grid
-from .findings import found
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
+from .option_checks import strength_grid
 from .picture import draw
 from .problem import Floats, Problem
+from .readable import found
 from .token_pooling import POOLS, TokenFits, fit_pooled
 
 
@@ -59,6 +59,22 @@ def token_probe(
         As `linear_probe`, one score per prompt. `directions` hold the token score vectors in raw space:
         [width], or [heads, width] (attention: value, then query). Prompt score = pool of (tokens @ weight) +
         bias.
+
+    Raises:
+        LayerprobeError: a store of one row per prompt, an unknown method; and as `linear_probe`.
+
+    Source: attention, MultiMax and rolling pooling after Kramár et al. (2601.11516).
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(40) % 2  # 40 prompts of 5 tokens; one token of each says it
+    >>> x = rng.normal(size=(1, 200, 6)); x[0, 2::5, 0] += np.where(y, 6, -6)
+    >>> store = from_arrays({"resid_post": x}, labels={"y": y}, examples=np.arange(200) // 5)
+    >>> few = {"n_permutations": 0, "n_bootstrap": 20, "steps": 60, "n_folds": 2}
+    >>> result = token_probe(store, label="y", groups=None, method="attention", **few)
+    >>> result.table["metric"].iloc[0]
+    'auroc'
     """
     if method not in POOLS:
         raise LayerprobeError(f"method={method!r} is unknown; choose from {', '.join(POOLS)}")

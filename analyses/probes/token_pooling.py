@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,7 +151,16 @@ def fit_pooled(
     )
 
 
-def _descend(z, mask, y, u, pool, strength, steps, seed):  # type: ignore[no-untyped-def]
+def _descend(
+    z: torch.Tensor,
+    mask: torch.Tensor,
+    y: torch.Tensor,
+    u: torch.Tensor,
+    pool: Pool,
+    strength: float,
+    steps: int,
+    seed: int,
+) -> Any:
     generator = torch.Generator().manual_seed(seed)
     w = 0.01 * torch.randn(pool.heads, z.shape[2], generator=generator, dtype=z.dtype)
     w = w.to(z.device).requires_grad_()

@@ -12,19 +12,35 @@ from ..statistics.row_order import by_first_row, canonical_order
 from ..statistics.same_prompts import join_same, same_prompts
 from .task import Task
 
+MOST = 0.5
+"""Share of the rows that one group may hold."""
+
 
 def common_groups(stores: Mapping[str, Any], groups: Any) -> dict[str, NDArray[np.int64]]:
     """By store, [rows] groups that mean the same in every store, as `resolve_groups` otherwise.
 
-    A name stands for one group wherever it occurs, and so does a prompt.
+    A name stands for one group wherever it occurs, and so does a prompt. Where both together tie most rows
+    into one group, because the same names mean other prompts in each store, prompts tie rows of one store
+    only; what a fit on one has seen of another is then left out there.
     """
-    names = {name: group_values(store, groups).astype(str) for name, store in stores.items()}
-    joined = join_same(group_codes(np.concatenate(list(names.values()))), same_prompts(*stores.values()))
-    ends = np.cumsum([len(values) for values in names.values()])[:-1]
+    names = [group_values(store, groups).astype(str) for store in stores.values()]
+    ends = np.cumsum([len(values) for values in names])[:-1]
     starts = [0, *ends]
+    named = group_codes(np.concatenate(names))
+    own = np.concatenate(
+        [same_prompts(store) + start for start, store in zip(starts, stores.values(), strict=True)]
+    )
+    within, joined = join_same(named, own), join_same(named, same_prompts(*stores.values()))
+    if _largest(joined) > MOST >= _largest(within):
+        joined = within
     order = [start + canonical_order(store) for start, store in zip(starts, stores.values(), strict=True)]
     codes = by_first_row(joined, np.concatenate(order))
     return dict(zip(stores, np.split(codes, ends), strict=True))
+
+
+def _largest(groups: NDArray[np.int64]) -> float:
+    """Share of the rows that the largest group holds."""
+    return float(np.bincount(groups).max() / len(groups))
 
 
 def common_held_out(

@@ -103,16 +103,21 @@ def make_task(
     y, classes = encode(name, values[rows], kind, positive)
     if len(rows) < len(values):
         notes = (*notes, left_out_note(len(values) - len(rows), name))
-    if joined:
-        notes = (*notes, f"{joined} groups hold the same prompts as others and count as one with them.")
+    said = f"{joined} groups hold the same prompts as others and count as one with them."
+    notes = (*notes, said) if joined else notes
     g = group_codes(codes[rows])
     test, fold = np.zeros(len(rows), dtype=bool), np.full(len(rows), -1)
-    if held_out is None:
-        what = f"each of {n_folds} folds needs one (n_folds= may be as low as 4)"
-        _check_classes(name, y, classes, g, n_folds, what)
-    else:
-        test = _held_out(store, rows, g, y, classes, name, held_out, n_folds, seed)
-        fold[~test] = grouped_folds(g[~test], y[~test], n_folds=n_folds, seed=seed + 1)
+    try:
+        if held_out is None:
+            what = f"each of {n_folds} folds needs one (n_folds= may be as low as 4)"
+            _check_classes(name, y, classes, g, n_folds, what)
+        else:
+            test = _held_out(store, rows, g, y, classes, name, held_out, n_folds, seed)
+            fold[~test] = grouped_folds(g[~test], y[~test], n_folds=n_folds, seed=seed + 1)
+    except LayerprobeError as error:
+        if not joined:
+            raise
+        raise LayerprobeError(f"{error} ({said})") from error
     return Task(
         name=name,
         kind=kind,
@@ -128,7 +133,17 @@ def make_task(
     )
 
 
-def _held_out(store, rows, groups, y, classes, name, held_out, n_folds, seed):  # type: ignore[no-untyped-def]
+def _held_out(
+    store: Any,
+    rows: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    y: NDArray[Any],
+    classes: Any,
+    name: str,
+    held_out: Any,
+    n_folds: int,
+    seed: int,
+) -> NDArray[np.bool_]:
     """[rows] True where held out."""
     if isinstance(held_out, str):
         if store.splits is None:
@@ -170,7 +185,9 @@ def _held_out(store, rows, groups, y, classes, name, held_out, n_folds, seed):  
     return test
 
 
-def _random_share(groups, y, share, n_folds, seed):  # type: ignore[no-untyped-def]
+def _random_share(
+    groups: NDArray[np.int64], y: NDArray[Any] | None, share: float, n_folds: int, seed: int
+) -> NDArray[np.bool_]:
     n_groups = int(groups.max()) + 1
     if n_groups < n_folds + 2:
         raise LayerprobeError(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .alt_text import describe, describe_cells
 from .curve_rows import plain, tooltips
-from .curves import Reference, heading, layer_curves
+from .layer_curves import Reference, heading, layer_curves
 from .maps import layer_map, matrix
 from .saving import notebook_bundle, save_figure, to_svg
 from .theme import FACET_COLUMNS, PANEL, SINGLE, colours

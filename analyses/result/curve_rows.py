@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from ...hooks.errors import LayerprobeError
-from .rows import column
+from .records import column
 from .words import bounds, number, p_value
 
 if TYPE_CHECKING:
-    from .curves import Reference
+    from .layer_curves import Reference
 
 
 class Axis:

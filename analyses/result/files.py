@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ...hooks.errors import LayerprobeError
 from .directions import Directions
-from .names import plain_name
+from .path_names import plain_name
 
 KEY = b"layerprobe"
 

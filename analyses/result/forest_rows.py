@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .curve_rows import null_bounds, tooltips
-from .rows import column
+from .records import column
 from .theme import CHANCE, NULL, SURFACE
 from .words import bounds, number
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe_cells
 from .curve_rows import plain, tick_step, tooltips
-from .curves import heading
+from .layer_curves import heading
 from .theme import FACET_COLUMNS, INK, SINGLE, SURFACE
 from .words import bounds, number
 

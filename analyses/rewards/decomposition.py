@@ -14,6 +14,7 @@ from ..probes.problem import Floats
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Classes
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.metrics import r2
 from ..statistics.resampling import (
     STORED,
@@ -22,9 +23,8 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
-from ..statistics.rows import bounded
+from .class_distances import cluster_distances
 from .decomposition_view import draw, found
-from .distances import cluster_distances
 from .preferences import preference_dimensions
 from .scalar_head import reward_head
 
@@ -126,6 +126,18 @@ def reward_decomposition(
     Raises:
         LayerprobeError: a site that the head does not read, states that are not finite, or directions of
             another width.
+
+    >>> from layerprobe import from_arrays
+    >>> from layerprobe.analyses.rewards.preferences import preference_dimensions
+    >>> rng = np.random.default_rng(0)
+    >>> helpful = rng.integers(2, size=200)
+    >>> x = rng.normal(size=(200, 6)); x[:, 0] += 4 * helpful
+    >>> store = from_arrays({"final_norm": x}, labels={"helpful": helpful})
+    >>> few = {"groups": None, "n_bootstrap": 20}
+    >>> probes = preference_dimensions(store, dimensions=["helpful"], n_permutations=0, **few)
+    >>> result = reward_decomposition(store, probes, reward=np.eye(6)[0], site="final_norm", **few)
+    >>> float(result.table.query("metric == 'r2'")["estimate"].iloc[0]) > 0.7
+    True
     """
     if n_bootstrap < 1:
         raise LayerprobeError(f"n_bootstrap={n_bootstrap}, expected 1 or more (500 is usual)")

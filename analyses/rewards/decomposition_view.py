@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import Claim, Finding, Number, Verdict
-from ..result.rows import column
+from ..result.records import column
 from ..result.words import title_of
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from ...hooks.errors import LayerprobeError
-from ..probes.findings import found
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
 from ..probes.picture import draw
 from ..probes.problem import Fits, Floats, Problem
+from ..probes.readable import found
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
 from ..result.options import Classes
@@ -66,6 +66,21 @@ def preference_dimensions(
     Returns:
         As `linear_probe`, corrected over all dimensions; balanced accuracy is the metric that is tested,
         accuracy beside it, each with its majority baseline.
+
+    Raises:
+        LayerprobeError: no dimension, an unknown recipe; and as `linear_probe`.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> helpful, harmless = rng.integers(2, size=(2, 160))
+    >>> x = rng.normal(size=(1, 160, 8)); x[0, :, 0] += 4 * helpful
+    >>> store = from_arrays({"resid_post": x}, labels={"helpful": helpful, "harmless": harmless})
+    >>> few = {"n_permutations": 50, "n_bootstrap": 20}
+    >>> names = ["helpful", "harmless"]
+    >>> result = preference_dimensions(store, dimensions=names, groups=None, **few)
+    >>> {finding.target: finding.verdict for finding in result.findings if finding.lead}
+    {'helpful': 'found', 'harmless': 'not_found'}
     """
     if isinstance(dimensions, str):
         dimensions = [dimensions]

@@ -33,6 +33,15 @@ def reward_head(model: Any) -> tuple[NDArray[np.float32], float]:
     Raises:
         LayerprobeError: no such head, one with several outputs, or one behind further layers, which are
             named.
+
+    >>> import torch
+    >>> class Reward(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.score = torch.nn.Linear(8, 1, bias=False)
+    >>> direction, bias = reward_head(Reward())
+    >>> direction.shape, bias
+    ((8,), 0.0)
     """
     if isinstance(model, (str, os.PathLike)):
         return _from_folder(Path(model))

@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
-from ..probes.findings import found
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
 from ..probes.picture import draw
+from ..probes.readable import found
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
 from ..result.options import Numbers, Positive
@@ -59,6 +59,17 @@ def score_heads(
 
     Raises:
         LayerprobeError: unknown scores, or targets whose ids do not match the store's.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> grade = rng.uniform(1, 5, size=160)
+    >>> x = rng.normal(size=(1, 160, 8)); x[0, :, 0] += 3 * grade
+    >>> store = from_arrays({"resid_post": x}, labels={"grade": grade})
+    >>> few = {"n_permutations": 0, "n_bootstrap": 20}
+    >>> result = score_heads(store, scores=["grade"], groups=None, **few)
+    >>> "accuracy_within_0.5" in set(result.table["metric"])
+    True
     """
     view = store if targets is None else WithTargets(store, targets, scores)
     unknown = [name for name in scores if name not in view.label_names]

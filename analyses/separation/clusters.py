@@ -21,6 +21,7 @@ from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Permute
 from ..result.registry import analysis
+from ..statistics.bounded import bounded, null_fields
 from ..statistics.resampling import (
     STORED,
     benjamini_hochberg,
@@ -30,7 +31,6 @@ from ..statistics.resampling import (
     permutation_p,
     resolve_groups,
 )
-from ..statistics.rows import bounded, null_fields
 from .clusters_view import draw, found
 from .design import Design, design
 from .dominant_dimensions import leave_out

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import ALPHA, Claim, Finding, found_layers
-from ..result.rows import extreme
+from ..result.records import extreme
 from ..result.words import number, place, title_of
 from ..statistics.quantities import QUANTITIES
 

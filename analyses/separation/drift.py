@@ -18,6 +18,7 @@ from ..reading.labels import class_name, read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Value
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.resampling import (
     STORED,
     check_finite,
@@ -26,7 +27,6 @@ from ..statistics.resampling import (
     resolve_groups,
     split_half,
 )
-from ..statistics.rows import bounded
 from ..statistics.shares import share_interval
 from .drift_view import draw, found
 

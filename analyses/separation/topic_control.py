@@ -19,8 +19,8 @@ from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label
 from ..result.registry import analysis
+from ..statistics.bounded import bounded, null_fields
 from ..statistics.resampling import STORED, group_codes, max_t, permutation_p, resolve_groups
-from ..statistics.rows import bounded, null_fields
 from .draws import Draws, drawn_indices
 from .spaces import to_space
 from .topic_view import draw, found

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding, Number, Verdict, found_layers
-from ..result.rows import extreme, records
+from ..result.records import extreme, records
 
 if TYPE_CHECKING:
     from ..result.analysis import AnalysisResult

@@ -16,6 +16,7 @@ from ..reading.labels import Labelled, read_classes
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Label, Permute
 from ..result.registry import analysis
+from ..statistics.bounded import null_fields
 from ..statistics.resampling import (
     STORED,
     check_finite,
@@ -25,7 +26,6 @@ from ..statistics.resampling import (
     permutation_p,
     resolve_groups,
 )
-from ..statistics.rows import null_fields
 from .structure import (
     anisotropy,
     clusters,

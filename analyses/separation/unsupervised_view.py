@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..result.findings import Claim, Finding, Number, found_layers
-from ..result.rows import extreme, records
+from ..result.records import extreme, records
 from ..result.words import place, title_of
 
 if TYPE_CHECKING:

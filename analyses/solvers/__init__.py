@@ -1,1 +1,4 @@
-"""Pure solvers on arrays."""
+"""Pure solvers on arrays.
+
+May import: hooks.errors.
+"""

@@ -11,6 +11,7 @@ layers, minimised side by side.
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -236,7 +237,14 @@ def _minimise(
     return solution, final, iterations
 
 
-def _line_search(problem, p, m, step, slope, loss):  # type: ignore[no-untyped-def]
+def _line_search(
+    problem: "_Problem",
+    p: torch.Tensor,
+    m: torch.Tensor,
+    step: torch.Tensor,
+    slope: torch.Tensor,
+    loss: torch.Tensor,
+) -> Any:
     """Halve each column's step until the loss falls enough (Armijo); linear margins need no new products."""
     along = problem.margins(step)
     t = torch.ones_like(loss)

@@ -6,6 +6,7 @@ margins, which no saturation ties; proper scores read probabilities.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -251,7 +252,7 @@ def macro_auroc(truth: ArrayLike, margin: ArrayLike, weights: ArrayLike | None =
     return np.mean([auroc(y == value, m[:, value], weights) for value in np.unique(y)], axis=0)
 
 
-METRICS: dict[str, Callable[[NDArray, Predicted, ArrayLike | None], Floats]] = {
+METRICS: dict[str, Callable[[NDArray[Any], Predicted, ArrayLike | None], Floats]] = {
     "auroc": lambda y, f, w: macro_auroc(y, f.margin, w),
     "average_precision": lambda y, f, w: average_precision(y, f.margin, w),
     "tpr_at_fpr_0.01": lambda y, f, w: tpr_at_fpr(y, f.margin, w),

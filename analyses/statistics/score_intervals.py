@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .bounded import bounded
 from .quantities import quantity
-from .rows import bounded
 
 Floats = NDArray[np.float64]
 

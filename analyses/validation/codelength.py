@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,20 @@ def online_codelength(
     Returns:
         `estimate` bits, `uniform` bits (log₂ classes per row), `baseline_majority` bits (the same game with
         class frequencies alone) and `compression` = uniform / estimate.
+
+    Raises:
+        LayerprobeError: fewer groups than the first blocks need.
+
+    >>> from layerprobe import from_arrays
+    >>> from layerprobe.analyses.probes.methods import find_method
+    >>> from layerprobe.analyses.reading.task import make_task
+    >>> y = np.arange(120) % 2
+    >>> x = np.random.default_rng(0).normal(size=(1, 120, 4)); x[0, :, 0] += 6 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"y": y})
+    >>> task = make_task(store, label="y", groups=None, held_out=None, n_folds=5, seed=0)
+    >>> bits = online_codelength(x[0][task.rows], task, find_method("logistic", "binary"))
+    >>> bits["estimate"] < bits["uniform"] == 120.0
+    True
     """
     n_groups = int(task.groups.max()) + 1
     rank = np.random.default_rng(seed + 11).permutation(n_groups)[task.groups]
@@ -70,12 +85,12 @@ def online_codelength(
     }
 
 
-def enough_rows(y: NDArray, task: Task) -> bool:
+def enough_rows(y: NDArray[Any], task: Task) -> bool:
     """Whether every class has three rows, one for each inner fold."""
     return task.kind == "regression" or bool((np.bincount(y, minlength=task.n_classes) >= 3).all())
 
 
-def repaired_folds(task: Task, fold: NDArray) -> NDArray:
+def repaired_folds(task: Task, fold: NDArray[Any]) -> NDArray[Any]:
     """Balanced folds where classes allow them; else the random ones, provided each trains on every class."""
     train = task.train
     try:

@@ -90,6 +90,17 @@ def learning_curve(
 
     Raises:
         LayerprobeError: a share that is none, or what `linear_probe` refuses.
+
+    >>> import numpy as np
+    >>> from layerprobe import from_arrays
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(120) % 2
+    >>> x = rng.normal(size=(1, 120, 6)); x[0, :, 0] += 4 * y
+    >>> store = from_arrays({"resid_post": x}, labels={"y": y})
+    >>> few = {"shares": (0.3, 1.0), "n_draws": 1, "n_bootstrap": 20}
+    >>> result = learning_curve(store, label="y", groups=None, **few)
+    >>> set(result.table["metric"]) >= {"auroc", "codelength"}
+    True
     """
     wrong = [share for share in shares if not 0 < share <= 1]
     if wrong or not len(shares):
@@ -162,7 +173,7 @@ Scores = dict[float, tuple[Floats, Floats | None]]
 """By share: [draws] held-out scores, and [bootstrap] draws of their mean."""
 
 
-def _row(metric: str, share: float, draws: list[NDArray], scores: Any, task: Task) -> dict[str, Any]:
+def _row(metric: str, share: float, draws: list[NDArray[Any]], scores: Any, task: Task) -> dict[str, Any]:
     y, groups = task.y[task.test], task.groups[task.test]
     values, boot = scores
     estimate = float(values.mean())
@@ -194,11 +205,11 @@ def _prompts_alone(store: Any, task: Task, device: Any, wanted: bool) -> dict[st
     return found
 
 
-def _subsets(task: Task, shares: Sequence[float], n_draws: int, seed: int) -> dict[float, list[NDArray]]:
+def _subsets(task: Task, shares: Sequence[float], n_draws: int, seed: int) -> dict[float, list[NDArray[Any]]]:
     names = np.unique(task.groups[task.train])
     rng = np.random.default_rng(seed + 7)
     orders = [rng.permutation(names) for _ in range(n_draws)]
-    out: dict[float, list[NDArray]] = {}
+    out: dict[float, list[NDArray[Any]]] = {}
     counts = set()
     for share in sorted(set(shares), reverse=True):  # of shares that are the same groups the largest stays
         count = min(len(names), max(10, round(share * len(names))))

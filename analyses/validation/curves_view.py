@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..probes.findings import CHANCE, baseline_numbers
+from ..probes.readable import CHANCE, baseline_numbers
 from ..result.findings import Claim, Finding, Number
-from ..result.rows import column, extreme, rows_like
+from ..result.records import column, extreme, rows_like
 from ..result.words import title_of, unit_of
 from ..statistics.quantities import quantity
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..probes.findings import CHANCE
-from ..probes.findings import found as found_by_probe
 from ..probes.picture import draw as draw_probe
+from ..probes.readable import CHANCE
+from ..probes.readable import found as found_by_probe
 from ..result.findings import Claim, Finding
 from ..statistics.quantities import quantity
 

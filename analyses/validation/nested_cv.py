@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
-from ..probes.checks import check_options, strength_grid
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.methods import MethodName, find_method, fitted_method
+from ..probes.option_checks import check_options, strength_grid
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
 from ..reading.task import Task, make_task
@@ -22,8 +22,8 @@ from ..reading.threads import one_blas_thread, over_layers
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Count, Device, Label, Layers, Sites, Value
 from ..result.registry import analysis
+from ..statistics.bounded import bounded
 from ..statistics.resampling import STORED, grouped_folds
-from ..statistics.rows import bounded
 from .nested_baselines import nested_baselines
 from .nested_cv_view import draw, found
 from .nested_variance import METRICS, NestedScore, nested_score
@@ -94,6 +94,8 @@ def nested_cv(
 
     Raises:
         LayerprobeError: what was asked cannot be done, with the next step.
+
+    Source: Bates, Hastie & Tibshirani (2104.00673).
 
     >>> from layerprobe import from_arrays
     >>> rng = np.random.default_rng(0)

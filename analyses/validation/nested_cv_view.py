@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..probes.findings import baseline_numbers
 from ..probes.picture import curves, head_maps
+from ..probes.readable import baseline_numbers
 from ..result.findings import Claim, Finding, Number
-from ..result.rows import column
+from ..result.records import column
 from ..result.words import place, title_of, unit_of
 from ..statistics.quantities import quantity
 

@@ -9,6 +9,7 @@ sampling variance is known. One call fits everything: a fit without folds {j, k}
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +124,7 @@ def row_losses_of(task: Task, method: Method, rows: NDArray[np.bool_], margins: 
     return np.stack([row_losses(task.y[rows], margin, task, method) for margin in margins])
 
 
-def influence(metric: str, y: NDArray, margin: Floats) -> tuple[float, Floats]:
+def influence(metric: str, y: NDArray[Any], margin: Floats) -> tuple[float, Floats]:
     """A score and what each row adds to it: rows' influences have mean 0, and their scatter is its variance.
 
     Args:
@@ -158,7 +159,7 @@ def influence(metric: str, y: NDArray, margin: Floats) -> tuple[float, Floats]:
     return float(np.mean(recalls)), values
 
 
-def _auroc_influence(y: NDArray, margin: Floats) -> tuple[float, Floats]:
+def _auroc_influence(y: NDArray[Any], margin: Floats) -> tuple[float, Floats]:
     """Placements (DeLong, DeLong & Clarke-Pearson 1988): how far each row's rank is from its share."""
     from scipy.stats import rankdata
 

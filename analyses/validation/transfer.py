@@ -7,10 +7,10 @@ import numpy as np
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
-from ..probes.collect import directions_of, stack_directions
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.fit import LayerFit, fit_layer
 from ..probes.methods import MethodName, find_method, fitted_method
+from ..probes.outputs import directions_of, stack_directions
 from ..reading.common_split import common_groups, common_held_out
 from ..reading.device import find_device, on_device
 from ..reading.places import Place, check_places, list_places, rows_at
@@ -116,12 +116,14 @@ def generalisation_matrix(
         One row per site × layer × `train_on` × `test_on`; AUROC (graded labels: Pearson's correlation), so
         that a threshold that moved between datasets is not counted against a direction that holds.
         `baseline_*` are the same for what the prompts alone tell, fitted and scored on the same rows.
-        `left_out` counts held-out rows that are not scored because the fit has seen their text: none, since
-        a prompt is one group. Directions are named by the dataset they were fitted on:
+        `left_out` counts held-out rows that are not scored because the fit has seen their text: none where
+        a prompt is one group in all datasets. Directions are named by the dataset they were fitted on:
         `result.directions.of("cities")`.
 
     Raises:
         LayerprobeError: stores of different width, or with other classes.
+
+    Source: fit on A, score on B, as in Marks & Tegmark (2310.06824), figure 5; one grouping for all splits.
 
     >>> import numpy as np
     >>> from layerprobe import from_arrays

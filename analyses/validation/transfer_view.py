@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..probes.findings import CHANCE
+from ..probes.readable import CHANCE
 from ..result.findings import Claim, Finding, Number, Verdict
-from ..result.rows import column, rows_like
+from ..result.records import column, rows_like
 from ..result.words import place, title_of, unit_of
 
 if TYPE_CHECKING:

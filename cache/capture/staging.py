@@ -22,7 +22,7 @@ class Staging:
 
     def __init__(self, device: torch.device, slots: int = 2) -> None:
         self._cuda = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._cuda else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if self._cuda else None
         self._pinned: list[dict[tuple[str, int], Tensor]] = [{} for _ in range(slots)]
         self._turn = 0
 
@@ -48,7 +48,7 @@ class Staging:
                     value.record_stream(self._stream)  # its memory is not given away before the copy has run
                     target = _room(slot, (key, layer), value)
                     copied[key][layer] = target.copy_(value, non_blocking=True)
-            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived = torch.cuda.Event()
             arrived.record(self._stream)
 
         def wait() -> Rows:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...hooks.errors import LayerprobeError
 from ..study.calls import analyse, other_models, result_parts
 from ..study.checks import check_device, near
-from ..study.options import AnalysisOptions, options_of
+from ..study.option_models import AnalysisOptions, options_of
 from ..study.pool import ModelPool
 from ..study.spec import ModelSpec
 from .commands import AnalysisCommand, OnStore, OnStores, WithModel

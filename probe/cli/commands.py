@@ -19,7 +19,7 @@ from tyro.conf import Positional
 
 from ...analyses.result import catalogue
 from ...analyses.result.registry import GROUPS
-from ..study.options import AnalysisOptions, Made, Options, options_of
+from ..study.option_models import AnalysisOptions, Made, Options, options_of
 from ..study.spec import CaptureSpec, ModelOptions, PromptColumns
 
 
@@ -50,9 +50,9 @@ class _Request(CaptureSpec, PromptColumns, ModelOptions):
     """JSONL, CSV, Parquet or a saved datasets folder."""
     chat_template: bool = False
     """Make each text one user message of the model's chat template."""
-    chat_options: dict[str, str] = Field(default_factory=dict)  # type: ignore[assignment]
+    chat_options: dict[str, str] = Field(default_factory=dict)
     """For the chat template, values as JSON: enable_thinking=false date=2024-07-26 'tools=[{...}]'."""
-    generate: dict[str, str] = Field(default_factory=dict)  # type: ignore[assignment]
+    generate: dict[str, str] = Field(default_factory=dict)
     """How the model continues the prompts, for --tokens generated: max_new_tokens=64 do_sample=true."""
 
 

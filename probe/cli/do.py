@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
 from ..study.inputs import load_prompts
-from ..study.options import Options
+from ..study.option_models import Options
 from ..study.pool import check_model, load_spec, model_source
 from ..study.spec import ModelOptions, ModelSpec, PromptColumns, PromptsSpec
 from . import commands

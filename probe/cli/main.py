@@ -19,7 +19,7 @@ import tyro
 
 from ...hooks.errors import LayerprobeError
 from ..study.nearest import nearest
-from ..study.options import Options
+from ..study.option_models import Options
 from . import commands
 
 ABOUT = (

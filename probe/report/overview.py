@@ -19,9 +19,12 @@ def at_a_glance(asked: Sequence[Question], models: Sequence[str]) -> dict[str, A
     """The table at the top: one row per model, one column per question; None without a leading finding."""
     columns: list[tuple[str, dict[str, str]]] = []
     for question in asked:
-        cells = {finding.model: cell(finding) for finding in leads(question.findings) if finding.model}
-        if cells:
-            columns.append((question.title, cells))
+        told = [finding for finding in leads(question.findings) if finding.model]
+        targets = list(dict.fromkeys(finding.target for finding in told))
+        for target in targets:
+            cells = {str(f.model): cell(f) for f in told if f.target == target}
+            title = question.title if len(targets) == 1 else f"{question.title} “{target}”"
+            columns.append((title, cells))
     columns = columns[:COLUMNS]
     rows = [name for name in models if any(name in cells for _, cells in columns)]
     if not rows:

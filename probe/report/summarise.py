@@ -8,7 +8,7 @@ from typing import Any
 
 from ..results.folder import plain
 from .collect import Entry, Question, questions, read_entries
-from .methods import notes_for
+from .notes import notes_for
 from .overview import at_a_glance, summary
 from .sections import section_of
 

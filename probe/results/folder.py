@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...analyses.result.names import plain_name
+from ...analyses.result.path_names import plain_name
 from ...hooks.errors import LayerprobeError
 from .writing import system_error, write_whole, writing
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...hooks.errors import LayerprobeError
 from ..results.folder import result_name
-from .options import AnalysisOptions, InStudy
+from .option_models import AnalysisOptions, InStudy
 from .row_filter import rows_where
 from .spec import Study
 

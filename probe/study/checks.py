@@ -11,7 +11,7 @@ from ...analyses.statistics.resampling import label_structure
 from ...hooks.devices import read_device
 from ...hooks.errors import LayerprobeError
 from .nearest import suggest
-from .options import AnalysisOptions, InStudy
+from .option_models import AnalysisOptions, InStudy
 from .row_filter import row_filter
 from .spec import Study
 

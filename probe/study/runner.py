@@ -14,7 +14,7 @@ from ..results.writing import writing
 from .calls import about, analyse, calls
 from .facts import study_facts
 from .inputs import checked_inputs, fingerprint, request_key
-from .options import InStudy
+from .option_models import InStudy
 from .pool import ModelPool, weights_hash
 from .spec import ModelSpec, Study
 from .toml import read_study, study_toml

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 
 from ...analyses.result import catalogue
 from .nearest import suggest
-from .options import InStudy, Options, table_of
+from .option_models import InStudy, Options, table_of
 from .signature import Names
 
 

@@ -15,7 +15,7 @@ from ...analyses.result import catalogue
 from ...hooks.errors import LayerprobeError
 from . import spec as study_spec
 from .nearest import suggest
-from .options import table_of
+from .option_models import table_of
 from .spec import Study
 
 SHIPPED = "demo:"

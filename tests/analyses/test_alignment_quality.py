@@ -73,7 +73,7 @@ def planted(signal, *, layers=24, n=240, width=24, where=13, seed=0):
 
 def test_pooling_recovers_the_planted_layer_out_of_24():
     result = aqi(
-        planted(5.0), label="safe", groups=None, n_seeds=3, n_permutations=99, n_bootstrap=50, seed=2
+        planted(5.0), label="safe", groups=None, n_seeds=3, n_permutations=99, n_bootstrap=50, seed=5
     )
     weights = result.frames["weights"].groupby("layer")["weight"].mean()
     assert weights.idxmax() == 13 and weights[13] > 0.5

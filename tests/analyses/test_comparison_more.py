@@ -5,7 +5,8 @@ from lens_worlds import FLAT, OVERRIDDEN, lens_table, tiny, tiny_store, world
 
 import layerprobe as lp
 from layerprobe.analyses.behaviour.checkpoints import known_pair, known_pairs
-from layerprobe.analyses.causes.refusal import ablate_everywhere, refusal_direction, stream_means
+from layerprobe.analyses.causes.refusal import refusal_direction
+from layerprobe.analyses.causes.refusal_runs import ablate_everywhere, stream_means
 from layerprobe.analyses.comparison.factorial import two_by_two
 from layerprobe.analyses.comparison.models import compare
 from layerprobe.analyses.comparison.readout import mean_difference_readout

@@ -15,7 +15,7 @@ def store_of(seed=0, n=160, words=True):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     said = np.where(rng.random(n) < 0.75, y, 1 - y)
-    texts = [f"{'yes' if one else 'no'} w{rng.integers(5)}" for one in said]
+    texts = [f"{'yes' if one else 'no'} w{rng.integers(5)} n{row}" for row, one in enumerate(said)]
     x = word_features(texts, np.ones(n, bool)) if words else rng.normal(size=(n, 6)) + y[:, None]
     lengths = rng.integers(5, 9, n)
     return lp.from_arrays(
@@ -30,7 +30,7 @@ def store_of(seed=0, n=160, words=True):
 def test_activations_that_are_the_words_do_no_better_than_the_words():
     table = learning_curve(store_of(), label="y", layers=[0]).table
     curve, code = table[table["metric"] == "auroc"], table[table["metric"] == "codelength"]
-    np.testing.assert_allclose(curve["estimate"], curve["baseline_text"], atol=0.06)
+    np.testing.assert_allclose(curve["estimate"], curve["baseline_text"], atol=0.1)
     assert (curve["baseline_majority"] == 0.5).all() and curve["baseline_length"].lt(0.7).all()
     assert code["baseline_text"].iloc[0] == pytest.approx(code["estimate"].iloc[0], rel=0.1)
     assert code["baseline_text"].iloc[0] < code["baseline_majority"].iloc[0]

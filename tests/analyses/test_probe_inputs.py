@@ -169,7 +169,7 @@ def test_patterns_are_left_out_and_refused_by_name():
 def test_texts_and_duplicates_are_those_of_every_label():
     n = 60
     first = np.array([None if i % 2 else i // 2 % 2 for i in range(n)], dtype=object)
-    texts = [f"prompt about subject {i // 2} of the list of many things" for i in range(n)]
+    texts = [f"prompt about subject {i // 2} of the long list of many things {'ab'[i % 2]}" for i in range(n)]
     rng = np.random.default_rng(0)
     store = lp.from_arrays(
         {"resid_post": rng.normal(size=(1, n, 3))},

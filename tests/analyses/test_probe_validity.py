@@ -37,9 +37,10 @@ def test_codelength_is_short_where_the_label_is_and_uniform_where_it_is_not():
 
 
 def test_a_direction_travels_only_where_it_means_the_same():
-    one, _ = planted_store(seed=1)
-    same, _ = planted_store(seed=1, labels={})
-    other, _ = planted_store(seed=3)  # its axis is at right angles to the first one's
+    texts = [f"prompt {row}" for row in range(180)]  # the same items in all
+    one, _ = planted_store(seed=1, texts=texts)
+    same, _ = planted_store(seed=1, labels={}, texts=texts)
+    other, _ = planted_store(seed=3, texts=texts)  # its axis is at right angles to the first one's
     result = generalisation_matrix({"one": one, "same": same, "other": other}, label="truth", layers=[3])
     matrix = result.table.pivot(index="train_on", columns="test_on", values="estimate")
     assert matrix.loc["one", "one"] > 0.9 and matrix.loc["one", "same"] > 0.9
@@ -125,8 +126,9 @@ def test_length_stratified_score_falls_when_length_is_all_there_is():
 
 
 def test_stores_of_different_width_are_refused():
-    one, _ = planted_store(width=8)
-    two, _ = planted_store(width=9)
+    texts = [f"prompt {row}" for row in range(180)]
+    one, _ = planted_store(width=8, texts=texts)
+    two, _ = planted_store(width=9, texts=texts)
     with pytest.raises(LayerprobeError, match="capture both with the same one"):
         generalisation_matrix({"one": one, "two": two}, label="truth")
 

@@ -226,7 +226,7 @@ def test_bad_requests_are_answered_before_any_work(options, says):
 
 
 def test_missing_groups_one_class_and_nan_rows():
-    x = np.zeros((1, 4, 2))
+    x = np.arange(8.0).reshape(1, 4, 2)
     with pytest.raises(LayerprobeError, match="groups=None"):
         separation(from_arrays({"resid_post": x}, labels={"y": [0, 1, 0, 1]}), label="y")
     with pytest.raises(LayerprobeError, match="expected 2 or more clusters"):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from layerprobe.analyses.behaviour.on_pairs import rate_rows
+from layerprobe.analyses.statistics.bounded import bounded, from_draws, null_fields
 from layerprobe.analyses.statistics.intervals import exact_binomial_bound
-from layerprobe.analyses.statistics.rows import bounded, from_draws, null_fields
 from layerprobe.analyses.statistics.shares import Share, difference_of_shares, share_interval
 
 
@@ -25,18 +25,33 @@ def test_copies_of_a_row_say_nothing_new():
     assert thrice.hi - thrice.lo >= once.hi - once.lo - 1e-9
 
 
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
-@pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
-def test_intervals_cover(share, together):
-    n_groups, per_group, runs, held = 30, 3, 150, 0
-    rng = np.random.default_rng(int(100 * share + 10 * together))
+def count_covered(share, together, n_groups, runs, seed, per_group=3):
+    """Intervals that hold the true share, of rows that do what their group does with a probability."""
+    rng, held = np.random.default_rng(seed), 0
     groups = np.repeat(np.arange(n_groups), per_group)
     for _ in range(runs):
         own, shared = rng.random(len(groups)) < share, (rng.random(n_groups) < share)[groups]
         found = share_interval(np.where((rng.random(n_groups) < together)[groups], shared, own), groups)
         assert found.lo < found.hi and 0 <= found.lo <= found.estimate <= found.hi <= 1
         held += found.lo <= share <= found.hi
-    assert held >= exact_binomial_bound(runs, 0.95)[0]
+    return held
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
+def test_intervals_cover(share, together):
+    held = count_covered(share, together, 30, 150, int(100 * share + 10 * together))
+    assert held >= exact_binomial_bound(150, 0.95)[0]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("n_groups", [8, 20, 60])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.3, 0.5, 0.9, 0.98])
+@pytest.mark.parametrize("together", [0.0, 0.3, 0.7, 1.0])
+def test_intervals_cover_everywhere(share, together, n_groups):
+    """95 % where rows are alone or groups one; down to 93 % where 20 groups half decide."""
+    held = count_covered(share, together, n_groups, 2000, int(1000 * share) + n_groups)
+    assert held >= exact_binomial_bound(2000, 0.94)[0], held / 2000
 
 
 def test_rates_of_few_pairs_are_never_degenerate():

@@ -42,7 +42,8 @@ def path(llama, tmp_path_factory):
     ],
 )
 def test_another_model_is_refused(llama, path, monkeypatch, field, value):
-    monkeypatch.setattr(llama, "identity", replace(llama.identity, **{field: value}))
+    other = replace(llama.identity, **{field: value})
+    monkeypatch.setattr(type(llama), "identity", property(lambda model: other))
     with pytest.raises(LayerprobeError, match=rf"model\.{field} .*a-2\.h5"):
         capture(llama, TABLE, path=path, **REQUEST)
 
@@ -50,7 +51,8 @@ def test_another_model_is_refused(llama, path, monkeypatch, field, value):
 @pytest.mark.parametrize("field", ["source", "engine", "versions", "revision"])
 def test_where_a_model_came_from_is_no_reason_to_refuse(llama, path, monkeypatch, field):
     value = {"torch": "9.9"} if field == "versions" else "elsewhere"
-    monkeypatch.setattr(llama, "identity", replace(llama.identity, **{field: value}))
+    other = replace(llama.identity, **{field: value})
+    monkeypatch.setattr(type(llama), "identity", property(lambda model: other))
     assert capture(llama, TABLE, path=path, **REQUEST).complete
 
 

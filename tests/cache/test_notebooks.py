@@ -120,7 +120,7 @@ def test_a_model_that_was_not_loaded(how):
 @pytest.mark.parametrize(
     "prompts, said",
     [
-        (pd.DataFrame({"text": ["the dog"]}), r"got DataFrame: PromptTable.from_frame\(frame, text=COLUMN\)"),
+        (pd.DataFrame({"text": ["the dog"]}), r"got DataFrame: read_prompts\(frame, text=COLUMN\)"),
         ({"text": ["the dog"]}, "got dict"),
         ([1, 2], "got int at 0"),
         (["the dog", None], "got NoneType at 1"),

@@ -186,7 +186,7 @@ def test_the_command_line_says_a_failing_disk_in_one_line(tmp_path, monkeypatch,
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "report.html"))
 
-    monkeypatch.setattr("layerprobe.probe.report.render.render", full)
+    monkeypatch.setattr("layerprobe.probe.report.summarise.summarise", full)
     with pytest.raises(SystemExit) as stop:
         main(["report", str(tmp_path)])
     lines = [line for line in capsys.readouterr().err.splitlines() if line]

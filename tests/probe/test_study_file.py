@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from layerprobe.analyses.result.catalogue import listed
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.study.options import table_of
+from layerprobe.probe.study.option_models import table_of
 from layerprobe.probe.study.toml import check_study, read_study, study_toml
 
 SMALLEST = {

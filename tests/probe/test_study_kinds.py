@@ -19,7 +19,7 @@ from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.cli.commands import names
 from layerprobe.probe.study.calls import result_parts
 from layerprobe.probe.study.checks import _check_structure
-from layerprobe.probe.study.options import options_of, table_of
+from layerprobe.probe.study.option_models import options_of, table_of
 
 FEW = {"n_permutations": 20, "n_bootstrap": 20}
 # what is no analysis of stores: parts of others, files, edits, arrays alone

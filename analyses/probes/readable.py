@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..result.findings import Claim, Finding, Number, Verdict, decide, found_layers, p_of
-from ..result.rows import clear, column, rows_like
+from ..result.records import clear, column, rows_like
 from ..result.words import layer_ranges, listed, missing, place, unit_of
 from ..statistics.metrics import LOWER_IS_BETTER
 

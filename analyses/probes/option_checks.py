@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...hooks.errors import LayerprobeError
-from ..statistics.metrics import DEFAULT_METRICS, WITHIN, check_metric
+from ..statistics.metrics import DEFAULT_METRICS, check_metric
+from ..statistics.quantities import WITHIN
 from ..statistics.relabelling import permute_unit
 
 CLASS_METRICS = ("auroc", "accuracy", "balanced_accuracy", "log_loss", "brier", "ece")
