@@ -1,12 +1,13 @@
 """Captures of what a model writes: against transformers' own `generate` and a second pass in a plain loop."""
 
 import itertools
+import signal
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from cache_support import datasets
+from cache_support import SMALL_BLOCK, datasets, die_while_writing, in_child, run
 from tiny_models import tiny_model
 
 import layerprobe as lp
@@ -15,7 +16,6 @@ from layerprobe.cache.capture import assembly
 from layerprobe.cache.capture.plan import plan
 from layerprobe.cache.capture.precheck import check_request, differing
 from layerprobe.cache.capture.request import CaptureRequest
-from layerprobe.cache.file.writer import StoreWriter
 from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.cache.store.merge import merge
 from layerprobe.cache.workers.jobs import capture_shard, shard_of
@@ -152,37 +152,24 @@ def test_what_a_text_ends_with_is_left_out_and_a_prompt_without_continuation_has
         generated(model, TEXTS[:1], generate={"max_new_tokens": 7, "eos_token_id": first})
 
 
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
 def test_a_killed_capture_goes_on_with_the_stored_continuations_to_the_same_bytes(
     model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(assembly, "BLOCK_BYTES", 2_000)
-    whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
-    options = {"generate": SAMPLED, "batch_tokens": 32, "sites": ["resid_post", "lens"]}
-    generated(model, table(), path=whole, **options)
-    original = StoreWriter.write
-
-    def write(self, block, buffers):
-        if block == 2:
-            raise Stop
-        original(self, block, buffers)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StoreWriter, "write", write)
-        with pytest.raises(Stop):
-            generated(model, table(), path=broken, **options)
-    assert not open_store(broken).complete
+    monkeypatch.setattr(assembly, "BLOCK_BYTES", SMALL_BLOCK)
+    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
+    options = {"tokens": "generated", "generate": {**SAMPLED, "max_new_tokens": 4}}
+    run(model, whole, **options)
+    # by kill -9, before its 30th system call that changes a file
+    assert in_child(die_while_writing, str(tiny_model("llama")), killed, 30, options) == -signal.SIGKILL
+    assert not open_store(killed).complete
 
     def never(*_, **__):
         raise AssertionError("generated again")
 
     monkeypatch.setattr(Model, "generate_ids", never)
-    generated(model, table(), path=broken, **{**options, "batch_tokens": 8})
-    assert datasets(broken) == datasets(whole)
-    assert generated(model, table(), path=broken, **options).complete  # returns at once
+    run(model, killed, **options)
+    assert datasets(killed) == datasets(whole)
+    assert run(model, killed, **options).complete  # returns at once
 
 
 def test_extension_reads_the_same_continuations_and_writes_those_of_new_prompts(model, tmp_path, monkeypatch):
