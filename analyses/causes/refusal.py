@@ -163,8 +163,8 @@ def refusal_direction(
     for layer in range(limit):
         for place, position in enumerate(positions):
             vector = candidates[layer, place]
-            if layer == 0 and float(vector.norm()) < 1e-6:
-                continue  # the same token stands there in both kinds of prompt
+            if float(vector.norm()) < 1e-6:
+                continue  # the same tokens stand there in both kinds of prompt
             found = evaluate(model, vector, layer, valid, plain["harmless"], tokens, batch_size)
             fits = found["kl_ablated"] <= max_kl and found["refusal_added"] > float(
                 log_odds(plain["harmless"], tokens).mean()

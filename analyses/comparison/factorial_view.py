@@ -36,17 +36,17 @@ def found(result: "AnalysisResult") -> list[Finding]:
     """Per effect: where activations move most, and what happens to suppression; the interaction leads.
 
     An effect is one model minus another: instruct/chat minus base/chat is tuning under the chat template.
+    All differences of suppression are told side by side, so each p is corrected for all of them.
     """
     table = against(result.table)
     index = table[table["metric"] == "suppression_index"]
     crossed = in_one_order([{**row, "model": row["effect"]} for row in records(index[is_contrast(index)])])
+    looks = len(crossed) + int((~is_contrast(index)).sum())
     out: dict[str, list[Finding]] = {}
     for effect, mine in table.groupby("effect", sort=False):
         together, here = effect == INTERACTION, [row for row in crossed if row["effect"] == effect]
-        told = [*_suppressed(mine[mine["metric"] == "suppression_index"], together)]
-        told += [
-            difference({**row, "model": mine["model"].iloc[0]}, DEPENDS, looks=len(here)) for row in here
-        ]
+        told = [*_suppressed(mine[mine["metric"] == "suppression_index"], together, looks)]
+        told += [difference({**row, "model": mine["model"].iloc[0]}, DEPENDS, looks=looks) for row in here]
         told += _moved(mine[mine["metric"] == "mean_shift"], together)
         out[str(effect)] = told
     leads = {told[0].model: effect for effect, told in out.items() if told}  # the last is the interaction
@@ -57,13 +57,10 @@ def found(result: "AnalysisResult") -> list[Finding]:
     ]
 
 
-def _suppressed(index: pd.DataFrame, together: bool) -> Iterator[Finding]:
-    rows = records(index[~is_contrast(index)])
-    for row in rows:
-        if together:
-            yield difference(row, TOGETHER, looks=len(rows), **BOTH)
-        else:
-            yield difference(row, CHANGED, looks=len(rows))
+def _suppressed(index: pd.DataFrame, together: bool, looks: int) -> Iterator[Finding]:
+    claim, more = (TOGETHER, BOTH) if together else (CHANGED, {})
+    for row in records(index[~is_contrast(index)]):
+        yield difference(row, claim, looks=looks, **more)
 
 
 def _moved(shift: pd.DataFrame, together: bool) -> list[Finding]:

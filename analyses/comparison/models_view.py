@@ -52,9 +52,10 @@ def found(result: "AnalysisResult") -> list[Finding]:
     out = []
     for model, mine in table.groupby("model", sort=False):
         plain = records(index[(index["model"] == model) & ~is_contrast(index)])
-        told = [difference(row, SUPPRESSED, looks=len(plain)) for row in plain]
         here = [row for row in crossed if row["model"] == model]
-        told += [difference(row, DEPENDS, looks=len(here)) for row in here]
+        looks = len(plain) + len(here)  # told side by side
+        told = [difference(row, SUPPRESSED, looks=looks) for row in plain]
+        told += [difference(row, DEPENDS, looks=looks) for row in here]
         told += _class_change(mine) + _transfer(mine)
         told += [one for metric in SIMILARITIES for one in _least(mine[mine["metric"] == metric])]
         pairs = [(finding.subset, finding.minus) for finding in told]

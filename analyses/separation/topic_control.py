@@ -2,7 +2,7 @@
 
 Harmful and harmless instructions differ in what they are about, and any encoder separates topics. Here each
 prompt of the smaller class gets the prompt of the other class whose words are most alike (tf-idf cosine, one
-to one, best total; pairs below a similarity are dropped), and the separation of the matched prompts is set
+to one, best total; groups get one partner each; pairs below a similarity are dropped), and the separation of the matched prompts is set
 against that of equally many prompts drawn without matching, so that the fall is not one of sample size.
 """
 
@@ -57,7 +57,8 @@ def topic_control(
         sites: default: all.
         layers: default: all.
         space: `zscored`, `raw` or `whitened`, fixed by all rows.
-        groups: rows that belong together; a prompt is never matched within its group.
+        groups: rows that belong together; a prompt is never matched within its group, and all prompts of a
+            group are matched with those of one other group, so that whole groups change classes under the null.
         min_similarity: tf-idf cosine that a pair must have.
         n_draws: unmatched subsets, label swaps within pairs (the null), and bootstrap draws of pairs.
         level: of intervals.
@@ -102,15 +103,15 @@ def topic_control(
         )
     keys = resolve_groups(store, groups)[labelled.rows]
     texts = [store.texts[i] for i in np.asarray(store.examples)[labelled.rows]]
-    pairs, similarity = match_by_words(texts, codes, min_similarity=min_similarity)
-    apart = keys[pairs[:, 0]] != keys[pairs[:, 1]]
-    pairs, similarity = pairs[apart], similarity[apart]
-    if len(pairs) < 10:
+    pairs, similarity, partners = match_by_words(texts, codes, keys, min_similarity=min_similarity)
+    n_partners = len(np.unique(partners))
+    if n_partners < 10:
+        what = "pairs" if n_partners == len(pairs) else "pairs of groups"
         raise LayerprobeError(
-            f"only {len(pairs)} pairs reach min_similarity={min_similarity}; the classes share too few words "
+            f"only {n_partners} {what} reach min_similarity={min_similarity}; the classes share too few words "
             "to be matched: lower it, or add prompts of one class about the other's topics"
         )
-    matched, draws = _draws(codes, pairs, n_draws, seed)
+    matched, draws = _draws(codes, pairs, partners, n_draws, seed)
     rows: list[dict[str, Any]] = []
     nulls = []
     about = {
@@ -123,10 +124,10 @@ def topic_control(
         x = to_space(layer_rows(store, site, layer, "cpu", labelled.rows), space)
         place = {**about, "site": site, "layer": layer, "space": space, "seed": seed}
         found, null = _layer(x, matched, draws, level)
-        rows += [{**place, "n": 2 * len(pairs), "n_groups": len(pairs), **row} for row in found]
+        rows += [{**place, "n": 2 * len(pairs), "n_groups": n_partners, **row} for row in found]
         nulls.append(null)
     _add_p(rows, nulls)
-    pair_keys = group_codes(np.repeat(np.arange(len(pairs)), 2))
+    pair_keys = group_codes(np.repeat(partners, 2))
     words = {
         "unmatched": words_auroc(texts, codes, keys, seed),
         "topic-matched": words_auroc(
@@ -154,21 +155,26 @@ def topic_control(
 
 
 def _draws(
-    codes: NDArray[np.int64], pairs: NDArray[np.int64], n: int, seed: int
+    codes: NDArray[np.int64], pairs: NDArray[np.int64], partners: NDArray[np.int64], n: int, seed: int
 ) -> tuple[NDArray[np.int64], dict[str, Draws]]:
-    """Matched rows; swaps within pairs and bootstrap of pairs over them; unmatched subsets of all rows."""
+    """Matched rows; swaps within pairs and bootstrap of pairs over them; unmatched subsets of all rows.
+
+    Pairs of the same partners, which are groups, are swapped and drawn together.
+    """
     rng = np.random.default_rng(seed)
     matched = pairs.ravel()
     y = codes[matched]
-    swap = np.repeat(rng.integers(0, 2, size=(n, len(pairs))), 2, axis=1)
+    units = int(partners.max()) + 1
+    swap = np.repeat(rng.integers(0, 2, size=(n, units))[:, partners], 2, axis=1)
     swapped = np.concatenate([y[None], np.where(swap == 1, 1 - y, y)])
-    drawn = np.repeat(rng.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), size=n), 2, axis=1)
+    times = rng.multinomial(units, np.full(units, 1 / units), size=n)
+    drawn = np.repeat(times[:, partners], 2, axis=1)
     subsets = np.zeros((n, len(codes)), dtype=np.float32)
     for k in (0, 1):
         members = np.flatnonzero(codes == k)
         for one in range(n):
             subsets[one, rng.choice(members, size=len(pairs), replace=False)] = 1
-    pair_of = torch.from_numpy(np.repeat(np.arange(len(pairs)), 2))
+    pair_of = torch.from_numpy(np.repeat(partners, 2))
     once = torch.from_numpy(codes[None])
     return matched, {
         "null": Draws(torch.from_numpy(swapped), 2),

@@ -102,7 +102,7 @@ def test_topic_alone_does_not_survive_matching_and_safety_does():
 
 def test_pairs_are_one_to_one_and_share_words():
     store = topical()
-    pairs, similarity = match_by_words(store.texts, store.labels("unsafe"), min_similarity=0.5)
+    pairs, similarity, _ = match_by_words(store.texts, store.labels("unsafe"), min_similarity=0.5)
     assert len(np.unique(pairs)) == pairs.size and (similarity >= 0.5).all()
     assert set(store.labels("unsafe")[pairs[:, 0]]) == {0}
 
@@ -177,3 +177,17 @@ def test_rank_and_anisotropy_against_their_definitions():
     cosine = pairwise.cosine_similarity(x)
     assert anisotropy(x) == pytest.approx(cosine[~np.eye(50, dtype=bool)].mean())
     assert effective_rank(rng.normal(size=(5, 40))) <= 4.0001
+
+
+def test_groups_have_one_partner_each_so_that_whole_groups_can_change_classes():
+    """Two of a group matched into two other groups would be swapped apart: 42 % false alarms, not 5."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 3)
+    texts = [" ".join(rng.choice([*"abcdefghij"], 5)) for _ in groups]
+    for codes in (groups % 2, np.tile([0, 1, 1], 30)):  # between groups, and within them
+        pairs, similarity, partners = match_by_words(texts, codes, groups, min_similarity=0.0)
+        assert (codes[pairs] == [0, 1]).all() and len(np.unique(pairs)) == pairs.size == 2 * len(similarity)
+        of = {}
+        for (one, other), unit in zip(groups[pairs], partners, strict=True):
+            assert one != other
+            assert of.setdefault(one, unit) == of.setdefault(other, unit) == unit

@@ -1,4 +1,4 @@
-"""How every registered analysis is called on a world that it can read, with draws as few as a test affords."""
+"""How every registered analysis is called on a world that it can read, with as few draws as will do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ PLANTED: list[World] = [*arrays.PLANTED, *lens.PLANTED, *models.PLANTED]
 N = 39
 """Relabellings: p is exact at the level, for (39 + 1) / 20 is whole."""
 FEW = {"n_permutations": N, "n_bootstrap": 200}
+MANY = {"n_permutations": 399, "n_bootstrap": 100}
+"""As many as a correction for some ten differences needs."""
 PROBE = {"n_folds": 2, "baselines": False}
 LENS = {"target": "answer", "foil": "foil"}
 Run = Callable[..., Any]
@@ -32,6 +34,8 @@ class Call:
     """Shapes of worlds."""
     but: tuple[str, ...] = ()
     """Worlds of that shape in which what it claims is true, or that it cannot read."""
+    few: int = 20
+    """Draws of `make test`: fewer where each takes long or no test is made."""
     no_null: str = ""
     """Why no world of these is null to it."""
 
@@ -57,12 +61,12 @@ def with_model(name: str, **options: Any) -> Run:
 
 def two_by_two(draw: Draw, **more: Any) -> Any:
     stores = draw.more["four"]
-    return lp.two_by_two(stores, by="sensitive", **LENS, **{"n_bootstrap": 200, "n_permutations": N, **more})
+    return lp.two_by_two(stores, by="sensitive", **LENS, **{**MANY, "n_splits": 2, **more})
 
 
 def compare(draw: Draw, **more: Any) -> Any:
     if draw.store.lens_layers:
-        return lp.compare(draw.stores, by="sensitive", **LENS, **{"n_splits": 4, **FEW, **more})
+        return lp.compare(draw.stores, by="sensitive", **LENS, **{"n_splits": 2, **MANY, **more})
     return lp.compare(draw.stores, label="label", **{**FEW, **draw.options, **more})
 
 
@@ -82,7 +86,8 @@ def reward_decomposition(draw: Draw, **more: Any) -> Any:
 
 
 def refusal(draw: Draw, **more: Any) -> Any:
-    given = {"refusal_tokens": ["no"], "max_kl": 50.0, "positions": (-1, -2, -3), **more}
+    given: dict[str, Any] = {"refusal_tokens": ["no", "unknown", "not"], "max_kl": 100.0}
+    given |= {"layer_bound": 1.0, "positions": (-1, -2, -3, -4), **more}
     return refusal_direction(draw.model, draw.more["harmful"], draw.more["harmless"], **given)
 
 
@@ -104,9 +109,9 @@ ROWS = ("rows",)
 STOPS = "what brings a run back is true of any two models that differ, so that no world of two is null"
 CALLS: dict[str, Call] = {
     "linear_probe": Call(on_store("linear_probe", label="label", **FEW, n_folds=2), ROWS),
-    "nested_cv": Call(on_store("nested_cv", label="label", n_folds=4, repeats=1), ROWS),
+    "nested_cv": Call(on_store("nested_cv", label="label", n_folds=4, repeats=1), ROWS, few=8),
     "learning_curve": Call(
-        on_store("learning_curve", label="label", shares=(0.5, 1.0), n_draws=1, n_bootstrap=20), ROWS
+        on_store("learning_curve", label="label", shares=(0.5, 1.0), n_draws=1, n_bootstrap=20), ROWS, few=8
     ),
     "leave_one_domain_out": Call(
         on_store("leave_one_domain_out", label="label", domain="domain", **FEW, **PROBE), ROWS
@@ -137,10 +142,11 @@ CALLS: dict[str, Call] = {
     "token_probe": Call(
         on_store("token_probe", label="label", method="mean", strengths=[0.3], **FEW, **PROBE), ("tokens",)
     ),
-    "selectivity": Call(selectivity, ("words",)),
-    "compare": Call(compare, ("rows", "lens")),
-    "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=4, **FEW), ("lens",)),
-    "two_by_two": Call(two_by_two, ("2x2",)),
+    "selectivity": Call(selectivity, ("words",), few=12),
+    # labels with gaps are refused by compare, which asks for a selection of the prompts
+    "compare": Call(compare, ("rows", "lens"), but=("labels missing",)),
+    "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=2, **FEW), ("lens",)),
+    "two_by_two": Call(two_by_two, ("2x2",), few=8),
     "behaviour": Call(on_store("behaviour", by=["category"], n_bootstrap=100), ("answers",)),
     "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",)),
     "ablation": Call(with_model("ablation", **FEW), ("model",)),

@@ -1,4 +1,4 @@
-"""Worlds of lens trajectories: the answer's lead by layer, lost early, late, on half of the prompts, or never."""
+"""Worlds of lens trajectories: a lead that is lost early, late, on half of the prompts, or never."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,7 +56,7 @@ def half(seed: int) -> Draw:
     """The lead is lost on every second sensitive prompt."""
     draw = overridden(seed)
     kept, lost = draw.stores["base"], draw.store
-    lens = [store.lens() for store in (kept, lost)]
+    lens = [store.lens for store in (kept, lost)]
     odd = (np.arange(kept.n_rows) // 2) % 2 == 1
     logits = np.where(odd[None, :, None, None], lens[1].candidate_logits, lens[0].candidate_logits)
     difference = (logits[..., 0, 0] - logits[..., 1, 0]).astype(float)
@@ -105,7 +105,7 @@ def tuning_only(seed: int) -> Draw:
 def answered(seed: int, misfires: float = 0.0) -> Draw:
     """Pairs of target and contrast, each right or wrong by itself; a share of the targets is suppressed."""
     rng = np.random.default_rng(seed)
-    n = 60
+    n = 120
     right = rng.random((2, n)) < 0.7
     right[0] &= rng.random(n) >= misfires
     last = np.where(right.ravel(), 2.0, -2.0)

@@ -102,7 +102,7 @@ def a_head(seed: int) -> Draw:
 
 @cache
 def refusing() -> tuple[Any, Any]:
-    """A model in which four words bring in a direction that the unembedding of "no" reads, and the direction."""
+    """A model in which four words bring in a direction that "no" is read from, and the direction."""
     from tiny_models import build, tiny_tokenizer
 
     hf, tokenizer = build("llama"), tiny_tokenizer()
@@ -122,7 +122,7 @@ def refusing() -> tuple[Any, Any]:
 
 
 def refusal(seed: int) -> Draw:
-    """Prompts that end in words which are refused, and others; `instruct` has the word "no" added at layer 2."""
+    """Prompts that end in words that are refused, and others; `instruct` has "no" added at layer 2."""
     model, direction = refusing()
     starts = ("the baker was", "he said the", "it was", "the pilot was late and the baker was")
     split = {

@@ -30,7 +30,7 @@ class World:
 
     name: str
     shape: str
-    """What kind of data it is, which says who can read it: `rows`, `pairs`, `tokens`, `words`, `lens`, `model`."""
+    """What kind of data it is, which says who can read it: `rows`, `pairs`, `lens`, `model`, …"""
     make: Callable[[int], Draw]
     """seed → draw."""
     power: Callable[[int, float], Draw] | None = None
