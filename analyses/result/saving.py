@@ -91,7 +91,7 @@ def notebook_bundle(chart: "alt.TopLevelMixin") -> dict[str, Any]:
     }
 
 
-def offline(chart: "AnyChart") -> "AnyChart":
+def offline(chart: AnyChart) -> AnyChart:
     """The same chart, which shows itself by `notebook_bundle`: Altair's own renderer fetches its scripts.
 
     Charts made from it (`chart.properties(…)`) do as well.
