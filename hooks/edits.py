@@ -11,7 +11,8 @@ from .architecture.points import find_point
 from .edit_texts import n_texts
 from .errors import LayerprobeError
 from .interventions import HEADED, Intervention
-from .sites import SiteAt, check_layer
+from .selections import check_layer
+from .sites import SiteAt
 
 if TYPE_CHECKING:
     from .model import Model

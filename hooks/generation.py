@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -23,7 +24,10 @@ _SHARES = {"temperature": math.inf, "repetition_penalty": math.inf, "top_p": 1.0
 _SAMPLED = ("seed", "temperature", "top_k", "top_p", "min_p")
 OPTIONS = (*_COUNTS, *_SHARES, "do_sample", "eos_token_id")
 #: of a model's own generation settings, what does not change a token that is written
-_IDLE = ("transformers_version", "do_sample", "max_length", "use_cache", "return_dict_in_generate")
+_IDLE = (
+    *("transformers_version", "do_sample", "max_length", "use_cache", "return_dict_in_generate"),
+    *("output_attentions", "output_hidden_states", "output_logits", "output_scores"),
+)
 
 
 def checked_generate_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,10 +93,13 @@ def _is_count(value: object, least: int) -> bool:
 
 
 def own_settings(model: Any) -> dict[str, Any]:
-    """What a transformers model's `generation_config` sets, of which the tokens it writes may depend."""
+    """What a transformers model's `generation_config` sets that the tokens it writes may depend on, as plain
+    JSON values."""
     config = getattr(model, "generation_config", None)
     known = {} if config is None else config.to_diff_dict()
-    return {name: known[name] for name in sorted(known) if name not in _IDLE and not name.startswith("_")}
+    deciding = {name: known[name] for name in known if name not in _IDLE and not name.startswith("_")}
+    plain: dict[str, Any] = json.loads(json.dumps(deciding, sort_keys=True, default=str))
+    return plain
 
 
 def end_tokens(model: Any, options: Mapping[str, Any]) -> frozenset[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .architecture.head import Head
 from .errors import LayerprobeError
-from .sites import check_layer
+from .selections import check_layer
 
 CHUNK_ELEMENTS = 1 << 24  # logits held at once (64 MB of float32), whatever the number of rows
 

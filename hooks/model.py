@@ -19,7 +19,8 @@ from .in_memory import Activations, pad, run_texts
 from .interventions import Intervention
 from .model_facts import ModelFacts
 from .present_state import check_ready
-from .sites import SiteAt, parse_sites
+from .selections import parse_sites
+from .sites import SiteAt
 from .token_inputs import checked_inputs, pad_id
 
 

@@ -16,7 +16,8 @@ from .engines.base import Engine
 from .errors import LayerprobeError
 from .identity import ModelIdentity
 from .lenses import Lens
-from .sites import SITES, SiteAt, Sites, parse_sites, site_info
+from .selections import parse_sites
+from .sites import SITES, SiteAt, Sites, site_info
 from .token_inputs import context_length
 from .tokens import Encoding, check_tokenizer, encode
 

@@ -82,7 +82,7 @@ def _load(source):
     return load_model(source, check=False)
 
 
-def die_while_writing(source, path, at):
+def die_while_writing(source, path, at, options=None):
     """A capture that ends, as by kill -9, before its `at`-th system call that changes a file."""
     count = 0
 
@@ -101,7 +101,7 @@ def die_while_writing(source, path, at):
     for name in ("pwrite", "fdatasync", "fsync", "link", "open"):
         setattr(os, name, counted(getattr(os, name)))
     writer._sync = counted(writer._sync)
-    run(model, path)
+    run(model, path, **(options or {}))
 
 
 def fill_the_disk(source, path, room):

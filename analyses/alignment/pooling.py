@@ -46,12 +46,6 @@ class LayerPooling:
         return self.weights.mean(axis=0)
 
     @property
-    def effective_layers(self) -> float:
-        """exp(entropy) of the mean weights: 1 for a single layer, all layers when they weigh alike."""
-        share = self.mean[self.mean > 0]
-        return float(np.exp(-(share * np.log(share)).sum()))
-
-    @property
     def spread_out(self) -> bool:
         """Whether most seeds found nothing better than equal weights on held-out groups."""
         return bool((self.steps == 0).mean() > 0.5)

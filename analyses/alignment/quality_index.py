@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..reading.labels import read_classes
+from ..reading.pairing import row_keys
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Column, Label, ModelName
 from ..result.registry import analysis
@@ -125,7 +126,7 @@ def aqi(
     weights: list[dict[str, Any]] = []
     scored: dict[str, list[Scored]] = {}
     for name, store in named.items():
-        layer_numbers, x = _layers(store, site, layers, read_classes(store, label).rows)
+        layer_numbers, x = _layers(store, site, layers, _rows_in(store, like=first)[rows_read])
         about: dict[str, Any] = {
             "model": name,
             "dataset": store.dataset_name,
@@ -186,13 +187,18 @@ def _check_same_prompts(named: Mapping[str, ActivationStore], label: str) -> Non
 
 
 def _same_prompts(one: ActivationStore, other: ActivationStore, label: str) -> bool:
-    """Whether the rows that have a label are of the same prompts and classes, in whatever order."""
-    a, b = (read_classes(store, label, least=1) for store in (one, other))
-    return (
-        a.classes == b.classes
-        and np.array_equal(a.codes, b.codes)
-        and np.array_equal(np.asarray(one.ids)[a.rows], np.asarray(other.ids)[b.rows])
-    )
+    """Whether both hold the same prompts with the same labels, in whatever order of rows."""
+    mine, theirs = row_keys(one), row_keys(other)
+    if not np.array_equal(np.sort(mine), np.sort(theirs)):
+        return False
+    a, b = (np.asarray(store.labels(label)).astype(str) for store in (one, other))
+    return np.array_equal(a, b[_rows_in(other, like=one)])
+
+
+def _rows_in(store: ActivationStore, *, like: ActivationStore) -> NDArray[np.int64]:
+    """[rows of `like`] where each of them is in a store of the same prompts."""
+    place = {key: row for row, key in enumerate(row_keys(store))}
+    return np.array([place[key] for key in row_keys(like)])
 
 
 def _layers(

@@ -7,7 +7,7 @@ A probe that does not beat these has found the prompt, not a representation.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,8 +138,3 @@ def _fitted(
         return majority(task)
     x = on_device(features[:, varying], device)
     return fit_layer(x, task, method, strengths=method.strengths, class_weight=class_weight).predicted
-
-
-def restrict(baselines: Baselines, rows: NDArray[Any]) -> Baselines:
-    """The same for a subset of rows."""
-    return replace(baselines, predicted={name: p.rows(rows) for name, p in baselines.predicted.items()})

@@ -20,6 +20,7 @@ from ..statistics.resampling import STORED, group_codes
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
+from .option_checks import ProbePlan
 from .picture import draw
 from .problem import Fits, Floats, Problem
 from .readable import found
@@ -115,7 +116,8 @@ def contrast_probe(
 
         return Method(fit, np.ones(1), ("binary",), False, stacked=False), widen
 
-    return probe_task(store, label, method, build, groups=groups, seed=seed, drop_last=True, **options)
+    plan = ProbePlan(groups=groups, seed=seed, **options)
+    return probe_task(store, label, method, build, plan, drop_last=True)
 
 
 def _column(store: Any, values: str | ArrayLike, name: str) -> Any:

@@ -16,11 +16,14 @@ from ..result.registry import analysis
 from ..statistics.resampling import STORED
 from .loop import probe_task
 from .methods import Method, MethodName, find_method
-from .option_checks import Metrics
+from .option_checks import Metrics, ProbePlan
 from .picture import draw
 from .readable import found
 
 __all__ = ["linear_probe", "probe_task"]
+
+
+PLAN = ProbePlan()
 
 
 @analysis(
@@ -39,18 +42,18 @@ def linear_probe(
     sites: Sites = None,
     layers: Layers = None,
     groups: Any = STORED,
-    held_out: HeldOut = 0.3,
-    n_folds: int = 5,
+    held_out: HeldOut = PLAN.held_out,
+    n_folds: int = PLAN.n_folds,
     strengths: ArrayLike | None = None,
     metrics: Annotated[Metrics, Option(tuple[str, ...] | None)] = None,
     class_weight: Literal["balanced"] | None = None,
     positive: Value | None = None,
     kind: str | dict[str, str] | None = None,
-    permute: Permute = "auto",
-    n_permutations: Draws = 1000,
-    n_bootstrap: Draws = 1000,
-    baselines: bool = True,
-    seed: int = 0,
+    permute: Permute = PLAN.permute,
+    n_permutations: Draws = PLAN.n_permutations,
+    n_bootstrap: Draws = PLAN.n_bootstrap,
+    baselines: bool = PLAN.baselines,
+    seed: int = PLAN.seed,
     device: Device = None,
     threads: int | None = None,
     progress: bool = False,
@@ -113,11 +116,7 @@ def linear_probe(
     def build(task: Task) -> tuple[Method, None]:
         return find_method(method, task.kind), None
 
-    return probe_task(
-        store,
-        label,
-        method,
-        build,
+    plan = ProbePlan(
         sites=sites,
         layers=layers,
         groups=groups,
@@ -137,3 +136,4 @@ def linear_probe(
         threads=threads,
         progress=progress,
     )
+    return probe_task(store, label, method, build, plan)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
 from ..reading.device import alike, bytes_per_layer, find_device, how_many_fit, over_batches
 from ..reading.labels import kind_of, label_list
@@ -20,7 +19,7 @@ from .duplicates import near_duplicate_notes
 from .fit import LayerFit, fit_layer, fit_layers
 from .inference import Inference, add_p_values, best_layers, infer, make_inference
 from .methods import Method, fitted_method
-from .option_checks import Metrics, check_options, metrics_for, strength_grid
+from .option_checks import ProbePlan, metrics_for, strength_grid
 from .outputs import directions_of, join_scores, scores_frame, stack_directions, texts_frame
 from .problem import Floats
 
@@ -39,88 +38,59 @@ class Probed:
 
 
 def probe_task(
-    store: Any,
-    label: Any,
-    name: str,
-    build: Build,
-    *,
-    groups: Any,
-    sites: str | Sequence[str] | None = None,
-    layers: int | Sequence[int] | None = None,
-    held_out: float | str | ArrayLike = 0.3,
-    n_folds: int = 5,
-    strengths: ArrayLike | None = None,
-    metrics: Metrics = None,
-    class_weight: str | None = None,
-    positive: str | None = None,
-    kind: str | dict[str, str] | None = None,
-    permute: str = "auto",
-    n_permutations: int = 1000,
-    n_bootstrap: int = 1000,
-    baselines: bool = True,
-    seed: int = 0,
-    device: str | torch.device | None = None,
-    threads: int | None = None,
-    progress: bool = False,
-    drop_last: bool = False,
+    store: Any, label: Any, name: str, build: Build, plan: ProbePlan, *, drop_last: bool = False
 ) -> AnalysisResult:
-    """Probe one label or several with the method that `build` gives; options as `linear_probe`.
+    """Probe one label or several with the method that `build` gives.
 
     Args:
+        store: an activation store.
+        label: as `linear_probe`.
         name: of the method, for the table.
-        metrics: for every task, or by kind of task.
         build: called with each task.
+        plan: everything else.
         drop_last: the last feature is not the model's, and is taken off the directions.
     """
-    check_options(
-        seed=seed,
-        n_folds=n_folds,
-        n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
-        permute=permute,
-        class_weight=class_weight,
-    )
-    where = find_device(device)
+    where = find_device(plan.device)
     labels = label_list(store, label)
-    places = list_places(store, sites, layers)
+    places = list_places(store, plan.sites, plan.layers)
     planned = []
     for one in labels:
         task = make_task(
             store,
             one,
-            groups=groups,
-            held_out=held_out,
-            n_folds=n_folds,
-            seed=seed,
-            positive=positive,
-            kind=kind_of(kind, one, labels),
+            groups=plan.groups,
+            held_out=plan.held_out,
+            n_folds=plan.n_folds,
+            seed=plan.seed,
+            positive=plan.positive,
+            kind=kind_of(plan.kind, one, labels),
         )
-        chosen = metrics_for(task.kind, metrics, label=task.name)
         found, prepare = build(task)
         inference = make_inference(
             task,
-            chosen,
-            n_bootstrap=n_bootstrap,
-            n_permutations=n_permutations,
-            permute=permute,
-            seed=seed,
+            metrics_for(task.kind, plan.metrics, label=task.name),
+            n_bootstrap=plan.n_bootstrap,
+            n_permutations=plan.n_permutations,
+            permute=plan.permute,
+            seed=plan.seed,
             lengths=None if store.lengths is None else np.asarray(store.lengths)[task.rows],
         )
-        grid = strength_grid(strengths, found.strengths)
+        grid = strength_grid(plan.strengths, found.strengths)
         planned.append((task, inference, found, prepare, grid))
     check_places(store, places, [task for task, *_ in planned])
     probed = []
     for task, inference, found, prepare, grid in planned:
+        weight = plan.class_weight
         with one_blas_thread():
-            base = fit_baselines(store, task, words=baselines, class_weight=class_weight, device=where)
-        work = _Work(store, task, found, prepare, grid, class_weight, inference.metrics[0], drop_last)
-        bar: dict[str, Any] = {"progress": progress, "description": f"{name}: {task.name}"}
+            base = fit_baselines(store, task, words=plan.baselines, class_weight=weight, device=where)
+        work = _Work(store, task, found, prepare, grid, weight, inference.metrics[0], drop_last)
+        bar: dict[str, Any] = {"progress": plan.progress, "description": f"{name}: {task.name}"}
         if where is None:
-            fits = over_layers(work, places, threads=threads or work.threads(places), **bar)
+            fits = over_layers(work, places, threads=plan.threads or work.threads(places), **bar)
         else:
             fits = _side_by_side(work, places, where, bar)
         probed.append(Probed(task, fits, inference, base))
-    return _result(store, name, places, probed, seed)
+    return _result(store, name, places, probed, plan.seed)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The options of a probe analysis, checked before anything is read or fitted."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +11,7 @@ from ...hooks.errors import LayerprobeError
 from ..statistics.metrics import DEFAULT_METRICS, check_metric
 from ..statistics.quantities import WITHIN
 from ..statistics.relabelling import permute_unit
+from ..statistics.resampling import STORED
 
 CLASS_METRICS = ("auroc", "accuracy", "balanced_accuracy", "log_loss", "brier", "ece")
 OF_KIND = {
@@ -20,6 +22,47 @@ OF_KIND = {
 """Which metrics say something of which task."""
 
 Metrics = str | Sequence[str] | Mapping[str, Sequence[str]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePlan:
+    """How a label is probed: what every probe analysis shares, checked when it is made, carried whole.
+
+    What the fields mean is said in `linear_probe`, whose defaults are these.
+
+    >>> ProbePlan(n_folds=1)
+    Traceback (most recent call last):
+    layerprobe.hooks.errors.LayerprobeError: n_folds=1, expected a whole number of 2 or more (5 is usual)
+    """
+
+    groups: Any = STORED
+    sites: str | Sequence[str] | None = None
+    layers: int | Sequence[int] | None = None
+    held_out: Any = 0.3
+    n_folds: int = 5
+    strengths: ArrayLike | None = None
+    metrics: Metrics = None
+    class_weight: str | None = None
+    positive: str | None = None
+    kind: str | dict[str, str] | None = None
+    permute: Literal["auto", "between", "within"] = "auto"
+    n_permutations: int = 1000
+    n_bootstrap: int = 1000
+    baselines: bool = True
+    seed: int = 0
+    device: Any = None
+    threads: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(
+            seed=self.seed,
+            n_folds=self.n_folds,
+            n_permutations=self.n_permutations,
+            n_bootstrap=self.n_bootstrap,
+            permute=self.permute,
+            class_weight=self.class_weight,
+        )
 
 
 def check_options(

@@ -14,7 +14,7 @@ from ..statistics.resampling import STORED
 from .linear import linear_probe
 from .loop import probe_task
 from .methods import Method
-from .option_checks import strength_grid
+from .option_checks import ProbePlan, strength_grid
 from .picture import draw
 from .problem import Floats, Problem
 from .readable import found
@@ -98,7 +98,8 @@ def token_probe(
 
     if not isinstance(label, str) and not all(isinstance(one, str) for one in np.atleast_1d(label).tolist()):
         label = view.of_rows(label)
-    return probe_task(view, label, method, build, groups=_groups(view, groups), seed=seed, **options)
+    plan = ProbePlan(groups=_groups(view, groups), seed=seed, **options)
+    return probe_task(view, label, method, build, plan)
 
 
 def _check_setting(method: str, setting: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
-from ...hooks.sites import select_held
+from ...hooks.selections import select_held
 from ..statistics.resampling import check_finite
 from .task import Task
 

@@ -96,7 +96,7 @@ def make_task(
     kind = kind_of(kind, label, [label])
     name, values = label_values(store, label)
     codes = resolve_groups(store, groups)
-    joined = int(given_groups(store, groups).max()) - int(codes.max())
+    joined = int(given_groups(store, groups).max(initial=0)) - int(codes.max(initial=0))
     rows = np.flatnonzero(~missing(values))
     rows = rows[canonical_order(store, rows)]
     kind, notes = (kind, ()) if kind else read_kind(name, values[rows])

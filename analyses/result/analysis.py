@@ -144,7 +144,9 @@ class AnalysisResult:
         draw = registry.find(self.kind).picture
         if draw is None:
             raise LayerprobeError(f"results of {self.kind} have no picture; read .table")
-        chart: Chart = draw(self)
+        from .saving import offline
+
+        chart: Chart = offline(draw(self))
         return chart
 
     def save_figure(self, path: str | Path) -> Path:

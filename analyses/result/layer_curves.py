@@ -9,7 +9,8 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe
-from .curve_rows import Axis, Curves, tick_step, tooltips
+from .curve_rows import Curves, tooltips
+from .layer_axis import Axis, tick_step
 from .theme import (
     CHANCE,
     FACET_COLUMNS,

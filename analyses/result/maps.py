@@ -8,7 +8,8 @@ import pandas as pd
 
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe_cells
-from .curve_rows import plain, tick_step, tooltips
+from .curve_rows import plain, tooltips
+from .layer_axis import tick_step
 from .layer_curves import heading
 from .theme import FACET_COLUMNS, INK, SINGLE, SURFACE
 from .words import bounds, number

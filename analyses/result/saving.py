@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...hooks.errors import LayerprobeError
 from .pdf_bytes import in_order
 from .theme import Theme, themed
+
+AnyChart = TypeVar("AnyChart")
 
 if TYPE_CHECKING:
     import altair as alt
@@ -87,3 +89,19 @@ def notebook_bundle(chart: "alt.TopLevelMixin") -> dict[str, Any]:
         "image/svg+xml": to_svg(chart, "print"),
         "text/plain": str(spec.get("description", "a chart")),
     }
+
+
+def offline(chart: AnyChart) -> AnyChart:
+    """The same chart, which shows itself by `notebook_bundle`: Altair's own renderer fetches its scripts.
+
+    Charts made from it (`chart.properties(…)`) do as well.
+    """
+    kind = type(chart)
+    if not kind.__dict__.get("_shown_offline"):
+        shows = {"_repr_mimebundle_": _shown, "_shown_offline": True, "__module__": kind.__module__}
+        object.__setattr__(chart, "__class__", type(kind.__name__, (kind,), shows))
+    return chart
+
+
+def _shown(chart: "alt.TopLevelMixin", *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return notebook_bundle(chart)

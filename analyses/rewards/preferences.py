@@ -14,6 +14,7 @@ from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
+from ..probes.option_checks import ProbePlan
 from ..probes.picture import draw
 from ..probes.problem import Fits, Floats, Problem
 from ..probes.readable import found
@@ -109,9 +110,10 @@ def preference_dimensions(
 
         return Method(fit, np.ones(1), ("binary", "multinomial"), True, stacked=False), None
 
-    chosen = {"metrics": METRICS, **options}
+    chosen: dict[str, Any] = {"metrics": METRICS, **options}
     name = "logistic" if recipe == "converged" else "mrmbench_published"
-    return probe_task(store, list(dimensions), name, build, groups=groups, seed=seed, **chosen)
+    plan = ProbePlan(groups=groups, seed=seed, **chosen)
+    return probe_task(store, list(dimensions), name, build, plan)
 
 
 def one_epoch(problem: Problem, *, seed: int, rate: float = 5e-5, batch: int = 16) -> Fits:

@@ -11,6 +11,7 @@ from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
 from ..probes.methods import Method, find_method
+from ..probes.option_checks import ProbePlan
 from ..probes.picture import draw
 from ..probes.readable import found
 from ..reading.task import Task
@@ -80,8 +81,9 @@ def score_heads(
         return find_method("ridge", task.kind), None
 
     metrics = ["r2", "pearson", "spearman", "kendall", f"accuracy_within_{tolerance:g}"]
-    chosen = {"kind": "regression", "metrics": metrics, **options}
-    return probe_task(view, list(scores), "ridge", build, groups=groups, seed=seed, **chosen)
+    chosen: dict[str, Any] = {"kind": "regression", "metrics": metrics, **options}
+    plan = ProbePlan(groups=groups, seed=seed, **chosen)
+    return probe_task(view, list(scores), "ridge", build, plan)
 
 
 class WithTargets:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
-from ...hooks.sites import select_held
+from ...hooks.selections import select_held
 from ..reading.device import find_device
 from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy

@@ -2,8 +2,9 @@
 
 Harmful and harmless instructions differ in what they are about, and any encoder separates topics. Here each
 prompt of the smaller class gets the prompt of the other class whose words are most alike (tf-idf cosine, one
-to one, best total; groups get one partner each; pairs below a similarity are dropped), and the separation of the matched prompts is set
-against that of equally many prompts drawn without matching, so that the fall is not one of sample size.
+to one, best total; groups get one partner each; pairs below a similarity are dropped), and the separation of
+the matched prompts is set against that of equally many prompts drawn without matching, so that the fall is
+not one of sample size.
 """
 
 from collections.abc import Sequence
@@ -57,8 +58,9 @@ def topic_control(
         sites: default: all.
         layers: default: all.
         space: `zscored`, `raw` or `whitened`, fixed by all rows.
-        groups: rows that belong together; a prompt is never matched within its group, and those of a group
-            are matched with those of one other group, so that whole groups change classes under the null.
+        groups: rows that belong together; a prompt is never matched within its group, and all prompts of a
+            group are matched with those of one other group, so that whole groups change classes under
+            the null.
         min_similarity: tf-idf cosine that a pair must have.
         n_draws: unmatched subsets, label swaps within pairs (the null), and bootstrap draws of pairs.
         level: of intervals.
@@ -109,7 +111,8 @@ def topic_control(
         what = "pairs" if n_partners == len(pairs) else "pairs of groups"
         raise LayerprobeError(
             f"only {n_partners} {what} reach min_similarity={min_similarity}; the classes share too few "
-            "words to be matched: lower it, or add prompts of one class about the other's topics"
+            "words "
+            "to be matched: lower it, or add prompts of one class about the other's topics"
         )
     matched, draws = _draws(codes, pairs, partners, n_draws, seed)
     rows: list[dict[str, Any]] = []

@@ -1,7 +1,5 @@
 """What a set of draws says: bootstrap intervals, permutation p-values, corrections for many looks."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -141,20 +139,3 @@ def exact_binomial_bound(n: int, p: float, alpha: float = 0.001) -> tuple[int, i
     below = binom.cdf(counts - 1, n, p)
     above = binom.sf(counts, n, p)
     return int(counts[below <= alpha].max()), int(counts[above <= alpha].min())
-
-
-def mean_interval(values: Any, weights: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of per-row values with its cluster-bootstrap interval.
-
-    Args:
-        values: [rows].
-        weights: [n_boot, rows] from `cluster_bootstrap_weights`.
-        level: nominal coverage.
-
-    Returns:
-        estimate, lo, hi.
-    """
-    rows = np.asarray(values, dtype=np.float64)
-    multiplicity = np.asarray(weights, dtype=np.float64)
-    lo, hi = bootstrap_interval(multiplicity @ rows / multiplicity.sum(axis=1), level=level)
-    return float(rows.mean()), float(lo), float(hi)

@@ -43,8 +43,8 @@ def share_interval(
         trials: [rows] 0 for rows that do not count (of a rate among some rows); default: all count.
         level: nominal coverage.
 
-    >>> share_interval([0] * 20, range(20))[:3]
-    (0.0, 0.0, 0.16843347098308536)
+    >>> [round(float(value), 6) for value in share_interval([0] * 20, range(20))[:3]]
+    [0.0, 0.0, 0.168433]
     """
     count = np.ones(len(np.asarray(hits))) if trials is None else np.asarray(trials, dtype=np.float64)
     hit = np.asarray(hits, dtype=np.float64) * count

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...hooks.identity import weights_sha256
-from ...hooks.sites import parse_sites
+from ...hooks.selections import parse_sites
 from ...hooks.tokens import encode
 from ..prompts.table import PromptTable
 from ..store.activations import ActivationStore

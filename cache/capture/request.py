@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...hooks.chat_template import checked_chat_options
 from ...hooks.errors import LayerprobeError
 from ...hooks.generation import checked_generate_options
-from ...hooks.sites import SiteAt, parse_sites
+from ...hooks.selections import parse_sites
+from ...hooks.sites import SiteAt
 from ..file.layout import NUMPY_TYPES
 from ..prompts.columns import GENERATED_COLUMNS
 from ..prompts.table import PromptTable

@@ -52,7 +52,7 @@ class _Request(CaptureSpec, PromptColumns, ModelOptions):
     """Make each text one user message of the model's chat template."""
     chat_options: dict[str, str] = Field(default_factory=dict)
     """For the chat template, values as JSON: enable_thinking=false date=2024-07-26 'tools=[{...}]'."""
-    generate: dict[str, str] = Field(default_factory=dict)  # type: ignore[assignment]
+    generate: dict[str, str] = Field(default_factory=dict)
     """How the model continues the prompts, for --tokens generated: max_new_tokens=64 do_sample=true."""
 
 

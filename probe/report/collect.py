@@ -12,7 +12,7 @@ from ...analyses.result import registry
 from ...analyses.result.analysis import AnalysisResult, joined
 from ...analyses.result.words import fill
 from ...hooks.errors import LayerprobeError
-from ..results.folder import ResultsFolder
+from ..results.folder import ResultsFolder, explain
 
 if TYPE_CHECKING:
     from ...analyses.result.findings import Finding
@@ -60,10 +60,18 @@ class Question:
         where = self.entries[0].options.get("where") or {}
         return " and ".join(f"{column} = {value}" for column, value in where.items())
 
+    @cached_property
+    def told(self) -> tuple[Sequence[Finding], str]:
+        """What was found, of every model, and why that could not be said; a failure costs only itself."""
+        try:
+            return list(self.result.findings), ""
+        except Exception as error:  # the rest of the report must not be lost with it
+            return [], explain(error)
+
     @property
     def findings(self) -> Sequence[Finding]:
         """What was found, of every model."""
-        return list(self.result.findings)
+        return self.told[0]
 
     @property
     def _asked(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ ROWS = 400
 def section_of(question: Question, models: Sequence[str]) -> dict[str, Any]:
     """Everything that the report says of one question; a part that fails costs only itself."""
     notes = list(question.result.notes)
+    if question.told[1]:
+        notes.append(f"The sentences of this section could not be made: {question.told[1]}")
     parts: dict[str, Any] = {"kind": question.kind, "sentences": [], "figures": [], "tables": []}
     for name, make in (("figures", _figures), ("sentences", _sentences), ("tables", _tables)):
         try:
@@ -30,8 +32,6 @@ def section_of(question: Question, models: Sequence[str]) -> dict[str, Any]:
 
 
 def _sentences(question: Question, models: Sequence[str]) -> list[dict[str, str]]:
-    if registry.find(question.kind).findings is None:  # its own words
-        return [{"text": line, "verdict": "", "claim": ""} for line in question.result.summary()]
     return [
         {"text": sentence(finding), "verdict": finding.verdict, "claim": finding.claim.name}
         for finding in question.findings

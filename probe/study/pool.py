@@ -66,7 +66,7 @@ def check_model(name: str, spec: ModelSpec, capture: CaptureSpec, prompts: Promp
 
 
 def _check_sites(hollow: Model, sites: list[str], engine: str) -> None:
-    from ...hooks.sites import parse_sites
+    from ...hooks.selections import parse_sites
 
     wanted = parse_sites(sites, hollow.n_layers)
     if engine == "huggingface":  # other engines say at load what they lack

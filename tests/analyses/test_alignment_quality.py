@@ -204,3 +204,16 @@ def test_stores_over_different_prompts_are_not_paired():
     )
     with pytest.raises(LayerprobeError, match="different prompts"):
         aqi({"a": one, "b": other}, label="safe", groups=None)
+
+
+def test_every_store_is_read_in_the_rows_of_the_first():
+    """Rows have one order, by what they hold; that of one model is not that of another."""
+    one = planted(5.0, layers=4, where=1)
+    x = np.stack([one.activations("resid_post", layer) for layer in one.layers("resid_post")])
+    back = np.arange(240)[::-1]  # as far apart, in another order by content and in the store
+    labels, ids = {"safe": one.labels("safe")[back]}, [str(row) for row in back]
+    turned = from_arrays({"resid_post": -x[:, back]}, labels=labels, ids=ids)
+    few = {"label": "safe", "groups": None, "n_seeds": 1, "n_permutations": 19, "n_bootstrap": 10}
+    table = aqi({"one": one, "turned": turned}, **few).table
+    found = table[(table["metric"] == "aqi") & table["reference"].isna()].set_index("model")["estimate"]
+    assert found["turned"] == pytest.approx(found["one"], rel=1e-5)

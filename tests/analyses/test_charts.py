@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import layerprobe as lp
 from layerprobe.analyses.result.alt_text import describe, describe_cells
 from layerprobe.analyses.result.charts import (
     Reference,
@@ -303,3 +304,15 @@ def test_labels_are_moved_apart_as_little_as_needed():
         assert (np.diff(ordered) >= 12 - 1e-9).all() or len(places) * 12 > 100
         assert ordered[0] >= -1e-9 and ordered[-1] <= 100 + 1e-9
     assert spread_out([10, 50], 12, 0, 100) == [10, 50]
+
+
+def test_a_picture_shows_itself_without_a_network():
+    """In a notebook: the specification with an SVG beside it, no script to fetch; copies do as well."""
+    x = np.random.default_rng(0).normal(size=(2, 40, 4))
+    store = lp.from_arrays({"resid_post": x}, labels={"y": np.arange(40) % 2})
+    picture = lp.separation(store, label="y", groups=None, n_permutations=20, n_bootstrap=10).plot()
+    for shown in (picture, picture.properties(title="another")):
+        bundle = shown._repr_mimebundle_(None, None)
+        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+        assert "image/svg+xml" in bundle and "text/html" not in bundle
+        assert "http" not in bundle["image/svg+xml"].replace("http://www.w3.org", "")

@@ -1,12 +1,13 @@
 """Captures of what a model writes: against transformers' own `generate` and a second pass in a plain loop."""
 
 import itertools
+import signal
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from cache_support import datasets
+from cache_support import SMALL_BLOCK, datasets, die_while_writing, in_child, run
 from tiny_models import tiny_model
 
 import layerprobe as lp
@@ -15,7 +16,6 @@ from layerprobe.cache.capture import assembly
 from layerprobe.cache.capture.plan import plan
 from layerprobe.cache.capture.precheck import check_request, differing
 from layerprobe.cache.capture.request import CaptureRequest
-from layerprobe.cache.file.writer import StoreWriter
 from layerprobe.cache.prompts.table import PromptTable
 from layerprobe.cache.store.merge import merge
 from layerprobe.cache.workers.jobs import capture_shard, shard_of
@@ -152,37 +152,24 @@ def test_what_a_text_ends_with_is_left_out_and_a_prompt_without_continuation_has
         generated(model, TEXTS[:1], generate={"max_new_tokens": 7, "eos_token_id": first})
 
 
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
 def test_a_killed_capture_goes_on_with_the_stored_continuations_to_the_same_bytes(
     model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(assembly, "BLOCK_BYTES", 2_000)
-    whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
-    options = {"generate": SAMPLED, "batch_tokens": 32, "sites": ["resid_post", "lens"]}
-    generated(model, table(), path=whole, **options)
-    original = StoreWriter.write
-
-    def write(self, block, buffers):
-        if block == 2:
-            raise Stop
-        original(self, block, buffers)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StoreWriter, "write", write)
-        with pytest.raises(Stop):
-            generated(model, table(), path=broken, **options)
-    assert not open_store(broken).complete
+    monkeypatch.setattr(assembly, "BLOCK_BYTES", SMALL_BLOCK)
+    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
+    options = {"tokens": "generated", "generate": {**SAMPLED, "max_new_tokens": 4}}
+    run(model, whole, **options)
+    # by kill -9, before its 30th system call that changes a file
+    assert in_child(die_while_writing, str(tiny_model("llama")), killed, 30, options) == -signal.SIGKILL
+    assert not open_store(killed).complete
 
     def never(*_, **__):
         raise AssertionError("generated again")
 
     monkeypatch.setattr(Model, "generate_ids", never)
-    generated(model, table(), path=broken, **{**options, "batch_tokens": 8})
-    assert datasets(broken) == datasets(whole)
-    assert generated(model, table(), path=broken, **options).complete  # returns at once
+    run(model, killed, **options)
+    assert datasets(killed) == datasets(whole)
+    assert run(model, killed, **options).complete  # returns at once
 
 
 def test_extension_reads_the_same_continuations_and_writes_those_of_new_prompts(model, tmp_path, monkeypatch):
@@ -242,10 +229,21 @@ def test_what_is_generated_is_part_of_what_a_file_is(model, tmp_path):
     assert "generate" in differing(store, table(), other, source=source)[0]
 
 
-def test_a_penalty_does_not_read_the_padding(model, plain):
+def test_a_penalty_does_not_read_the_padding(model, plain, monkeypatch):
+    """To transformers, padding is a token that the text has said: there must be none."""
+    padded, original = [], Model.generate_ids
+
+    def seen(self, ids, mask, **options):
+        padded.append(not bool(mask.all()))
+        return original(self, ids, mask, **options)
+
+    monkeypatch.setattr(Model, "generate_ids", seen)
     penalty = {"repetition_penalty": 1.7, "no_repeat_ngram_size": 2}
     store = generated(model, generate={"max_new_tokens": 7, **penalty})
     assert written(store) == [oracle(plain, model, text, options=penalty)[0] for text in TEXTS]
+    assert not any(padded) and len(padded) == 4  # two of the five are the same text
+    generated(model)
+    assert padded[4:] == [True]
 
 
 def steered(model, kind):
@@ -276,7 +274,11 @@ KINDS = (
 
 @pytest.mark.parametrize(
     ("engine", "kind"),
-    [*(("huggingface", kind) for kind in KINDS), *(("transformer_lens", kind) for kind in KINDS[2:4])],
+    [
+        *(("huggingface", kind) for kind in KINDS),
+        *(("transformer_lens", kind) for kind in KINDS[2:4]),
+        ("nnsight", KINDS[2]),
+    ],
 )
 def test_an_edit_in_force_is_the_same_while_writing_and_while_reading(model, monkeypatch, engine, kind):
     """The last block's output at every step of generation itself, kept by a hook of PyTorch's own."""
@@ -335,6 +337,20 @@ def test_what_cannot_be_generated_is_refused_before_anything_runs(model, monkeyp
     monkeypatch.setattr(Model, "generate_ids", None)
     with pytest.raises(LayerprobeError, match=said):
         generated(model, **options)
+
+
+def test_a_prompt_too_long_to_be_continued_is_cut_where_told(model):
+    store = generated(model, TEXTS[2:3], generate={"max_new_tokens": 60}, on_long="truncate", sites="embed")
+    ids = model.encode(TEXTS[2]).input_ids
+    assert store.token_ids()[0][:4].tolist() == ids[:4] and len(store.token_ids()[0]) <= 64
+    assert store.positions[0] == 4
+
+
+def test_chats_are_continued_where_the_assistants_turn_begins(model):
+    chats = [[{"role": "user", "content": text}] for text in TEXTS[:2]]
+    store = generated(model, chats, tokens="generated:last")
+    assert store.labels("generated_text").tolist() == model.generate(chats, max_new_tokens=7)
+    assert all(" assistant : " in text for text in store.texts)
 
 
 def test_a_column_of_that_name_is_refused(model):

@@ -9,6 +9,7 @@ from torch import nn
 
 import layerprobe as lp
 from layerprobe.hooks import check as checks
+from layerprobe.hooks import comparisons
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.in_memory import pad
 from layerprobe.hooks.sites import SiteAt
@@ -148,7 +149,7 @@ def test_positions_that_depend_on_padding_are_named():
 
 
 def test_values_that_are_not_finite_fail():
-    assert checks.difference(torch.tensor([float("nan")]), torch.tensor([1.0])) != 0.0
+    assert comparisons.difference(torch.tensor([float("nan")]), torch.tensor([1.0])) != 0.0
     model = load_model(tiny_model("llama"), check=False)
     report = checks.CheckReport((checks.Finding("hidden states", float("nan"), 1e-4, sites=("resid_post",)),))
     with pytest.raises(LayerprobeError, match="hidden states is off by nan"):
@@ -169,7 +170,7 @@ def test_a_tokenizer_of_other_things_than_words_loads(alphabet):
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, pad_token="<pad>")
     model = load_model(build("llama"), tokenizer=tokenizer)
     assert model.unavailable == {}
-    chosen = checks._tokens(model)
+    chosen = comparisons._tokens(model)
     assert len(set(chosen)) > 3
     assert all(0 <= i < VOCAB for i in chosen)
 

@@ -6,7 +6,7 @@ import torch
 import transformers
 from tiny_models import HEADS, KV, LAYERS, VOCAB, WIDTH, randomised, tiny_tokenizer
 
-from layerprobe.hooks.check import difference
+from layerprobe.hooks.comparisons import difference
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.hooks.sites import SITES, SiteAt
 from layerprobe.hooks.weights.load import load_model

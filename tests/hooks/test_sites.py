@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import layerprobe as lp
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.hooks.sites import SITES, SiteAt, parse_sites, select_held
+from layerprobe.hooks.selections import parse_sites, select_held
+from layerprobe.hooks.sites import SITES, SiteAt
 
 
 def test_the_sites():

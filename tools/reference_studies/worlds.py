@@ -84,13 +84,15 @@ def tiny(folder: Path, name: str, seed: int = 0, *, reward: bool = False) -> Pat
 def tiny_rows(n_groups: int = 16) -> list[dict[str, Any]]:
     """Groups of four prompts, two late and two early, in pairs; the answers are yes, the foils no."""
     rows = []
+    looks = ("red", "blue", "old", "young")
     for group in range(n_groups):
+        where = f"{looks[group % 4]} {looks[group // 4 % 4]} park"  # no prompt occurs in two groups
         for member in range(4):
             kind, who = ("early", "late")[member % 2], ("cat", "dog", "baker", "pilot")[(group + member) % 4]
             rows.append(
                 {
                     "id": f"{group}-{member}",
-                    "prompt": f"the {who} was {kind} in the park . the {who} was {kind} ? answer :",
+                    "prompt": f"the {who} was {kind} in the {where} . the {who} was {kind} ? answer :",
                     "kind": kind,
                     "topic": "ab"[member // 2],
                     "half": "one" if group < n_groups // 2 else "two",
