@@ -86,7 +86,7 @@ def of_reward_model(
     picture=draw,
 )
 def reward_decomposition(
-    store: Any,
+    store: ActivationStore,
     probes: AnalysisResult | Sequence[AnalysisResult],
     *,
     reward: ArrayLike | tuple[ArrayLike, float],

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
@@ -43,7 +44,7 @@ METRICS = {
     without=("method", "positive"),
 )
 def preference_dimensions(
-    store: Any,
+    store: ActivationStore,
     *,
     dimensions: Classes,
     recipe: Literal["converged", "published"] = "converged",

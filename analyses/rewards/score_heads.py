@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
@@ -31,7 +32,7 @@ from ..statistics.resampling import STORED
     without=("method", "positive"),
 )
 def score_heads(
-    store: Any,
+    store: ActivationStore,
     *,
     scores: Numbers,
     targets: pd.DataFrame | None = None,
