@@ -95,7 +95,7 @@ def preference_dimensions(
     unknown = [name for name in dimensions if name not in store.label_names]
     if unknown:
         raise LayerprobeError(
-            f"dimensions {unknown} are no label columns; have {', '.join(store.label_names)}"
+            f"dimensions {unknown} are not label columns; have {', '.join(store.label_names)}"
         )
 
     def build(task: Task) -> tuple[Method, None]:

@@ -76,7 +76,7 @@ def score_heads(
     view = store if targets is None else WithTargets(store, targets, scores)
     unknown = [name for name in scores if name not in view.label_names]
     if unknown:
-        raise LayerprobeError(f"scores {unknown} are no label columns; have {', '.join(view.label_names)}")
+        raise LayerprobeError(f"scores {unknown} are not label columns; have {', '.join(view.label_names)}")
 
     def build(task: Task) -> tuple[Method, None]:
         return find_method("ridge", task.kind), None
