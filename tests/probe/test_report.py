@@ -71,6 +71,10 @@ def test_hostile_prompts_and_titles_stay_text(html, page):
     json.loads(page.scripts[0])
 
 
+def test_the_page_stays_small(html):
+    assert len(html.encode()) < 2e6
+
+
 def test_nothing_is_fetched(page):
     fetching = [
         e for e in page.elements if {"src", "srcset", "action"} & set(e[1]) or e[0] in ("link", "iframe")
