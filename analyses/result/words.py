@@ -262,12 +262,17 @@ def cell(finding: Finding) -> str:
     said = finding.claim.words(finding.verdict)
     if finding.verdict == "found" and finding.looked > 1 and finding.layers:
         said += f" in layers {layer_ranges(finding.layers)}"
+    return said if finding.estimate is None else f"{estimate_at(finding)}: {said}"
+
+
+def estimate_at(finding: Finding) -> str:
+    """The number of a finding with its interval and place; empty where it has none."""
     if finding.estimate is None:
-        return said
+        return ""
     unit = unit_of(finding.quantity)
     at = f" at {place(vars(finding))}" if finding.site else ""
     where = on_prompts(finding.subset, finding.minus)
-    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}{where}: {said}"
+    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}{where}"
 
 
 def title_of(name: str) -> str:
