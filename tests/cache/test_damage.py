@@ -39,7 +39,9 @@ def whole(llama, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 10))]
+)
 def test_killed_at_any_point_it_resumes_to_the_same_bytes(llama, whole, tmp_path, seed):
     """Ten files, each killed five times at random points of its writing: fifty kill points."""
     rng = random.Random(seed)
