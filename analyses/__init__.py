@@ -1,1 +1,4 @@
-"""One module per question asked of activations."""
+"""One room per question asked of activations.
+
+May import: cache, hooks.
+"""

@@ -1,1 +1,4 @@
-"""From a table of prompts to activations on disk, and back."""
+"""From a table of prompts to activations on disk, and back.
+
+May import: hooks.
+"""

@@ -124,7 +124,7 @@ def _not_unicode(text: str) -> LayerprobeError | None:
     except UnicodeEncodeError as error:
         around = text[max(0, error.start - 20) : error.start]
         return LayerprobeError(
-            f"a prompt is no valid Unicode text: {text[error.start]!r} at character {error.start}, after "
+            f"a prompt is not valid Unicode text: {text[error.start]!r} at character {error.start}, after "
             f"{around!r}: read its file as the encoding it is in, or text.encode('utf-16', "
             "'surrogatepass').decode('utf-16', 'replace')"
         )

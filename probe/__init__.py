@@ -1,1 +1,4 @@
-"""The front door: studies, the command line, plots and the report."""
+"""The front door: studies, the command line and the report.
+
+May import: analyses, cache, hooks.
+"""

@@ -113,7 +113,7 @@ def fill_the_disk(source, path, room):
     try:
         run(model, path)
     except LayerprobeError as error:
-        code = 0 if "no room for" in str(error) else 2
+        code = 0 if "no space for" in str(error) else 2
     finally:
         os._exit(code)  # not by way of HDF5's own end, which tries to flush again
 

@@ -38,3 +38,9 @@ def test_a_former_command_still_runs():
         timeout=120,
     )
     assert "BBQ" in done.stdout
+
+
+def test_the_command_is_still_found_where_it_stood():
+    with pytest.warns(DeprecationWarning, match="has moved"):
+        from layerprobe.probe.cli import main
+    assert callable(main)

@@ -54,7 +54,7 @@ def _weights(frame: pd.DataFrame | None, model: str, chance: bool) -> Iterator[s
     mean = part.groupby("layer")["weight"].mean()
     share = mean[mean > 0]
     spread = float(np.exp(-(share * np.log(share)).sum()))
-    effective = f"effective number of layers {spread:.1f} of {len(mean)}"
+    effective = f"effective number of layers {number(spread)} of {len(mean)}"
     equal = int((part.drop_duplicates("pooling_seed")["steps"] == 0).sum())
     seeds = part["pooling_seed"].nunique()
     if equal > seeds / 2:

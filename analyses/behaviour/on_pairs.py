@@ -51,7 +51,7 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
     group="lens",
     guide="contrastive_pairs",
     on="stores",
-    without=("generations",),
+    without=("generations", "n_bootstrap", "seed"),
     findings=found,
     picture=draw,
 )

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from ..result.analysis import AnalysisResult
 
 UNLIKE = Claim(
-    "targets answered unlike contrasts",
+    "targets and contrasts are answered differently",
     found="target and contrast are not answered alike",
-    not_found="no evidence that target and contrast are answered unlike",
-    not_tested="the rate is undefined, for no contrast is answered rightly",
+    not_found="no evidence that target and contrast are answered differently",
+    not_tested="the rate is undefined, since no contrast is answered correctly",
 )
 CELLS = (
     ("a", "both right in"),
@@ -90,5 +90,5 @@ def draw(result: "AnalysisResult") -> Any:
         colour="model",
         facet="metric",
         titles=RATES,
-        title="Where only one member of a pair is answered rightly",
+        title="Where only one member of a pair is answered correctly",
     )

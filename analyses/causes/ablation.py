@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ...hooks.model import Model
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer
 from ..result.registry import analysis
@@ -33,9 +35,9 @@ HOW = ("zero", "mean", "resample")
     picture=ablation_drawn,
 )
 def ablation(
-    store: Any,
+    store: ActivationStore,
     *,
-    model: Any,
+    model: Model,
     how: Literal["zero", "mean", "resample"] = "mean",
     target: Answer = "answer",
     foil: Answer = "foil",

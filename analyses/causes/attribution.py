@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
+from ...hooks.model import Model
 from ..lens.suppression import subsets_of
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column
@@ -28,9 +30,9 @@ METRIC = "direct_logit_attribution"
     picture=attribution_drawn,
 )
 def attribution(
-    store: Any,
+    store: ActivationStore,
     *,
-    model: Any,
+    model: Model,
     target: Answer = "answer",
     foil: Answer = "foil",
     by: Column | None = None,

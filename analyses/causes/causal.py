@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ...hooks.model import Model
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
@@ -36,9 +38,9 @@ from .source import half_of_groups
     picture=draw,
 )
 def causal(
-    store: Any,
+    store: ActivationStore,
     *,
-    model: Any,
+    model: Model,
     source: SourceModel = "contrast",
     confirm: Any = None,
     target: Answer = "answer",

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ..result.words import number
 from ..statistics.bounded import bounded
 from ..statistics.resampling import bootstrap_interval, cluster_bootstrap_weights
 from .answer_task import AnswerTask
@@ -34,7 +35,7 @@ def random_row(metric: str, draws: Floats, size: dict[str, Any], what: str) -> d
         "metric": metric,
         **bounded(metric, mean[0], lo, hi),
         "null_sd": float(draws[0].std()),
-        "note": f"{count}, {what}; largest {draws[0].max():.3f}",
+        "note": f"{count}, {what}; largest {number(draws[0].max())}",
     }
 
 
@@ -91,7 +92,7 @@ def control_row(patcher: Patcher, chosen: Sequence[Component], n_bootstrap: int,
         "n_groups": int(task.groups.max()) + 1,
         "ci_method": "cluster bootstrap, percentile",
         "split": "control prompts",
-        "note": f"their logit difference is {before.mean():.2f} before",
+        "note": f"their logit difference is {number(before.mean())} before",
     }
 
 

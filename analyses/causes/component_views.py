@@ -56,7 +56,7 @@ def ablation_found(result: "AnalysisResult") -> list[Finding]:
         part = table[table["metric"] == "effect"].sort_values("estimate", kind="stable")
         numbers = (
             *_named(part, "most is lost without", "logits"),
-            *_named(part[::-1], "most is won without", "logits"),
+            *_named(part[::-1], "most is gained without", "logits"),
         )
         found.append(
             _changed(start, part, numbers=numbers, method=f"{start['method']} ablation", model=model)

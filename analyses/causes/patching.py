@@ -12,7 +12,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ...hooks.model import Model
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Role, SourceModel
 from ..result.registry import analysis
@@ -43,9 +45,9 @@ Floats = NDArray[np.float64]
     picture=patching_drawn,
 )
 def patching(
-    store: Any,
+    store: ActivationStore,
     *,
-    model: Any,
+    model: Model,
     source: SourceModel = "contrast",
     target: Answer = "answer",
     foil: Answer = "foil",

@@ -93,7 +93,7 @@ def _texts(store: ActivationStore, label: str, value: str) -> list[str]:
     call=refusal_direction_on_store,
 )
 def refusal_direction(
-    model: Any,
+    model: Model,
     harmful: Prompts,
     harmless: Prompts,
     *,

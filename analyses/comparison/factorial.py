@@ -20,6 +20,7 @@ from ..reading.pairing import Paired, pair_stores
 from ..result.analysis import AnalysisResult, tidy
 from ..result.options import Answer, Column, Label
 from ..result.registry import analysis
+from ..result.words import number
 from ..statistics.bounded import from_draws
 from ..statistics.resampling import STORED, resolve_groups
 from .alikeness import group_jackknife
@@ -150,10 +151,9 @@ def two_by_two(
     )
     elsewhere = ", so a template effect includes reading at another token (capture a span to avoid that)"
     note = (
-        f"The plain prompt's tokens stand unchanged inside the chat prompt for {contained:.0%} of prompts; "
-        "the "
-        f"two templates are read at the same token in {same_token:.0%} of rows"
-        f"{'' if same_token == 1 else elsewhere}."
+        "The plain prompt's tokens stand unchanged inside the chat prompt for "
+        f"{number(contained, 'share')} of prompts; the two templates are read at the same token in "
+        f"{number(same_token, 'share')} of rows{'' if same_token == 1 else elsewhere}."
     )
     return AnalysisResult(
         kind="two_by_two",

@@ -8,7 +8,7 @@ import pandas as pd
 from ..lens.contrasts import difference, in_one_order, is_contrast
 from ..result.findings import ALPHA, Claim, Finding, Number, Test, Verdict, found_layers, p_of
 from ..result.records import column, extreme, records
-from ..result.words import layer_ranges, missing, on_prompts, place, subset_words
+from ..result.words import layer_ranges, missing, number, on_prompts, place, subset_words
 
 if TYPE_CHECKING:
     from ..result.analysis import AnalysisResult
@@ -129,7 +129,10 @@ def _transfer(table: pd.DataFrame) -> list[Finding]:
     home = table[table["metric"] == "reference_auroc"]
     if rows.empty:
         best = float(home["estimate"].max())
-        why = f"the reference's own direction is at chance in it, with a held-out AUROC of at most {best:.3f}"
+        why = (
+            "the reference's own direction is at chance in it, with a held-out AUROC of at most "
+            f"{number(best)}"
+        )
         more: Row = {"estimate": None, "lo": None, "hi": None, "site": None, "layer": None, "test": None}
         claim = replace(TRANSFERS, not_tested=f"{TRANSFERS.not_tested}: {why}")
         return [Finding.of(records(moved)[0], claim, "not_tested", why="", **more)]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..result.findings import ALPHA
 from .trajectories import Trajectory
 
 FEWEST_TOKENS = 50
 """Known tokens below which ranks say too little."""
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def represented(trajectory: Trajectory, rows: NDArray[np.bool_], layer: int, n_l
     _, answer = np.unique(codes[rows], return_inverse=True)
     of_answer = np.bincount(answer, share) / np.bincount(answer)
     p = min(1.0, n_looked * mean_of_uniforms(of_answer))
-    return Represented(bool(p <= LEVEL), float(share.mean()), p)
+    return Represented(bool(p <= ALPHA), float(share.mean()), p)
 
 
 def mean_of_uniforms(values: ArrayLike) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
 from ..result.findings import ALPHA
+from ..result.words import number
 from ..statistics.bounded import from_draws, null_fields
 from ..statistics.resampling import benjamini_hochberg, max_t, permutation_p
 from ..statistics.shares import difference_of_shares
@@ -91,7 +92,7 @@ def scalar_rows(reading: SubsetReading, common: Mapping[str, Any]) -> list[dict[
             row["layer"] = reading.peak_layer
         if np.isnan(row["lo"]):
             missing = float(np.isnan(values[1:]).mean()) if len(values) > 1 else 1.0
-            row["note"] = f"no interval: undefined in {missing:.0%} of bootstrap draws"
+            row["note"] = f"no interval: undefined in {number(missing, 'share')} of bootstrap draws"
         rows.append(row)
     return rows
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
 from ..result.options import Label, Option
@@ -35,7 +36,7 @@ from .readable import found
     picture=draw,
 )
 def contrast_probe(
-    store: Any,
+    store: ActivationStore,
     *,
     label: Label,
     side: Annotated[str | ArrayLike, Option(str, reads="column")],

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from numpy.typing import ArrayLike
 
+from ...cache.store.activations import ActivationStore
 from ..reading.task import Task
 from ..result.analysis import AnalysisResult
 from ..result.options import Device, Draws, HeldOut, Labels, Layers, Option, Permute, Sites, Value
@@ -35,7 +36,7 @@ PLAN = ProbePlan()
     picture=draw,
 )
 def linear_probe(
-    store: Any,
+    store: ActivationStore,
     *,
     label: Labels,
     method: MethodName = "logistic",

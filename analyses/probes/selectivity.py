@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..reading.task import Task, make_task
 from ..result.analysis import AnalysisResult, tidy
@@ -55,7 +56,7 @@ def control_labels(types: NDArray[Any], labels: NDArray[Any], seed: int = 0) -> 
     picture=draw,
 )
 def selectivity(
-    store: Any,
+    store: ActivationStore,
     *,
     label: Label,
     groups: Any = STORED,

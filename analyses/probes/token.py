@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..result.analysis import AnalysisResult
 from ..result.options import Label
@@ -30,7 +31,7 @@ from .token_pooling import POOLS, TokenFits, fit_pooled
     picture=draw,
 )
 def token_probe(
-    store: Any,
+    store: ActivationStore,
     *,
     label: Label,
     method: Literal["attention", "multimax", "rolling", "exponential", "mean", "last"] = "attention",

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..statistics.quantities import QUANTITIES
-from .findings import Finding, Number, Test
+from .findings import ALPHA, Finding, Number, Test
 
 MINUS = "−"
 _COUNTED = ("layers", "count")
@@ -70,12 +70,15 @@ def with_interval(row: Any, unit: str = "") -> str:
 def p_value(p: float) -> str:
     """A p-value with its sign; three decimals, four where it is small.
 
-    >>> [p_value(p) for p in (0.0472, 1.0, 0.00498, 0.0004998, 0.00001)]
-    ['= 0.047', '= 1.000', '= 0.005', '= 0.0005', '< 0.0001']
+    >>> [p_value(p) for p in (0.0472, 1.0, 0.00498, 0.0004998, 0.00001, 0.0504, 0.0499)]
+    ['= 0.047', '= 1.000', '= 0.005', '= 0.0005', '< 0.0001', '= 0.0504', '= 0.0499']
     """
     if p < 0.00005:
         return "< 0.0001"
-    return f"= {p:.3f}" if p >= 0.0095 else f"= {p:.4f}".rstrip("0")
+    # what rounds to the level of the tests says on which side of it it lies
+    if p >= 0.0095 and (round(p, 3) != ALPHA or p == ALPHA):
+        return f"= {p:.3f}"
+    return f"= {p:.4f}".rstrip("0")
 
 
 def place(row: Any) -> str:
@@ -259,12 +262,17 @@ def cell(finding: Finding) -> str:
     said = finding.claim.words(finding.verdict)
     if finding.verdict == "found" and finding.looked > 1 and finding.layers:
         said += f" in layers {layer_ranges(finding.layers)}"
+    return said if finding.estimate is None else f"{estimate_at(finding)}: {said}"
+
+
+def estimate_at(finding: Finding) -> str:
+    """The number of a finding with its interval and place; empty where it has none."""
     if finding.estimate is None:
-        return said
+        return ""
     unit = unit_of(finding.quantity)
     at = f" at {place(vars(finding))}" if finding.site else ""
     where = on_prompts(finding.subset, finding.minus)
-    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}{where}: {said}"
+    return f"{number(finding.estimate, unit)}{bounds(vars(finding), unit)}{at}{where}"
 
 
 def title_of(name: str) -> str:

@@ -86,7 +86,7 @@ def of_reward_model(
     picture=draw,
 )
 def reward_decomposition(
-    store: Any,
+    store: ActivationStore,
     probes: AnalysisResult | Sequence[AnalysisResult],
     *,
     reward: ArrayLike | tuple[ArrayLike, float],
@@ -244,7 +244,9 @@ def _check_reads(store: Any, site: str, layer: int | None, read: Floats, rewards
             )
         return
     if isinstance(rewards, str) and rewards not in store.label_names:
-        raise LayerprobeError(f"rewards={rewards!r} is no label column; have {', '.join(store.label_names)}")
+        raise LayerprobeError(
+            f"rewards={rewards!r} is not a label column; have {', '.join(store.label_names)}"
+        )
     own = np.asarray(store.labels(rewards) if isinstance(rewards, str) else rewards, dtype=np.float64)
     if own.shape != read.shape:
         raise LayerprobeError(f"rewards has shape {own.shape}, expected one for each of {len(read)} rows")

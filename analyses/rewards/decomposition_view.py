@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..result.findings import Claim, Finding, Number, Verdict
 from ..result.records import column
-from ..result.words import title_of
+from ..result.words import number, title_of
 
 if TYPE_CHECKING:
     from ..result.analysis import AnalysisResult
@@ -59,7 +59,10 @@ def draw(result: "AnalysisResult") -> Any:
         what="cosine with the reward", estimate=parts["cosine"], lo=nothing, hi=nothing, found=True
     )
     whole, left = (table.loc[table["metric"] == name, "estimate"] for name in ("r2", "unexplained_norm"))
-    together = f"Together: {title_of('r2')} {whole.iloc[0]:.2f}, {left.iloc[0]:.0%} of its direction outside."
+    together = (
+        f"Together: {title_of('r2')} {number(whole.iloc[0])}, {number(left.iloc[0], 'share')} of its "
+        "direction outside."
+    )
     several = column(table, "model").nunique() > 1
     return forest(
         pd.concat([lost, along], ignore_index=True),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
@@ -43,7 +44,7 @@ METRICS = {
     without=("method", "positive"),
 )
 def preference_dimensions(
-    store: Any,
+    store: ActivationStore,
     *,
     dimensions: Classes,
     recipe: Literal["converged", "published"] = "converged",
@@ -94,7 +95,7 @@ def preference_dimensions(
     unknown = [name for name in dimensions if name not in store.label_names]
     if unknown:
         raise LayerprobeError(
-            f"dimensions {unknown} are no label columns; have {', '.join(store.label_names)}"
+            f"dimensions {unknown} are not label columns; have {', '.join(store.label_names)}"
         )
 
     def build(task: Task) -> tuple[Method, None]:

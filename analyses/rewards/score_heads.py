@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.loop import probe_task
@@ -31,7 +32,7 @@ from ..statistics.resampling import STORED
     without=("method", "positive"),
 )
 def score_heads(
-    store: Any,
+    store: ActivationStore,
     *,
     scores: Numbers,
     targets: pd.DataFrame | None = None,
@@ -75,7 +76,7 @@ def score_heads(
     view = store if targets is None else WithTargets(store, targets, scores)
     unknown = [name for name in scores if name not in view.label_names]
     if unknown:
-        raise LayerprobeError(f"scores {unknown} are no label columns; have {', '.join(view.label_names)}")
+        raise LayerprobeError(f"scores {unknown} are not label columns; have {', '.join(view.label_names)}")
 
     def build(task: Task) -> tuple[Method, None]:
         return find_method("ridge", task.kind), None

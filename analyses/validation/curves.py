@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.baselines import length_features, majority, word_features
 from ..probes.duplicates import near_duplicate_notes
@@ -47,7 +48,7 @@ SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
     picture=draw,
 )
 def learning_curve(
-    store: Any,
+    store: ActivationStore,
     *,
     label: Label,
     method: MethodName = "logistic",

@@ -8,7 +8,7 @@ import pandas as pd
 from ..probes.readable import CHANCE, baseline_numbers
 from ..result.findings import Claim, Finding, Number
 from ..result.records import column, extreme, rows_like
-from ..result.words import title_of, unit_of
+from ..result.words import number, title_of, unit_of
 from ..statistics.quantities import quantity
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def draw(result: "AnalysisResult") -> "Chart":
         )
     if by_head.any():
         maps = _panels(curve[by_head], by_site=True)
-        maps["panel"] += ", " + maps["share"].map(_percent) + " of the data"
+        maps["panel"] += ", " + maps["share"].map(lambda share: number(share, "share")) + " of the data"
         charts.append(
             layer_map(
                 maps.assign(head=maps["head"].astype(int)),
@@ -138,7 +138,3 @@ def _intervals(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         return rows, "95 % interval"
     low, high = rows["estimate"] - rows["sd"], rows["estimate"] + rows["sd"]
     return rows.assign(lo=low, hi=high), "± standard deviation over draws of the training rows"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.linear import linear_probe
 from ..probes.methods import MethodName
@@ -28,7 +29,7 @@ from .domains_view import draw, found
     without=("held_out",),
 )
 def leave_one_domain_out(
-    store: Any, *, label: Label, domain: Column, method: MethodName = "logistic", **options: Any
+    store: ActivationStore, *, label: Label, domain: Column, method: MethodName = "logistic", **options: Any
 ) -> AnalysisResult:
     """For each domain: fit on all others, score on it.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..probes.duplicates import near_duplicate_notes
 from ..probes.methods import MethodName, find_method, fitted_method
@@ -41,7 +42,7 @@ DEFAULTS = {"binary": "auroc", "multinomial": "balanced_accuracy", "regression":
     picture=draw,
 )
 def nested_cv(
-    store: Any,
+    store: ActivationStore,
     *,
     label: Label,
     method: MethodName = "logistic",
@@ -137,6 +138,7 @@ def nested_cv(
     one = threads if where is None else 1
     scores = over_layers(work, places, threads=one, progress=progress, description=f"nested: {task.name}")
     undivided = replace(task, test=np.zeros(len(task.y), dtype=bool), fold=np.full(len(task.y), -1))
+    n_groups = len(np.unique(task.groups))
     common = {
         "model": store.model_name,
         "dataset": store.dataset_name,
@@ -147,10 +149,10 @@ def nested_cv(
         "split": "nested_cv",
         "seed": seed,
         "n": len(task.y),
-        "n_groups": len(np.unique(task.groups)),
+        "n_groups": n_groups,
     }
     rows = [
-        {**common, **_row(place, score, chosen, common["n_groups"], level), **alone}
+        {**common, **_row(place, score, chosen, n_groups, level), **alone}
         for place, score in zip(places, scores, strict=True)
     ]
     return AnalysisResult(

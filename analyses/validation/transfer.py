@@ -207,7 +207,7 @@ def by_value(store: ActivationStore, across: str) -> dict[str, ActivationStore]:
         LayerprobeError: no such column, or one value only.
     """
     if across not in store.label_names:
-        raise LayerprobeError(f"across={across!r} is no label column; have {', '.join(store.label_names)}")
+        raise LayerprobeError(f"across={across!r} is not a label column; have {', '.join(store.label_names)}")
     values = np.array([str(value) for value in store.labels(across)])
     names = list(dict.fromkeys(values.tolist()))
     if len(names) < 2:

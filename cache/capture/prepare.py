@@ -300,7 +300,7 @@ def _answers(table: PromptTable, lens_tokens: Sequence[str]) -> list[list[str]]:
     missing = [name for name in lens_tokens if name not in table.labels]
     if missing:
         raise LayerprobeError(
-            f"lens_tokens names {missing[0]!r}, which is no label column of {table.name} "
+            f"lens_tokens names {missing[0]!r}, which is not a label column of {table.name} "
             f"({', '.join(table.labels) or 'it has none'}): read_prompts(..., labels=[{missing[0]!r}, ...])"
         )
     return [[str(table.labels[name][row]) for name in lens_tokens] for row in range(len(table))]

@@ -67,7 +67,7 @@ def cannot_write(path: Path, error: BaseException) -> LayerprobeError:
     number = errno_of(error)
     if number in _NO_SPACE:
         return LayerprobeError(
-            f"no room for {path} ({os.strerror(number or 0)}): free some or choose another disk; "
+            f"no space for {path} ({os.strerror(number or 0)}): free some or choose another disk; "
             f"what is committed stays, and the same command resumes"
         )
     if number in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM):
@@ -100,7 +100,7 @@ def hdf5_guarded(path: Path, place: str) -> Iterator[None]:
             raise cannot_read(path, error if isinstance(error, OSError) else OSError(*error.args)) from error
         if place == STRUCTURE:
             raise LayerprobeError(
-                f"{path} is no readable HDF5 file ({short(error)}): truncated, damaged or something else; "
+                f"{path} is not a readable HDF5 file ({short(error)}): truncated, damaged or something else; "
                 f"restore it, or delete it and capture again"
             ) from error
         raise damaged(path, place, f"cannot be read ({short(error)})") from error

@@ -233,7 +233,9 @@ def _spec(path: Path, entry: Any) -> ArraySpec:
     except (TypeError, KeyError, AttributeError):
         sound = False
     if not sound:
-        raise damaged(path, "the header", f"has an array that none of ours is: {str(entry)[:80]}")
+        raise damaged(
+            path, "the header", f"describes an array of a kind that stores do not have: {str(entry)[:80]}"
+        )
     return ArraySpec(key, None if layers is None else tuple(layers), tuple(shape), dtype)
 
 

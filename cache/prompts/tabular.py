@@ -64,13 +64,22 @@ def read_columns(
     )
 
 
-def missing_column(source: str, option: str, column: str, present: Sequence[str]) -> LayerprobeError:
+class MissingColumn(LayerprobeError):
+    """A column that is not there."""
+
+    nearest: str | None = None
+    """The column that it may be a misspelling of."""
+
+
+def missing_column(source: str, option: str, column: str, present: Sequence[str]) -> MissingColumn:
     """What to say of a column that is not there: those there are, the nearest first."""
     near = difflib.get_close_matches(column, present, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return LayerprobeError(
+    error = MissingColumn(
         f"{source} has no column {column!r} ({option}=): {hint}it has {', '.join(map(str, present))}"
     )
+    error.nearest = near[0] if near else None
+    return error
 
 
 def require(source: str, wanted: Wanted, present: Sequence[str]) -> None:

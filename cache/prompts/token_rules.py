@@ -108,7 +108,7 @@ def parse_rule(text: str) -> TokenRule:
             regex.compile(argument)
         except (regex.error, OverflowError, RecursionError) as error:
             raise LayerprobeError(
-                f"tokens={text!r}: {argument!r} is no regular expression ({error})"
+                f"tokens={text!r}: {argument!r} is not a regular expression ({error})"
             ) from None
     kind = "span" if head == "chars" else head
     return TokenRule(text, kind, argument, last)  # type: ignore[arg-type]

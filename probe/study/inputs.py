@@ -67,12 +67,12 @@ def is_column(path: Path, name: str, spec: PromptsSpec) -> bool:
     Raises:
         LayerprobeError: it has not, but the name looks like one of its columns misspelt.
     """
-    from ...cache.prompts.tabular import read_columns
+    from ...cache.prompts.tabular import MissingColumn, read_columns
 
     try:
         read_columns(path, [("target or foil", name)], 1, sep=spec.sep, encoding=spec.encoding)
-    except LayerprobeError as error:
-        if "did you mean" in str(error) or "has no column" not in str(error):
+    except MissingColumn as error:
+        if error.nearest is not None:
             raise
         return False
     return True

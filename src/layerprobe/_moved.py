@@ -195,7 +195,7 @@ MOVED = {
     "hooks.sources": "hooks.weights.sources",
     "hooks.weights": "hooks.weights.tensors",
     "hooks.weights.identity": "hooks.identity",
-    "probe.cli": "probe.cli.main",
+    "probe.cli": "probe.cli.entry",
     "probe.cli_analyse": "probe.cli.analyse",
     "probe.cli_commands": "probe.cli.commands",
     "probe.cli_run": "probe.cli.do",

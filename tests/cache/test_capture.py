@@ -127,7 +127,7 @@ def test_bad_requests_are_refused_before_the_model_runs(llama, tmp_path, monkeyp
         (TEXTS, {"sites": "resid_post", "tokens": "span:answer"}, "needs a span column"),
         (TEXTS, {"sites": "resid_post", "tokens": "pos:60"}, "picks no token"),
         (TEXTS, {"sites": "resid_post", "tokens": "role:user"}, "needs chat messages"),
-        (TEXTS, {"sites": "resid_post", "lens_tokens": ["answer"]}, "no label column"),
+        (TEXTS, {"sites": "resid_post", "lens_tokens": ["answer"]}, "not a label column"),
         (TEXTS, {"sites": "resid_post", "dtype": "int8"}, "dtype='int8'"),
         (long, {"sites": "resid_post"}, "more than the model's context of 64"),
         (

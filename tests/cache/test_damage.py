@@ -77,7 +77,7 @@ def test_a_small_tmpfs_that_fills_up(llama, whole, tmp_path):
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(room, "free_bytes", lambda path: 1 << 40)  # as if it filled up later
-            with pytest.raises(LayerprobeError, match="no room for"):
+            with pytest.raises(LayerprobeError, match="no space for"):
                 run(llama, folder / "s.h5")
         subprocess.run(["mount", "-o", f"remount,size={size * 3}", str(folder)], check=True)
         run(llama, folder / "s.h5")

@@ -77,7 +77,7 @@ def test_other_files_and_versions_are_named(tmp_path):
     with pytest.raises(LayerprobeError, match="no store at"):
         open_store(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(LayerprobeError, match="no readable HDF5"):
+    with pytest.raises(LayerprobeError, match="not a readable HDF5"):
         open_store(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1

@@ -22,8 +22,8 @@ from layerprobe.cache.workers.jobs import capture_shard, shard_of
 from layerprobe.cache.workers.shards import plan_shards
 from layerprobe.hooks.generation import checked_generate_options, draws_of
 from layerprobe.hooks.model import Model
-from layerprobe.probe.cli.main import _main as cli
-from layerprobe.probe.cli.main import _parse
+from layerprobe.probe.cli.entry import _main as cli
+from layerprobe.probe.cli.entry import _parse
 from layerprobe.probe.study.inputs import request_key
 from layerprobe.probe.study.toml import check_study, study_toml
 

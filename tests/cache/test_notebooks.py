@@ -143,9 +143,9 @@ def test_iterators_and_chats_are_lists_of_prompts(model):
 
 @pytest.mark.parametrize("prompt", ["bad \ud800 text", [{"role": "user", "content": "bad \ud800 text"}]])
 def test_half_a_surrogate_pair_is_named(model, prompt):
-    with pytest.raises(LayerprobeError, match=r"is no valid Unicode text: '\\ud800' at character \d+"):
+    with pytest.raises(LayerprobeError, match=r"is not valid Unicode text: '\\ud800' at character \d+"):
         run(model, [prompt])
-    with pytest.raises(LayerprobeError, match="is no valid Unicode text"):
+    with pytest.raises(LayerprobeError, match="is not valid Unicode text"):
         model.run([prompt], sites="embed")
 
 

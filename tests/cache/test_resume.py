@@ -18,7 +18,7 @@ from layerprobe.cache.file import creation
 from layerprobe.cache.file.opening import read_layout
 from layerprobe.cache.file.writer import StoreWriter
 from layerprobe.cache.store.verify import verify
-from layerprobe.probe.cli.main import main
+from layerprobe.probe.cli.entry import main
 
 
 @pytest.fixture

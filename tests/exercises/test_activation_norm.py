@@ -14,7 +14,7 @@ import layerprobe as lp
 from layerprobe.analyses.result import catalogue, registry
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.cli import commands
-from layerprobe.probe.cli.main import main
+from layerprobe.probe.cli.entry import main
 
 FILE = Path(__file__).with_name("activation_norm.py")
 

@@ -9,7 +9,7 @@ from small_study import study_mapping, write_prompts
 from tiny_models import tiny_model
 
 from layerprobe.probe.cli.commands import model_of, names
-from layerprobe.probe.cli.main import main
+from layerprobe.probe.cli.entry import main
 from layerprobe.probe.study.toml import check_study, study_toml
 
 HEAVY = [
@@ -45,8 +45,8 @@ def one_line(err):
 
 def test_nothing_heavy_is_imported_before_a_command_is_understood():
     code = (
-        "import sys, layerprobe, layerprobe.probe.cli.main\n"
-        "try: layerprobe.probe.cli.main.main(['--help'])\n"
+        "import sys, layerprobe, layerprobe.probe.cli.entry\n"
+        "try: layerprobe.probe.cli.entry.main(['--help'])\n"
         "except SystemExit: pass\n"
         f"print('HEAVY', [m for m in {HEAVY} if m in sys.modules])"
     )

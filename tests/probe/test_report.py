@@ -8,11 +8,12 @@ import pytest
 from small_study import HOSTILE, study_mapping
 
 import layerprobe as lp
-from layerprobe.analyses.result import registry
+from layerprobe.analyses.result import catalogue, registry
 from layerprobe.analyses.result.findings import Claim, Finding
 from layerprobe.analyses.result.words import cell, fill, sentence
 from layerprobe.hooks.errors import LayerprobeError
 from layerprobe.probe.report.collect import questions, read_entries
+from layerprobe.probe.report.notes import notes_for
 from layerprobe.probe.report.overview import told_together
 from layerprobe.probe.report.parts import slug
 from layerprobe.probe.report.write import write_report
@@ -68,6 +69,10 @@ def test_hostile_prompts_and_titles_stay_text(html, page):
     assert not [e for e in page.elements if e[0] == "img" or "onerror" in e[1]]
     assert len(page.scripts) == 3
     json.loads(page.scripts[0])
+
+
+def test_the_page_stays_small(html):
+    assert len(html.encode()) < 2e6
 
 
 def test_nothing_is_fetched(page):
@@ -219,3 +224,11 @@ def test_without_results_there_is_no_report(tmp_path):
 def test_slugs_are_safe_in_html():
     assert re.fullmatch(r"[a-z0-9-]+", slug(HOSTILE))
     assert slug("…") == "part"
+
+
+def test_every_analysis_has_its_note_on_methods_and_no_note_speaks_of_another():
+    covered = {
+        kind for note in notes_for({one.kind for one in registry.all_analyses()}) for kind in note["covers"]
+    }
+    ours = {one.kind for one in catalogue.listed().values() if one.package == "layerprobe"}
+    assert covered - {"groups"} == ours

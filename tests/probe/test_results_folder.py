@@ -13,7 +13,7 @@ import pytest
 from layerprobe.analyses.result.analysis import AnalysisResult, read_result
 from layerprobe.analyses.result.directions import Directions
 from layerprobe.hooks.errors import LayerprobeError
-from layerprobe.probe.cli.main import main
+from layerprobe.probe.cli.entry import main
 from layerprobe.probe.report.write import write_report
 from layerprobe.probe.results.folder import ResultsFolder, explain, result_name, write_whole
 
