@@ -142,15 +142,15 @@ CALLS: dict[str, Call] = {
     "token_probe": Call(
         on_store("token_probe", label="label", method="mean", strengths=[0.3], **FEW, **PROBE), ("tokens",)
     ),
-    "selectivity": Call(selectivity, ("words",), few=8),
+    "selectivity": Call(selectivity, ("words",)),
     # labels with gaps are refused by compare, which asks for a selection of the prompts
-    "compare": Call(compare, ("rows", "lens"), but=("labels missing",), few=10),
+    "compare": Call(compare, ("rows", "lens"), but=("labels missing",)),
     "suppression": Call(on_store("suppression", by="sensitive", **LENS, n_splits=2, **FEW), ("lens",)),
     "two_by_two": Call(two_by_two, ("2x2",), few=6),
     "behaviour": Call(on_store("behaviour", by=["category"], n_bootstrap=100), ("answers",)),
-    "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",), few=10),
-    "ablation": Call(with_model("ablation", **FEW), ("model",), few=10),
-    "patching": Call(with_model("patching", positions=False, **FEW), ("model",), few=10),
+    "attribution": Call(with_model("attribution", n_bootstrap=200), ("model",)),
+    "ablation": Call(with_model("ablation", **FEW), ("model",)),
+    "patching": Call(with_model("patching", positions=False, **FEW), ("model",)),
     "causal": Call(causal, ("model",), no_null=STOPS),
     "mean_difference_readout": Call(readout, ("model",)),
     "refusal_direction": Call(refusal, ("model",), few=6),
