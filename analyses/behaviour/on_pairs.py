@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..lens.suppression import trajectory_of
 from ..lens.trajectories import Variants
@@ -182,7 +183,7 @@ def behaviour(
     )
 
 
-def pair_members(store: Any, role: str = "role") -> NDArray[np.int64]:
+def pair_members(store: ActivationStore, role: str = "role") -> NDArray[np.int64]:
     """[pairs, 2] rows of target and contrast, ordered by the pair's name.
 
     Raises:
@@ -216,7 +217,9 @@ def pair_members(store: Any, role: str = "role") -> NDArray[np.int64]:
     )
 
 
-def generated_right(store: Any, texts: Sequence[str], target: str, foil: str) -> NDArray[np.bool_]:
+def generated_right(
+    store: ActivationStore, texts: Sequence[str], target: str, foil: str
+) -> NDArray[np.bool_]:
     """[rows] the generation begins with the answer; what cannot be parsed is wrong."""
     if len(texts) != store.n_rows:
         raise LayerprobeError(
@@ -262,7 +265,9 @@ def pair_groups(groups: NDArray[np.int64], members: NDArray[np.int64]) -> NDArra
     return group_codes(merge_codes(groups, groups[members])[members[:, 0]])
 
 
-def _subsets(store: Any, members: NDArray[np.int64], by: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+def _subsets(
+    store: ActivationStore, members: NDArray[np.int64], by: Sequence[str]
+) -> dict[str, NDArray[np.bool_]]:
     columns = [by] if isinstance(by, str) else list(by)
     cells = {"all": np.ones(len(members), dtype=bool)}
     if not columns:

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
+from ...hooks.model import Model
 from ..lens.from_model import candidate_ids, check_same_model
 from ..statistics.resampling import STORED, resolve_groups
 
@@ -53,7 +55,7 @@ class AnswerTask:
     """[rows] codes."""
     rows: NDArray[np.int64]
     """[rows] rows of the store."""
-    store: Any
+    store: ActivationStore
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -93,8 +95,8 @@ class AnswerTask:
 
 
 def answer_task(
-    store: Any,
-    model: Any,
+    store: ActivationStore,
+    model: Model,
     *,
     target: str = "answer",
     foil: str = "foil",

@@ -127,7 +127,7 @@ def attribution(
 
 
 def contributions(
-    model: Any, task: AnswerTask, batch_size: int = 32
+    model: Model, task: AnswerTask, batch_size: int = 32
 ) -> tuple[list[Component | str], NDArray[np.float64]]:
     """Names, and contributions [rows, names] in logits."""
     names: list[Component | str] = [

@@ -205,14 +205,14 @@ def causal(
     )
 
 
-def check_fresh(store: Any, confirm: Any, groups: Any) -> None:
+def check_fresh(store: ActivationStore, confirm: Any, groups: Any) -> None:
     """Refuse prompts that would choose the components and confirm them too.
 
     Raises:
         LayerprobeError: shared groups (or prompt ids, where groups are not as stored).
     """
     by_group = groups is STORED and store.groups is not None and confirm.groups is not None
-    names = [set(map(str, s.groups if by_group else s.ids)) for s in (store, confirm)]
+    names = [set(map(str, np.asarray(s.groups if by_group else s.ids))) for s in (store, confirm)]
     shared = sorted(names[0] & names[1])
     if shared:
         what = "groups" if by_group else "prompts"

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...hooks.errors import LayerprobeError
+from ...hooks.model import Model
 from ..result.words import number
 from ..statistics.bounded import bounded
 from ..statistics.resampling import bootstrap_interval, cluster_bootstrap_weights
@@ -138,7 +139,7 @@ def verdict_frame(
     return frame.sort_values("effect", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def _written(model: Any, task: AnswerTask, names: Sequence[Component]) -> Floats:
+def _written(model: Model, task: AnswerTask, names: Sequence[Component]) -> Floats:
     """Mean direct attribution of components; whole attention is the sum of its heads and bias."""
     labels, values = contributions(model, task)
     mean = dict(zip(map(str, labels), values.mean(axis=0), strict=True))

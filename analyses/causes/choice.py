@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...hooks.model import Model
 from ...hooks.sites import SiteAt
 from .answer_task import AnswerTask
 from .components import SITE_OF, Component, Parts, all_components, layer_parts
@@ -27,7 +28,7 @@ SAME = 1e-6  # relative; the same weights on the same tokens differ by rounding 
 class Patcher:
     """A task with the source of its values; runs any set of components over all of its prompts."""
 
-    model: Any
+    model: Model
     task: AnswerTask
     source: Source
     batch_size: int

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...hooks.interventions import patch
+from ...hooks.model import Model
 from ...hooks.sites import SiteAt
 from .answer_task import Batch
 from .components import SITE_OF, Component
@@ -17,7 +18,7 @@ SITES = ("resid_pre", "head_out", "mlp_out")
 
 
 @torch.no_grad()
-def record(model: Any, batch: Batch, sites: Sequence[str] = SITES) -> Cache:
+def record(model: Model, batch: Batch, sites: Sequence[str] = SITES) -> Cache:
     """Values [B, T, *shape] of some sites at every layer."""
     wanted = [SiteAt(site, layer) for site in sites for layer in range(model.n_layers)]
     return model.forward(batch.ids, batch.mask, sites=wanted) if wanted else {}
@@ -25,7 +26,7 @@ def record(model: Any, batch: Batch, sites: Sequence[str] = SITES) -> Cache:
 
 @torch.no_grad()
 def run_difference(
-    model: Any, batch: Batch, *, start: tuple[int, Tensor] | None = None, edits: Sequence[Any] = ()
+    model: Model, batch: Batch, *, start: tuple[int, Tensor] | None = None, edits: Sequence[Any] = ()
 ) -> Tensor:
     """[B] logit difference, from the beginning or from a layer's input, with edits in force."""
     with model.edit(*edits):
@@ -67,7 +68,7 @@ def set_edits(
 
 
 def set_difference(
-    model: Any,
+    model: Model,
     batch: Batch,
     components: Iterable[Component],
     cache: Cache,
@@ -87,7 +88,7 @@ def set_difference(
 
 
 def path_difference(
-    model: Any,
+    model: Model,
     batch: Batch,
     sender: Component,
     receiver: Component | None,

@@ -176,8 +176,8 @@ def patching(
 
 
 def prepare(
-    store: Any,
-    model: Any,
+    store: ActivationStore,
+    model: Model,
     source: Any,
     *,
     target: str,
@@ -213,7 +213,7 @@ def left_out_note(pairs: int) -> tuple[str, ...]:
     return (f"{pairs} pairs were left out because target and contrast differ in their number of tokens.",)
 
 
-def component_differences(model: Any, batch: Any, cache: Any, values: Any, where: Where = "all") -> Floats:
+def component_differences(model: Model, batch: Any, cache: Any, values: Any, where: Where = "all") -> Floats:
     """[B, components] LD with each component replaced alone, in the order of `all_components`."""
     heads = head_sweep(model, batch, cache, values, where=where)
     mlps = site_sweep(model, batch, cache, values, where=where)
@@ -280,7 +280,7 @@ def effect_rows(
 
 
 def position_frame(
-    by_place: Floats, corrupt: Floats, clean: Floats, task: AnswerTask, model: Any
+    by_place: Floats, corrupt: Floats, clean: Floats, task: AnswerTask, model: Model
 ) -> pd.DataFrame:
     """Recovery per layer and position from the end, with the commonest token there and how common it is."""
     width = by_place.shape[2]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...hooks.model import Model
 from .answer_task import AnswerTask
 from .components import Component
 from .edited_runs import path_difference, record
@@ -62,7 +63,7 @@ def strongest(names: Sequence[Component], effects: Floats, n: int) -> list[Compo
 
 
 def path_effects(
-    model: Any, task: AnswerTask, origin: Source, paths: Sequence[Path], batch_size: int, corrupt: Floats
+    model: Model, task: AnswerTask, origin: Source, paths: Sequence[Path], batch_size: int, corrupt: Floats
 ) -> Floats:
     """[rows, paths] change of LD by each path alone (Wang et al. 2022, 2211.00593)."""
     out = np.empty((len(task), len(paths)))

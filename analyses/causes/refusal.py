@@ -236,7 +236,7 @@ def split(prompts: Prompts, validation: float, test: float, seed: int) -> dict[s
 
 
 def unedited_rows(
-    model: Any, plain: Mapping[str, Tensor], tokens: Tensor, where: str
+    model: Model, plain: Mapping[str, Tensor], tokens: Tensor, where: str
 ) -> list[dict[str, Any]]:
     """Log-odds of refusing either kind of prompt as the model is."""
     return [
@@ -253,7 +253,7 @@ def unedited_rows(
 
 
 def tested_rows(
-    model: Any,
+    model: Model,
     vector: Tensor,
     layer: int,
     position: int,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...hooks.errors import LayerprobeError
+from ...hooks.model import Model
 from ...hooks.sites import SiteAt
 from ..behaviour.on_pairs import pair_members
 from .answer_task import AnswerTask, Batch
@@ -20,7 +21,7 @@ from .edited_runs import SITES, Cache, record, run_difference
 class Source:
     """Gives, for every batch of a task, the other run's values and logit difference on the task's answers."""
 
-    model: Any
+    model: Model
     """whose run it is."""
     task: AnswerTask
     """its prompts, row for row those of the task that is patched."""
@@ -37,7 +38,7 @@ class Source:
         return record(self.model, aligned, sites), run_difference(self.model, aligned)
 
 
-def contrast_source(task: AnswerTask, model: Any, role: str = "role") -> tuple[AnswerTask, Source, int]:
+def contrast_source(task: AnswerTask, model: Model, role: str = "role") -> tuple[AnswerTask, Source, int]:
     """The targets of a task, with each one's contrast as the source; pairs of unequal length are left out.
 
     Args:
@@ -64,7 +65,7 @@ def contrast_source(task: AnswerTask, model: Any, role: str = "role") -> tuple[A
     return task.select(targets), Source(model, task.select(contrasts), "contrast"), len(both) - len(equal)
 
 
-def model_source(task: AnswerTask, model: Any, other: Any) -> Source:
+def model_source(task: AnswerTask, model: Model, other: Any) -> Source:
     """Another model (base) on the same token ids.
 
     Raises:
@@ -93,7 +94,7 @@ class Ablation:
     """Zero, mean or resampled values instead of another run's."""
 
     how: str
-    model: Any
+    model: Model
     task: AnswerTask
     seed: int = 0
     _means: dict[SiteAt, Tensor] = field(default_factory=dict)

@@ -8,13 +8,13 @@ only the last token is read by anybody. That is where the speed over a plain loo
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from ...hooks.interventions import patch
+from ...hooks.model import Model
 from ...hooks.sites import SiteAt
 from .answer_task import Batch
 from .edited_runs import Cache, Where, run_difference
@@ -26,7 +26,7 @@ TOKENS_ELSEWHERE = 32768  # or what fills a GPU
 
 @torch.no_grad()
 def sweep_difference(
-    model: Any, batch: Batch, *, start: tuple[int, Tensor], heads: Tensor | None = None
+    model: Model, batch: Batch, *, start: tuple[int, Tensor], heads: Tensor | None = None
 ) -> Tensor:
     """[B] logit difference from the input of a layer before the last, and from that layer's heads if given.
 
@@ -48,7 +48,7 @@ def sweep_difference(
 
 
 @torch.no_grad()
-def last_block(model: Any, batch: Batch, resid: Tensor, heads: Tensor) -> Tensor:
+def last_block(model: Model, batch: Batch, resid: Tensor, heads: Tensor) -> Tensor:
     """[B] logit difference from the last block's input [B, 1, d] and heads [B, 1, H, d_head] at one token."""
     at = SiteAt("resid_post", model.n_layers - 1)
     ids = batch.ids[:, -1:]
@@ -57,7 +57,7 @@ def last_block(model: Any, batch: Batch, resid: Tensor, heads: Tensor) -> Tensor
     return candidate_difference(model, batch, got[at][:, 0])
 
 
-def candidate_difference(model: Any, batch: Batch, resid: Tensor) -> Tensor:
+def candidate_difference(model: Model, batch: Batch, resid: Tensor) -> Tensor:
     """[B] logit difference from the stream after the last block [B, d], by the candidates' rows of the
     unembedding alone (where it is a plain matrix).
     """
@@ -101,7 +101,7 @@ def one_replaced(own: Tensor, new: Tensor, places: Sequence[int], axis: int) -> 
     return copies
 
 
-def _chunks(n: int, batch: Batch, model: Any, rows_at_once: int | None) -> Iterator[range]:
+def _chunks(n: int, batch: Batch, model: Model, rows_at_once: int | None) -> Iterator[range]:
     """Indices 0 to n - 1, as many at a time as may run together."""
     size, width = batch.ids.shape
     if rows_at_once is None:
@@ -112,7 +112,7 @@ def _chunks(n: int, batch: Batch, model: Any, rows_at_once: int | None) -> Itera
 
 
 def head_sweep(
-    model: Any,
+    model: Model,
     batch: Batch,
     cache: Cache,
     values: Mapping[SiteAt, Tensor],
@@ -155,7 +155,7 @@ def head_sweep(
 
 
 def site_sweep(
-    model: Any,
+    model: Model,
     batch: Batch,
     cache: Cache,
     values: Mapping[SiteAt, Tensor],
@@ -180,7 +180,7 @@ def site_sweep(
 
 
 def position_sweep(
-    model: Any,
+    model: Model,
     batch: Batch,
     cache: Cache,
     values: Mapping[SiteAt, Tensor],

@@ -6,13 +6,16 @@ import numpy as np
 import torch
 
 from ...cache.prompts.candidates import CandidateTokens, candidate_array, check_candidates
+from ...cache.store.activations import ActivationStore
 from ...cache.store.lens_table import LensTable
 from ...hooks.errors import LayerprobeError
 
 ROWS_AT_ONCE = 256
 
 
-def lens_from_model(store: Any, model: Any, target: str, foil: str, *, lens: Any = None) -> LensTable:
+def lens_from_model(
+    store: ActivationStore, model: Any, target: str, foil: str, *, lens: Any = None
+) -> LensTable:
     """A `LensTable` of two columns from the store's `resid_post`.
 
     Args:
@@ -76,7 +79,7 @@ def lens_from_model(store: Any, model: Any, target: str, foil: str, *, lens: Any
     return LensTable(layers=tuple(layers), columns=(target, foil), candidate_ids=ids, **arrays)
 
 
-def check_same_model(store: Any, model: Any) -> None:
+def check_same_model(store: ActivationStore, model: Any) -> None:
     """Refuse to read a store with another model's unembedding, where the store says which weights made it.
 
     Raises:
@@ -95,7 +98,7 @@ def check_same_model(store: Any, model: Any) -> None:
         )
 
 
-def candidate_ids(store: Any, model: Any, target: str, foil: str) -> np.ndarray:
+def candidate_ids(store: ActivationStore, model: Any, target: str, foil: str) -> np.ndarray:
     """[rows, 2, variants] token ids of answer and foil for every row, -1 where there are fewer variants.
 
     The strings come from the label columns of those names, or are taken literally.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ..reading.device import on_device
 from ..reading.task import Task
 from ..statistics.metrics import Predicted
@@ -35,7 +36,7 @@ class Baselines:
 
 
 def fit_baselines(
-    store: Any,
+    store: ActivationStore,
     task: Task,
     *,
     words: bool = True,

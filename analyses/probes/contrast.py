@@ -121,7 +121,7 @@ def contrast_probe(
     return probe_task(store, label, method, build, plan, drop_last=True)
 
 
-def _column(store: Any, values: str | ArrayLike, name: str) -> Any:
+def _column(store: ActivationStore, values: str | ArrayLike, name: str) -> Any:
     if isinstance(values, str):
         if values not in store.label_names:
             raise LayerprobeError(

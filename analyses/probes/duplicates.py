@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ..reading.task import Task
 from ..statistics.group_codes import group_codes
 
@@ -88,7 +89,7 @@ def _rarest(has: Any, count: NDArray[np.int64]) -> Any:
     return csr_matrix((has.data[kept], (row[kept], has.indices[kept])), shape=has.shape)
 
 
-def near_duplicate_notes(store: Any, tasks: Sequence[Task]) -> list[str]:
+def near_duplicate_notes(store: ActivationStore, tasks: Sequence[Task]) -> list[str]:
     """A warning per label whose split has near-duplicates on both sides; which label, where there are
     several."""
     found = [(task.name, near_duplicate_note(store, task)) for task in tasks]
@@ -97,7 +98,7 @@ def near_duplicate_notes(store: Any, tasks: Sequence[Task]) -> list[str]:
     return [f"{name}: {note}" for name, note in found if note]
 
 
-def near_duplicate_note(store: Any, task: Task) -> str | None:
+def near_duplicate_note(store: ActivationStore, task: Task) -> str | None:
     """A warning where near-duplicates lie on both sides of the held-out split, or of the inner folds.
 
     A task without a split (its rows are all scored in turn) has them wherever groups differ.

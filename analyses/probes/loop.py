@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...cache.store.activations import ActivationStore
 from ..reading.device import alike, bytes_per_layer, find_device, how_many_fit, over_batches
 from ..reading.labels import kind_of, label_list
 from ..reading.places import Place, check_places, list_places, rows_at, width_at
@@ -38,7 +39,7 @@ class Probed:
 
 
 def probe_task(
-    store: Any, label: Any, name: str, build: Build, plan: ProbePlan, *, drop_last: bool = False
+    store: ActivationStore, label: Any, name: str, build: Build, plan: ProbePlan, *, drop_last: bool = False
 ) -> AnalysisResult:
     """Probe one label or several with the method that `build` gives.
 
@@ -95,7 +96,7 @@ def probe_task(
 
 @dataclass(frozen=True)
 class _Work:
-    store: Any
+    store: ActivationStore
     task: Task
     method: Method
     prepare: Callable[[Floats], Floats] | None
@@ -168,7 +169,9 @@ def _side_by_side(
     return [found[place] for place in places]
 
 
-def _result(store: Any, name: str, places: list[Place], probed: list[Probed], seed: int) -> AnalysisResult:
+def _result(
+    store: ActivationStore, name: str, places: list[Place], probed: list[Probed], seed: int
+) -> AnalysisResult:
     rows: list[dict[str, Any]] = []
     best: list[dict[str, Any]] = []
     leads: list[dict[str, Any]] = []
@@ -213,7 +216,7 @@ def _directions(places: list[Place], probed: list[Probed]) -> Directions | None:
     return stack_directions(parts, [one.task.name for one in probed])
 
 
-def _provenance(store: Any, probed: list[Probed]) -> dict[str, Any]:
+def _provenance(store: ActivationStore, probed: list[Probed]) -> dict[str, Any]:
     first = probed[0]
     return {
         "labels": [one.task.name for one in probed],

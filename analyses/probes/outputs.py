@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ..reading.places import Place
 from ..reading.task import Task
 from ..result.directions import Directions
 from .fit import LayerFit
 
 
-def texts_frame(store: Any, tasks: Sequence[Task]) -> pd.DataFrame | None:
+def texts_frame(store: ActivationStore, tasks: Sequence[Task]) -> pd.DataFrame | None:
     """Prompts by id, to be read beside scores: of every row that some task has."""
     if store.texts is None:
         return None
@@ -22,12 +23,14 @@ def texts_frame(store: Any, tasks: Sequence[Task]) -> pd.DataFrame | None:
     return pd.DataFrame({"id": ids, "example": used, "text": [store.texts[example] for example in used]})
 
 
-def _ids_of_examples(store: Any, examples: NDArray[np.int64]) -> list[str]:
+def _ids_of_examples(store: ActivationStore, examples: NDArray[np.int64]) -> list[str]:
     first = dict(zip(np.asarray(store.examples).tolist(), np.asarray(store.ids).tolist(), strict=True))
     return [first[example] for example in examples.tolist()]
 
 
-def scores_frame(store: Any, task: Task, places: Sequence[Place], fits: Sequence[LayerFit]) -> pd.DataFrame:
+def scores_frame(
+    store: ActivationStore, task: Task, places: Sequence[Place], fits: Sequence[LayerFit]
+) -> pd.DataFrame:
     """One row per example × place, by a fit that had not seen it.
 
     `score` is the probe's own; `margin` how far, in log-odds, the true class is ahead in the decision that

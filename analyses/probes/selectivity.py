@@ -200,7 +200,7 @@ def _difference(scored: list[Scored], weights: NDArray[Any], task: Task) -> dict
     return found | bounds | {"control_sd": between, "note": None}
 
 
-def _token_types(store: Any) -> NDArray[Any]:
+def _token_types(store: ActivationStore) -> NDArray[Any]:
     ids = store.token_ids() if callable(store.token_ids) else store.token_ids
     if ids is None:
         raise LayerprobeError("this store keeps no token ids; pass types=, the word type of each row")

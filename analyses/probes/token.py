@@ -1,7 +1,7 @@
 """Probes on every token of a prompt: the label may be readable at some token, and nobody knows at which."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,7 +100,8 @@ def token_probe(
     if not isinstance(label, str) and not all(isinstance(one, str) for one in np.atleast_1d(label).tolist()):
         label = view.of_rows(label)
     plan = ProbePlan(groups=_groups(view, groups), seed=seed, **options)
-    return probe_task(view, label, method, build, plan)
+    seen = cast(ActivationStore, view)  # whose rows are prompts
+    return probe_task(seen, label, method, build, plan)
 
 
 def _check_setting(method: str, setting: Any) -> None:
@@ -130,7 +131,7 @@ def _groups(view: "PromptView", groups: Any) -> Any:
 class PromptView:
     """A store with several rows per prompt, seen as one padded row per prompt."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: ActivationStore) -> None:
         self._store = store
         examples = np.asarray(store.examples)
         self._prompts, self._first, counts = np.unique(examples, return_index=True, return_counts=True)

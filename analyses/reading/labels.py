@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..statistics.row_order import canonical_order
 
@@ -16,7 +17,7 @@ GRADES = 5
 """From so many whole numbers on a label is more likely graded than a name for classes."""
 
 
-def label_list(store: Any, label: Any) -> list[Any]:
+def label_list(store: ActivationStore, label: Any) -> list[Any]:
     """The labels of one call: a list of names is several, everything else is one.
 
     Raises:
@@ -66,7 +67,7 @@ def _check_kind(kind: Any) -> None:
         )
 
 
-def label_values(store: Any, label: str | ArrayLike) -> tuple[str, NDArray[Any]]:
+def label_values(store: ActivationStore, label: str | ArrayLike) -> tuple[str, NDArray[Any]]:
     """Name and [rows] values of a label."""
     if isinstance(label, str):
         if label not in store.label_names:
@@ -83,7 +84,7 @@ def label_values(store: Any, label: str | ArrayLike) -> tuple[str, NDArray[Any]]
     return "label", values
 
 
-def _columns(store: Any) -> str:
+def _columns(store: ActivationStore) -> str:
     return ", ".join(store.label_names) or "none"
 
 
@@ -198,7 +199,7 @@ def left_out_note(count: int, name: str) -> str:
 
 
 def read_classes(
-    store: Any, label: str | ArrayLike, *, which: NDArray[np.bool_] | None = None, least: int = 2
+    store: ActivationStore, label: str | ArrayLike, *, which: NDArray[np.bool_] | None = None, least: int = 2
 ) -> Labelled:
     """Read a label as names of classes; rows without a value are left out.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..statistics.row_order import canonical_order
 
@@ -114,7 +115,7 @@ def model_key(key: Any) -> str:
     return "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
 
 
-def row_keys(store: Any) -> NDArray[Any]:
+def row_keys(store: ActivationStore) -> NDArray[Any]:
     """[rows] what identifies a row across models: its prompt's id, and its rank among that prompt's rows."""
     ids = np.asarray(store.ids).astype(str)
     order = np.lexsort((np.asarray(store.positions), np.asarray(store.examples)))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ...hooks.selections import select_held
 from ..statistics.resampling import check_finite
@@ -23,7 +24,7 @@ class Place:
 
 
 def list_places(
-    store: Any, sites: str | Sequence[str] | None, layers: int | Sequence[int] | None
+    store: ActivationStore, sites: str | Sequence[str] | None, layers: int | Sequence[int] | None
 ) -> list[Place]:
     """Every site × layer × head that is to be read.
 
@@ -42,12 +43,12 @@ def list_places(
     return places
 
 
-def width_at(store: Any, place: Place) -> int:
+def width_at(store: ActivationStore, place: Place) -> int:
     """Features of a place's rows."""
     return int(store.activations(place.site, place.layer, rows=slice(0, 1)).shape[-1])
 
 
-def rows_at(store: Any, place: Place, task: Task) -> NDArray[np.float64]:
+def rows_at(store: ActivationStore, place: Place, task: Task) -> NDArray[np.float64]:
     """[rows, width] activations of a task's rows, in double precision, all finite."""
     x = np.asarray(store.activations(place.site, place.layer))
     x = x if place.head is None else x[:, place.head]
@@ -58,7 +59,7 @@ def rows_at(store: Any, place: Place, task: Task) -> NDArray[np.float64]:
     return x
 
 
-def check_places(store: Any, places: Sequence[Place], tasks: Sequence[Task]) -> None:
+def check_places(store: ActivationStore, places: Sequence[Place], tasks: Sequence[Task]) -> None:
     """Stop at NaN or infinity anywhere before anything is fitted.
 
     Places whose statistics, kept at capture, count no such row are not read for it.
@@ -78,6 +79,8 @@ def check_places(store: Any, places: Sequence[Place], tasks: Sequence[Task]) -> 
         _check(store, np.asarray(store.activations(site, layer))[rows], site, layer, rows)
 
 
-def _check(store: Any, x: NDArray[Any], site: str, layer: int | None, rows: NDArray[np.int64]) -> None:
+def _check(
+    store: ActivationStore, x: NDArray[Any], site: str, layer: int | None, rows: NDArray[np.int64]
+) -> None:
     ids = None if store.ids is None else store.ids[rows]
     check_finite(x, site=site, layer=layer, ids=ids, rows=rows)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from ..statistics.held_out_split import held_out_rows
 from ..statistics.resampling import given_groups, group_codes, grouped_folds, label_structure, resolve_groups
@@ -66,7 +67,7 @@ class Task:
 
 
 def make_task(
-    store: Any,
+    store: ActivationStore,
     label: str | ArrayLike,
     *,
     groups: Any,
@@ -134,7 +135,7 @@ def make_task(
 
 
 def _held_out(
-    store: Any,
+    store: ActivationStore,
     rows: NDArray[np.int64],
     groups: NDArray[np.int64],
     y: NDArray[Any],

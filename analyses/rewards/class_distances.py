@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ..probes.problem import Floats
 from ..reading.labels import class_name, read_kind
 
 
-def cluster_distances(store: Any, names: Sequence[str], x: Floats, fit: NDArray[np.bool_]) -> pd.DataFrame:
+def cluster_distances(
+    store: ActivationStore, names: Sequence[str], x: Floats, fit: NDArray[np.bool_]
+) -> pd.DataFrame:
     """[rows × dimensions × classes] distance to class means, in root-mean-square standard deviations.
 
     Means and spread come from the rows of `fit` that have a label; the nearest class and by how much it is

@@ -227,7 +227,7 @@ def _head(reward: Any) -> tuple[Floats, float]:
     return head, bias
 
 
-def _check_reads(store: Any, site: str, layer: int | None, read: Floats, rewards: Any) -> None:
+def _check_reads(store: ActivationStore, site: str, layer: int | None, read: Floats, rewards: Any) -> None:
     """Refuse a site whose product with the head is not the reward."""
     place = site if layer is None else f"{site}[{layer}]"
     if rewards is None:

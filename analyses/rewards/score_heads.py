@@ -1,7 +1,7 @@
 """Several graded scores read off frozen states (MULTI-TAP, 2510.00766), nothing chosen on what scores it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -84,13 +84,14 @@ def score_heads(
     metrics = ["r2", "pearson", "spearman", "kendall", f"accuracy_within_{tolerance:g}"]
     chosen: dict[str, Any] = {"kind": "regression", "metrics": metrics, **options}
     plan = ProbePlan(groups=groups, seed=seed, **chosen)
-    return probe_task(view, list(scores), "ridge", build, plan)
+    seen = cast(ActivationStore, view)  # with further labels, and all else the store's
+    return probe_task(seen, list(scores), "ridge", build, plan)
 
 
 class WithTargets:
     """A store with further label columns, joined by id."""
 
-    def __init__(self, store: Any, targets: pd.DataFrame, columns: Sequence[str]) -> None:
+    def __init__(self, store: ActivationStore, targets: pd.DataFrame, columns: Sequence[str]) -> None:
         if targets.index.has_duplicates:
             twice = targets.index[targets.index.duplicated()][0]
             raise LayerprobeError(f"targets has id {twice!r} more than once; give one row per id")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from ...hooks.errors import LayerprobeError
 from .group_codes import group_codes
 from .intervals import (
@@ -57,7 +58,7 @@ class _Stored:
 STORED: Any = _Stored()
 
 
-def resolve_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
+def resolve_groups(store: ActivationStore, groups: Any = STORED) -> NDArray[np.int64]:
     """One integer per row saying which rows must stay together.
 
     Args:
@@ -77,12 +78,12 @@ def resolve_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
     return by_first_row(joined, canonical_order(store))
 
 
-def given_groups(store: Any, groups: Any = STORED) -> NDArray[np.int64]:
+def given_groups(store: ActivationStore, groups: Any = STORED) -> NDArray[np.int64]:
     """The same as they were given, rows of one prompt in as many groups as they were put."""
     return group_codes(group_values(store, groups))
 
 
-def group_values(store: Any, groups: Any = STORED) -> NDArray[Any]:
+def group_values(store: ActivationStore, groups: Any = STORED) -> NDArray[Any]:
     """[rows] what tells the groups apart, as `resolve_groups` takes it."""
     values = np.asarray(_named_groups(store, groups))
     without = int(pd.isna(values).sum()) if values.shape == (store.n_rows,) else 0
@@ -100,7 +101,7 @@ def group_values(store: Any, groups: Any = STORED) -> NDArray[Any]:
     return values
 
 
-def _named_groups(store: Any, groups: Any) -> Any:
+def _named_groups(store: ActivationStore, groups: Any) -> Any:
     if groups is STORED:
         if store.groups is None:
             raise LayerprobeError(

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...cache.store.activations import ActivationStore
 from .group_codes import group_codes
 
 Codes = NDArray[np.int64]
 
 
-def canonical_order(store: Any, rows: ArrayLike | None = None) -> Codes:
+def canonical_order(store: ActivationStore, rows: ArrayLike | None = None) -> Codes:
     """Indices that put rows in the order of their prompts, and of their positions in each.
 
     Whatever is seeded takes rows in this order, so that shuffling a store changes nothing. Prompts are
@@ -31,7 +32,7 @@ def canonical_order(store: Any, rows: ArrayLike | None = None) -> Codes:
     return np.lexsort([key[chosen] for key in keys])
 
 
-def _contents(store: Any) -> list[NDArray[Any]]:
+def _contents(store: ActivationStore) -> list[NDArray[Any]]:
     """[rows] keys of what a prompt holds, the one that decides first last."""
     examples = np.asarray(store.examples)
     used = np.unique(examples)
@@ -44,7 +45,7 @@ def _contents(store: Any) -> list[NDArray[Any]]:
     return _digests(store, examples)
 
 
-def _digests(store: Any, examples: Codes) -> list[NDArray[Any]]:
+def _digests(store: ActivationStore, examples: Codes) -> list[NDArray[Any]]:
     """[rows] hash of the prompt's activations in the deepest layer of the first site of vectors, and lens."""
     sites = [site for site in store.sites if site not in ("embed", "lens")]
     held = []

@@ -194,7 +194,7 @@ def _row(metric: str, share: float, draws: list[NDArray[Any]], scores: Any, task
     }
 
 
-def _prompts_alone(store: Any, task: Task, device: Any, wanted: bool) -> dict[str, Features]:
+def _prompts_alone(store: ActivationStore, task: Task, device: Any, wanted: bool) -> dict[str, Features]:
     """Features of the prompts themselves; the words are those of the rows learnt from."""
     found: dict[str, Features] = {}
     if wanted and store.texts is not None:

@@ -1,12 +1,12 @@
 """What the prompts alone would score through the divisions of a nested cross-validation."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ..probes.baselines import fit_baselines
 from ..reading.task import Task
 from ..statistics.metrics import score
@@ -16,7 +16,7 @@ DIVISIONS = 2
 
 
 def nested_baselines(
-    store: Any,
+    store: ActivationStore,
     task: Task,
     folds: NDArray[np.int64],
     metric: str,

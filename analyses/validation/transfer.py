@@ -156,7 +156,7 @@ def generalisation_matrix(
         task = tasks[source]
         notes += [f"{source}: {note}" for note in (*near_duplicate_notes(store, [task]), *task.notes)]
 
-        def work(place: Place, store: Any = store, task: Task = task) -> LayerFit:
+        def work(place: Place, store: ActivationStore = store, task: Task = task) -> LayerFit:
             x = on_device(rows_at(store, place, task), where)
             return fit_layer(x, task, found, strengths=found.strengths)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...cache.store.activations import ActivationStore
 from ..probes.baselines import bag_of_words, majority, prompt_length
 from ..probes.duplicates import alike_between
 from ..probes.inference import CI_METHOD
@@ -71,7 +72,7 @@ class Target:
         return row | {"lo": lo, "hi": hi, "ci_method": None if note else CI_METHOD, "note": note}
 
 
-def new_rows(store: Any, task: Task, other: Any, target: Task) -> Target:
+def new_rows(store: ActivationStore, task: Task, other: Any, target: Task) -> Target:
     """Held-out rows of the other store's task whose text no fit on this one has seen."""
     test, left_out, alike = target.test.copy(), 0, 0
     if store.texts is not None and other.texts is not None:
