@@ -140,14 +140,17 @@ def check_candidates(
 
 
 def _refuse_equal(answers: Sequence[Sequence[str]], columns: Sequence[str], ids: Sequence[str]) -> None:
-    """Of two lens columns neither may say what the other says: their difference would be zero throughout."""
+    """Two lens columns must differ somewhere; where they do not, an analysis has to leave the prompts out."""
     rows = [row for row, said in enumerate(answers) if len(columns) == 2 and said[0] == said[1]]
-    if rows:
-        raise LayerprobeError(
-            f"{len(rows)} of {len(answers)} prompts have the same {columns[0]!r} and {columns[1]!r}, first "
-            f"{ids[rows[0]]!r} ({answers[rows[0]][0]!r}): give each prompt two different answers, or leave "
-            "those prompts out"
-        )
+    if not rows:
+        return
+    same = (
+        f"{len(rows)} of {len(answers)} prompts have the same {columns[0]!r} and {columns[1]!r}, first "
+        f"{ids[rows[0]]!r} ({answers[rows[0]][0]!r})"
+    )
+    if len(rows) == len(answers):
+        raise LayerprobeError(f"{same}: give each prompt two different answers")
+    log.info("%s: analyses of their difference have to leave these prompts out", same)
 
 
 def _shared(per_column: Sequence[Sequence[int]], answers: Sequence[str]) -> set[int]:

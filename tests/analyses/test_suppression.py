@@ -9,6 +9,7 @@ from layerprobe.analyses.result.analysis import joined, read_result
 from layerprobe.analyses.result.saving import specification, to_svg
 from layerprobe.analyses.result.words import sentence
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
+from layerprobe.cache.store.memory import from_arrays
 from layerprobe.hooks.errors import LayerprobeError
 
 
@@ -310,3 +311,21 @@ def test_layers_short_of_the_output_are_refused():
 
     with pytest.raises(LayerprobeError, match="up to layer 7"):
         read_trajectory(store.lens, "answer", "foil", n_layers=12)
+
+
+def test_rows_whose_answer_is_their_foil_are_refused_and_can_be_left_out():
+    store = world()
+    ids = store.lens.candidate_ids.copy()
+    ids[:4, 1] = ids[:4, 0]
+    same = from_arrays(
+        {"resid_post": np.zeros((8, store.n_rows, 2), np.float32)},
+        labels={"sensitive": store.labels("sensitive")},
+        groups=store.groups,
+        lens=replace(store.lens, candidate_ids=ids),
+    )
+    with pytest.raises(
+        LayerprobeError, match=r"4 of .* rows have the same 'answer' and 'foil'.*leave these rows out"
+    ):
+        suppression(same, target="answer", foil="foil", n_bootstrap=50, n_permutations=50)
+    kept = same.select(np.arange(store.n_rows) >= 4)
+    assert len(suppression(kept, target="answer", foil="foil", n_bootstrap=50, n_permutations=50).findings)

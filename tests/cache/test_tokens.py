@@ -100,6 +100,8 @@ def test_variants_that_two_answers_share_are_left_out_and_the_rest_kept(llama):
     assert kept == [[[5, 7], [6, 8]]]
     with pytest.raises(LayerprobeError, match="the same 'answer' and 'foil'"):
         check_candidates([[[5, 3], [5, 3]]], [["yes", "yes"]], **common)
+    some = {"columns": ("answer", "foil"), "ids": ("p", "q")}  # an analysis may leave the second out
+    assert len(check_candidates([[[5], [6]], [[5], [5]]], [["yes", "no"], ["yes", "yes"]], **some)) == 2
     with pytest.raises(LayerprobeError, match=r"both begin with 3\): pass lens_first_difference=True"):
         check_candidates([[[3, 5], [6, 3]]], [["yes", "no"]], **common)
     with pytest.raises(LayerprobeError, match=r"begins? differently") as refused:
