@@ -16,6 +16,17 @@ from .path_names import plain_name
 
 KEY = b"layerprobe"
 
+# What a result says of itself beside its table, and the form of each.
+ABOUT: dict[str, type] = {
+    "kind": str,
+    "scores": bool,
+    "frames": list,
+    "directions": bool,
+    "direction_names": list,
+    "provenance": dict,
+    "notes": list,
+}
+
 
 def write_parts(
     path: Path,
@@ -55,20 +66,15 @@ def read_parts(path: Path) -> dict[str, Any]:
     """Read the parts of a result by name."""
     if not path.is_file():
         raise LayerprobeError(f"no result at {path}; pass the .parquet path that to_parquet returned")
-    try:
-        stored = pq.read_table(path)
-    except pa.ArrowException as error:
-        raise LayerprobeError(
-            f"{path} is not a Parquet file ({error}); pass the path to_parquet returned"
-        ) from None
+    stored = _read_arrow(path)
     metadata = stored.schema.metadata or {}
     if KEY not in metadata:
         raise LayerprobeError(
             f"{path} is a Parquet file but not a layerprobe result; read it with pandas.read_parquet"
         )
-    about = json.loads(metadata[KEY])
+    about = _read_about(metadata[KEY], path)
     for name in about["frames"]:
-        plain_name(name, path)
+        plain_name(str(name), path)
     directions = None
     if about["directions"]:
         directions = Directions.load(
@@ -117,7 +123,33 @@ def _existing(path: Path, ending: str) -> Path:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    return pq.read_table(path).to_pandas()
+    return _read_arrow(path).to_pandas()
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except pa.ArrowException as error:
+        raise LayerprobeError(
+            f"{path} is not a Parquet file ({error}); pass the path to_parquet returned"
+        ) from None
+
+
+def _read_about(written: bytes, path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(written)
+    except ValueError:
+        about = None
+    damaged = not isinstance(about, dict) or [
+        name for name, form in ABOUT.items() if not isinstance(about.get(name), form)
+    ]
+    if damaged:
+        parts = ", ".join(damaged) if isinstance(damaged, list) else "everything"
+        raise LayerprobeError(
+            f"{path} is a layerprobe result whose description is damaged or of another version ({parts}); "
+            "run the analysis again and save its result anew"
+        )
+    return about
 
 
 def _write_table(frame: pd.DataFrame, path: Path, about: dict[str, Any] | None = None) -> None:

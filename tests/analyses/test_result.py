@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import layerprobe as lp
@@ -135,3 +136,23 @@ def test_examples_are_of_one_probe_and_carry_their_own_text():
     assert len(shown) == 10 and set(shown["head"]) == {1} and set(shown["target"]) == {"b"}
     assert (shown["text"] == "text " + shown["example"].astype(str)).all()
     assert (result.table["gradient"] <= 1e-7).all() and result.table["converged"].all()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [b"not json", b"[]", b"{}", b'{"kind": 3}'],
+    ids=["no JSON", "a list", "nothing", "a wrong type"],
+)
+def test_a_damaged_description_is_refused_by_name(tmp_path, written):
+    path = a_result().to_parquet(tmp_path / "r.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"layerprobe": written}), path)
+    with pytest.raises(LayerprobeError, match="damaged or of another version"):
+        read_result(path)
+
+
+def test_a_damaged_part_is_refused_by_its_own_name(tmp_path):
+    path = a_result().to_parquet(tmp_path / "r.parquet")
+    (tmp_path / "r.curve.parquet").write_bytes(b"PAR1 and then something else")
+    with pytest.raises(LayerprobeError, match=r"r\.curve\.parquet is not a Parquet file"):
+        read_result(path)
