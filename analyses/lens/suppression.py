@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...cache.store.activations import ActivationStore
-from ...cache.store.lens_table import LensTable
 from ...hooks.errors import LayerprobeError
 from ..reading.labels import read_classes
 from ..result.analysis import AnalysisResult, tidy
@@ -178,7 +177,6 @@ def trajectory_of(
     depth = store.identity.get("model.n_layers")
     known = captured is not None and target in captured.columns and foil in captured.columns
     if captured is not None and known and lens is None:
-        _refuse_equal(captured, target, foil, store.ids)
         return read_trajectory(captured, target, foil, variants=variants, n_layers=depth)
     if model is None:
         if captured is not None and lens is None:
@@ -198,17 +196,6 @@ def trajectory_of(
         variants=variants,
         n_layers=model.n_layers,
     )
-
-
-def _refuse_equal(table: LensTable, target: str, foil: str, ids: Any) -> None:
-    one, other = (table.candidate_ids[:, table.columns.index(name)] for name in (target, foil))
-    same = np.flatnonzero((one == other).all(axis=1))
-    if len(same):
-        raise LayerprobeError(
-            f"{len(same)} of {len(one)} rows have the same {target!r} and {foil!r}, first of prompt "
-            f"{str(np.asarray(ids)[same[0]])!r}, so neither can lead; leave these rows out (where=, or "
-            "store.select)"
-        )
 
 
 def subsets_of(store: ActivationStore, by: str | None) -> dict[str, NDArray[np.bool_]]:

@@ -324,7 +324,8 @@ def test_rows_whose_answer_is_their_foil_are_refused_and_can_be_left_out():
         lens=replace(store.lens, candidate_ids=ids),
     )
     with pytest.raises(
-        LayerprobeError, match=r"4 of .* rows have the same 'answer' and 'foil'.*leave these rows out"
+        LayerprobeError,
+        match=r"4 of .* rows have the same tokens for 'answer' and 'foil'.*leave those rows out",
     ):
         suppression(same, target="answer", foil="foil", n_bootstrap=50, n_permutations=50)
     kept = same.select(np.arange(store.n_rows) >= 4)
