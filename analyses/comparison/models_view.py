@@ -196,7 +196,7 @@ def draw(result: "AnalysisResult") -> Any:
         dash="site" if inside > 1 else None,
         references=[Reference(none)],
         found="found" if tested else None,
-        found_text="change of the class difference, family-wise p ≤ 0.05; nothing else here is tested",
+        found_text=f"change of the class difference, family-wise p ≤ {ALPHA:g}; nothing else here is tested",
         shared_y=False,
         title="Models against their reference, on the same prompts",
         subtitle=f"{pairs}. Dashed: no difference, or chance.",

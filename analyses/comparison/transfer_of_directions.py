@@ -121,16 +121,10 @@ def transfer_rows(
     mass = weights[:, test]
     size = {"n": int(test.sum()), "n_groups": len(np.unique(codes(groups[test])))}
     units = deciding_groups("auroc", labels[test].astype(np.int64), groups[test], 2)
-    direction = whitened_direction(base[train], labels[train])
-    own = whitened_direction(model[train], labels[train])
-    for metric, x, weight in (
-        ("transfer_auroc", model, direction),
-        ("reference_auroc", base, direction),
-        ("own_auroc", model, own),
-    ):
-        draws = weighted_auroc(x[test] @ weight, labels[test], mass)
-        lo, hi, why = interval(float(draws[0]), draws[1:], units, "auroc")
-        yield {
+
+    def row(metric: str, draws: NDArray[Any], scale: str, note: str) -> dict[str, Any]:
+        lo, hi, why = interval(float(draws[0]), draws[1:], units, scale)
+        return {
             **common,
             **size,
             "metric": metric,
@@ -140,11 +134,19 @@ def transfer_rows(
             "estimate": draws[0],
             "lo": lo,
             "hi": hi,
-            "p": above_chance(draws),
-            "note": "; ".join(
-                filter(None, (why, "p: one-sided against 0.5, normal approximation to the bootstrap"))
-            ),
+            "note": "; ".join(filter(None, (why, note))),
         }
+
+    direction = whitened_direction(base[train], labels[train])
+    own = whitened_direction(model[train], labels[train])
+    for metric, x, weight in (
+        ("transfer_auroc", model, direction),
+        ("reference_auroc", base, direction),
+        ("own_auroc", model, own),
+    ):
+        draws = weighted_auroc(x[test] @ weight, labels[test], mass)
+        note = "p: one-sided against 0.5, normal approximation to the bootstrap"
+        yield row(metric, draws, "auroc", note) | {"p": above_chance(draws)}
     # AUROC does not see a shift of all scores; accuracy at the reference's threshold does
     middle = (base[train & labels].mean(axis=0) + base[train & ~labels].mean(axis=0)) / 2
     for metric, shift in (
@@ -155,16 +157,4 @@ def transfer_rows(
         positive, negative = mass * labels[test], mass * ~labels[test]
         with np.errstate(invalid="ignore"):
             draws = (positive @ right / positive.sum(axis=1) + negative @ right / negative.sum(axis=1)) / 2
-        lo, hi, why = interval(float(draws[0]), draws[1:], units, "balanced_accuracy")
-        yield {
-            **common,
-            **size,
-            "metric": metric,
-            "method": "shrunk_lda",
-            "split": "held-out half of the groups",
-            "ci_method": None if why else "cluster bootstrap of held-out groups",
-            "estimate": draws[0],
-            "lo": lo,
-            "hi": hi,
-            "note": "; ".join(filter(None, (why, "balanced accuracy at the reference's threshold"))),
-        }
+        yield row(metric, draws, "balanced_accuracy", "balanced accuracy at the reference's threshold")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from .alt_text import describe, describe_cells
 from .curve_rows import plain, tooltips
+from .findings import ALPHA
 from .layer_curves import Reference, heading, layer_curves
 from .maps import layer_map, matrix
 from .saving import notebook_bundle, save_figure, to_svg
@@ -49,7 +50,7 @@ def forest(
     reference: float | None = 0.0,
     reference_label: str = "",
     found: str | None = None,
-    found_text: str = "p ≤ 0.05",
+    found_text: str = f"p ≤ {ALPHA:g}",
     interval_text: str = "95 % interval",
     log: bool = False,
     title: str | None = None,

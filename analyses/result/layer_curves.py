@@ -10,6 +10,7 @@ import pandas as pd
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe
 from .curve_rows import Curves, tooltips
+from .findings import ALPHA
 from .layer_axis import Axis, tick_step
 from .theme import (
     CHANCE,
@@ -61,7 +62,7 @@ def layer_curves(
     titles: Mapping[Any, str] | None = None,
     names: Sequence[str] | None = None,
     found: str | None = None,
-    found_text: str = "family-wise p ≤ 0.05",
+    found_text: str = f"family-wise p ≤ {ALPHA:g}",
     references: Sequence[Reference] = (),
     untrusted: pd.DataFrame | None = None,
     untrusted_text: str = "not to be quoted",

@@ -9,6 +9,7 @@ import pandas as pd
 from ...hooks.errors import LayerprobeError
 from .alt_text import describe_cells
 from .curve_rows import plain, tooltips
+from .findings import ALPHA
 from .layer_axis import tick_step
 from .layer_curves import heading
 from .theme import FACET_COLUMNS, INK, SINGLE, SURFACE
@@ -34,7 +35,7 @@ def layer_map(
     facet: str | None = None,
     titles: Mapping[Any, str] | None = None,
     found: str | None = None,
-    found_text: str = "family-wise p ≤ 0.05",
+    found_text: str = f"family-wise p ≤ {ALPHA:g}",
     diverging: bool = True,
     centre: float = 0.0,
     title: str | None = None,
@@ -85,9 +86,6 @@ def layer_map(
         numbers=numbers,
         strong=_strong(rows["value"], diverging, centre),
     )
-    said = [subtitle] if subtitle else []
-    if found:
-        said.append(f"{'Bold' if numbers else 'Dots'}: {found_text}.")
     told = describe_cells(frame, x=x, y=y, value=value)
     return _whole(
         alt,
@@ -96,7 +94,7 @@ def layer_map(
         panels,
         size=(wide, tall),
         title=title,
-        subtitle=" ".join(said),
+        subtitle=_with_marks(subtitle, found and found_text, numbers),
         description=description or f"{title or value_title}: {told}.",
     )
 
@@ -114,7 +112,7 @@ def matrix(
     titles: Mapping[Any, str] | None = None,
     order: Sequence[Any] | None = None,
     found: str | None = None,
-    found_text: str = "family-wise p ≤ 0.05",
+    found_text: str = f"family-wise p ≤ {ALPHA:g}",
     diverging: bool = False,
     centre: float = 0.0,
     title: str | None = None,
@@ -179,9 +177,6 @@ def matrix(
     layers.append(
         outline.transform_filter("datum.x == datum.y").encode(x=layers[0].encoding.x, y=layers[0].encoding.y)
     )
-    said = [subtitle] if subtitle else []
-    if found:
-        said.append(f"{'Bold' if numbers else 'Dots'}: {found_text}.")
     told = describe_cells(frame, x=x, y=y, value=value)
     return _whole(
         alt,
@@ -190,9 +185,17 @@ def matrix(
         panels,
         size=(side, side),
         title=title,
-        subtitle=" ".join(said),
+        subtitle=_with_marks(subtitle, found and found_text, numbers),
         description=description or f"{title or value_title}: {told}.",
     )
+
+
+def _with_marks(subtitle: str | None, found_text: str | None, numbers: bool) -> str:
+    """The subtitle, and after it what a mark means where cells are marked."""
+    said = [subtitle] if subtitle else []
+    if found_text:
+        said.append(f"{'Bold' if numbers else 'Dots'}: {found_text}.")
+    return " ".join(said)
 
 
 def _cells(
