@@ -190,7 +190,7 @@ def draw(result: "AnalysisResult") -> Any:
         x_title="suppression index: lead at the peak − at the output (logits)",
         colour=None if one else "model",
         found="found",
-        found_text="found, by interval and test",
+        found_text="overridden or at least halved; for two kinds of prompts, different",
         title="What of the lead is lost",
     )
     both = (above & below).resolve_scale(color="independent")

@@ -6,6 +6,7 @@ from lens_worlds import EARLY, FLAT, OVERRIDDEN, world
 
 from layerprobe.analyses.lens.suppression import suppression
 from layerprobe.analyses.result.analysis import joined, read_result
+from layerprobe.analyses.result.findings import ALPHA
 from layerprobe.analyses.result.saving import specification, to_svg
 from layerprobe.analyses.result.words import sentence
 from layerprobe.analyses.statistics.resampling import exact_binomial_bound
@@ -247,6 +248,11 @@ def test_a_part_of_the_lead_that_is_lost_is_undecided_and_not_called_nothing():
     assert part.why == "less than half of the lead is lost"
     assert numbers_of(part)["share of the lead lost"].value == pytest.approx(0.3, abs=0.03)
     assert told(result, SENSITIVE, BENIGN).estimate > 1.5
+    # its marker is hollow though interval and test both find a loss, so the caption may not name those two
+    index = row(result, "suppression_index", SENSITIVE)
+    assert index["lo"] > 0 and index["p_familywise"] <= ALPHA
+    caption = to_svg(result.plot())
+    assert "overridden or at least halved" in caption and "by interval and test" not in caption
 
 
 @pytest.mark.parametrize("end", [5.9, 4.0, 3.2, 2.8, 0.5, -1.0, -4.0])
