@@ -143,7 +143,15 @@ class Directions:
     @classmethod
     def load(cls, path: Path, names: tuple[str, ...] = (), axis: str = "targets") -> "Directions":
         """Read what `save` wrote; `names` and `axis` are of files that do not say so themselves."""
-        return _load(path, names, axis)
+        from safetensors import SafetensorError
+
+        try:
+            return _load(path, names, axis)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LayerprobeError(
+                f"{path} is damaged or no file of directions ({type(error).__name__}: {error}); run the "
+                "analysis again and save its result anew"
+            ) from None
 
     def describe(self) -> dict[str, Any]:
         """Shapes by site and layer, for a look; by label too where labels share no shape."""

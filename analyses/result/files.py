@@ -129,7 +129,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _read_arrow(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise LayerprobeError(
             f"{path} is not a Parquet file ({error}); pass the path to_parquet returned"
         ) from None

@@ -53,6 +53,9 @@ def permutation_p(observed: ArrayLike, null: ArrayLike, *, two_sided: bool = Fal
         null: [draws, tests].
         two_sided: compare distances from the mean of observed and null together.
 
+    Returns:
+        [tests] p-values; NaN where the observed statistic is NaN.
+
     >>> permutation_p([2.0], [[0.0], [1.0], [2.0]]).tolist()
     [0.5]
     """
@@ -61,7 +64,8 @@ def permutation_p(observed: ArrayLike, null: ArrayLike, *, two_sided: bool = Fal
         centre = (draws.sum(axis=0) + seen) / (len(draws) + 1)
         seen, draws = np.abs(seen - centre), np.abs(draws - centre)
     # a difference in the last bits is a tie, and a tie counts against the finding
-    return (1 + (draws >= seen - 1e-12).sum(axis=0)) / (1 + len(draws))
+    p = (1 + (draws >= seen - 1e-12).sum(axis=0)) / (1 + len(draws))
+    return np.where(np.isnan(seen), np.nan, p)
 
 
 def max_t(
@@ -81,6 +85,12 @@ def max_t(
         [tests] p-values; NaN where the observed statistic is NaN.
     """
     seen, draws = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
+    known = ~(np.isnan(seen) & np.isnan(draws).all(axis=0))
+    if not known.all():  # tests without any value are no part of the family
+        p = np.full(seen.shape, np.nan)
+        if known.any():
+            p[known] = max_t(seen[known], draws[:, known], standardise=standardise, two_sided=two_sided)
+        return p
     if standardise or two_sided:
         both = np.concatenate([seen[None], draws])
         centre, spread = np.nanmean(both, axis=0), np.nanstd(both, axis=0)

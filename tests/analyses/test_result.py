@@ -156,3 +156,11 @@ def test_a_damaged_part_is_refused_by_its_own_name(tmp_path):
     (tmp_path / "r.curve.parquet").write_bytes(b"PAR1 and then something else")
     with pytest.raises(LayerprobeError, match=r"r\.curve\.parquet is not a Parquet file"):
         read_result(path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk"], ids=["empty", "junk"])
+def test_damaged_directions_are_refused_by_name(tmp_path, damage):
+    path = a_result().to_parquet(tmp_path / "r.parquet")
+    (tmp_path / "r.directions.safetensors").write_bytes(damage)
+    with pytest.raises(LayerprobeError, match=r"r\.directions\.safetensors is damaged"):
+        read_result(path)

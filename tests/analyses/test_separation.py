@@ -248,3 +248,16 @@ def test_a_label_that_varies_in_some_groups_only_needs_a_null_to_be_named():
         separation(store, **options)
     row = separation(store, permute="within", n_permutations=99, **options).table.iloc[0]
     assert row["p_familywise"] == 0.01 and row["null_mean"] > -0.2
+
+
+def test_what_has_no_estimate_has_no_p_and_is_not_called_separated():
+    """Activations that are all alike, on every layer and on one of two."""
+    labels = {"y": np.random.default_rng(0).integers(0, 2, 60)}
+    for constant in ([0, 1], [0]):
+        rows = np.random.default_rng(1).normal(size=(2, 60, 8))
+        rows[constant] = 1.0
+        store = from_arrays({"resid_post": rows}, labels=labels)
+        result = separation(store, label="y", groups=None, n_permutations=99, n_bootstrap=20)
+        lacking = result.table[result.table["estimate"].isna()]
+        assert len(lacking) and lacking[["p", "p_familywise", "q"]].isna().all(axis=None)
+        assert not any(finding.verdict == "found" for finding in result.findings)
